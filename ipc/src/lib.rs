@@ -1,0 +1,1 @@
+//! How an application speaks to its Hypergolix node.

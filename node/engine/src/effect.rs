@@ -1,0 +1,77 @@
+//! Everything a node can do.
+
+use hypergolix_ipc::{ConnectionId, IpcError, Notice, NoticeId, Reply, RequestToken};
+
+use crate::input::LinkId;
+use crate::message::Message;
+use crate::timer::Timer;
+use crate::view::{Time, Write};
+
+/// What to do after the writes are durable, in order. Closed.
+#[derive(Debug, Clone)]
+pub enum Effect {
+    /// Answer a request of an application.
+    Answer {
+        /// The connection that asked.
+        connection: ConnectionId,
+        /// The number it asked under.
+        token: RequestToken,
+        /// The answer.
+        answer: Result<Reply, IpcError>,
+    },
+    /// Tell an application; it answers with `Input::AppAcknowledged`.
+    Notify {
+        /// The connection.
+        connection: ConnectionId,
+        /// The number of this notice on this connection.
+        notice: NoticeId,
+        /// What to tell.
+        body: Notice,
+    },
+    /// End an application's connection.
+    CloseApp {
+        /// The connection.
+        connection: ConnectionId,
+        /// Why, for the log.
+        reason: &'static str,
+    },
+    /// Send over a link. Messages of one link arrive in this order or the link goes down.
+    Send {
+        /// The link.
+        link: LinkId,
+        /// The message.
+        message: Message,
+    },
+    /// End a link: the other side broke the protocol, or does not answer.
+    CloseLink {
+        /// The link.
+        link: LinkId,
+        /// Why, for the log.
+        reason: &'static str,
+        /// Whether the device misbehaved, so that the network keeps it away for a while.
+        misbehaved: bool,
+    },
+    /// Hand `timer` back at `at`.
+    SetTimer {
+        /// Which timer.
+        timer: Timer,
+        /// When.
+        at: Time,
+    },
+    /// Something worth a line in the log.
+    Log {
+        /// A constant sentence.
+        event: &'static str,
+        /// What it is about; no secrets, no state, addresses in short form.
+        about: String,
+    },
+}
+
+/// What one input leads to.
+#[derive(Debug, Clone, Default)]
+pub struct Outcome {
+    /// Rows, to be written before any effect happens.
+    pub writes: Vec<Write>,
+    /// What to do once they are durable.
+    pub effects: Vec<Effect>,
+}

@@ -1,0 +1,70 @@
+//! Everything that can happen to a node.
+
+use hypergolix_ipc::{ConnectionId, NoticeId, Request, RequestToken};
+
+use crate::message::Message;
+use crate::timer::Timer;
+
+/// One link to another device. Unique while the node runs; a new link to the same device gets a
+/// new number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u64);
+
+/// Something that happened. Closed: the engine matches every variant.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// An application connected.
+    AppConnected {
+        /// Its connection.
+        connection: ConnectionId,
+    },
+    /// An application asks; exactly one `Effect::Answer` follows, now or later.
+    AppRequest {
+        /// The connection it came by.
+        connection: ConnectionId,
+        /// The number the answer has to carry.
+        token: RequestToken,
+        /// What it asks.
+        request: Request,
+    },
+    /// An application answered a notice (or its time ran out and the connection is about to end).
+    AppAcknowledged {
+        /// The connection.
+        connection: ConnectionId,
+        /// Which notice.
+        notice: NoticeId,
+        /// Whether it took the notice.
+        accepted: bool,
+    },
+    /// An application's connection is gone.
+    AppDisconnected {
+        /// The connection.
+        connection: ConnectionId,
+    },
+    /// A link to another device is open in both directions.
+    LinkUp {
+        /// The link.
+        link: LinkId,
+        /// The other device, by its authenticated network key (a libp2p PeerId's bytes).
+        device: Vec<u8>,
+    },
+    /// A message came over a link.
+    LinkMessage {
+        /// The link.
+        link: LinkId,
+        /// The message, decoded and within the limits of `message`.
+        message: Message,
+    },
+    /// Everything sent so far left the node's own buffers; more may be sent.
+    LinkDrained {
+        /// The link.
+        link: LinkId,
+    },
+    /// A link ended.
+    LinkDown {
+        /// The link.
+        link: LinkId,
+    },
+    /// A timer that the engine had set is due.
+    Timer(Timer),
+}

@@ -1,0 +1,197 @@
+//! The link protocol: what two devices say to each other, and its bytes (CBOR).
+
+use golix::Ghid;
+use serde::{Deserialize, Serialize};
+
+/// Longest encoded message, bytes: the largest state (10 MiB) in its container, its frame, the
+/// identity of its author and the envelope.
+pub const MESSAGE_MAX: usize = 11 * 1024 * 1024;
+
+/// Objects in one message.
+pub const OBJECTS_MAX: usize = 64;
+
+/// Addresses, tags or ids in one message.
+pub const LIST_MAX: usize = 1_024;
+
+/// A place in another device's feed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cursor {
+    /// Drawn when the feed was begun; another epoch means that the numbers mean nothing.
+    pub epoch: u64,
+    /// The last change seen.
+    pub seq: u64,
+}
+
+/// A packed Golix object.
+pub type Packed = serde_bytes::ByteBuf;
+
+/// One message of the link protocol. Closed; an unknown one is a decode error.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Message {
+    /// First message of each side.
+    Hello {
+        /// Version of this protocol: 1.
+        version: u16,
+        /// Fresh random bytes; both nonces together blind everything that follows.
+        nonce: [u8; 32],
+    },
+    /// Identities that the sender would like to find, blinded with both nonces. Sent again as
+    /// new ones come up.
+    Interests {
+        /// `SHA-512(label | nonces | address)[..16]` each.
+        tags: Vec<[u8; 16]>,
+    },
+    /// "I am the identity that you asked for": its GIDC, and its signature over both nonces and
+    /// both device keys.
+    Proof {
+        /// The packed GIDC.
+        identity: Packed,
+        /// Ed25519.
+        signature: serde_bytes::ByteArray<64>,
+    },
+    /// Objects for the receiver to store. Answered by `Published` once they are durable.
+    Publish {
+        /// Names the answer.
+        id: u32,
+        /// Packed objects, in the order in which they have to be admitted.
+        objects: Vec<Packed>,
+    },
+    /// Answers `Publish`.
+    Published {
+        /// The request's number.
+        id: u32,
+        /// For each object 0 (stored, or known already), or 1 + the persister's NAK code.
+        results: Vec<u32>,
+    },
+    /// Asks for one object, or for everything that makes a dynamic address readable.
+    Get {
+        /// Names the answer.
+        id: u32,
+        /// Any address.
+        address: Address,
+    },
+    /// Answers `Get`.
+    Object {
+        /// The request's number.
+        id: u32,
+        /// Empty: not here.
+        objects: Vec<Packed>,
+    },
+    /// "Tell me of these addresses": first what changed after the cursor, then every change.
+    Subscribe {
+        /// Addresses to add.
+        addresses: Vec<Address>,
+        /// Where the subscriber stands in this device's feed, if it was here before.
+        cursor: Option<Cursor>,
+    },
+    /// "No longer these."
+    Unsubscribe {
+        /// Addresses to remove.
+        addresses: Vec<Address>,
+    },
+    /// A change of a subscribed address: its newest state, never an older one.
+    Event {
+        /// Place in the sender's feed.
+        cursor: Cursor,
+        /// The address.
+        address: Address,
+        /// Packed objects, in the order in which they have to be admitted.
+        objects: Vec<Packed>,
+    },
+    /// Everything up to this event is durable at the subscriber.
+    EventAck {
+        /// The event's sequence number.
+        seq: u64,
+    },
+    /// Range-based set reconciliation over the heads of the subscribed addresses.
+    Reconcile {
+        /// A message of the `negentropy` protocol.
+        body: Packed,
+        /// Whether the sender is the subscriber of this exchange.
+        subscriber: bool,
+    },
+    /// Item ids found missing by reconciliation.
+    Need {
+        /// 32 bytes each.
+        ids: Vec<serde_bytes::ByteArray<32>>,
+    },
+    /// Is anybody there?
+    Ping {
+        /// Comes back in `Pong`.
+        id: u32,
+    },
+    /// Answers `Ping`.
+    Pong {
+        /// The ping's number.
+        id: u32,
+    },
+}
+
+/// A [`Ghid`] as it crosses a link: 65 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Address(pub Ghid);
+
+impl Serialize for Address {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(self.0.as_bytes())
+    }
+}
+
+impl<'de> Deserialize<'de> for Address {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes = serde_bytes::ByteArray::<{ Ghid::LEN }>::deserialize(deserializer)?;
+        Ghid::from_bytes(bytes.as_slice()).map(Address).map_err(serde::de::Error::custom)
+    }
+}
+
+/// Why bytes are not a [`Message`].
+#[derive(Debug, thiserror::Error)]
+pub enum MessageError {
+    /// Longer than [`MESSAGE_MAX`].
+    #[error("a link message of {0} bytes is too long")]
+    TooLong(usize),
+    /// Not CBOR of a known message, or something left over.
+    #[error("not a link message: {0}")]
+    Malformed(String),
+    /// More objects or addresses than allowed.
+    #[error("a list in a link message is too long")]
+    TooMany,
+}
+
+impl Message {
+    /// Encodes to CBOR.
+    pub fn encode(&self) -> Vec<u8> {
+        cbor4ii::serde::to_vec(Vec::new(), self).expect("a message is plain data")
+    }
+
+    /// Decodes from CBOR; nothing may be left over.
+    ///
+    /// # Errors
+    /// [`MessageError`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
+        if bytes.len() > MESSAGE_MAX {
+            return Err(MessageError::TooLong(bytes.len()));
+        }
+        let message: Self = cbor4ii::serde::from_slice(bytes)
+            .map_err(|error| MessageError::Malformed(error.to_string()))?;
+        let fits = match &message {
+            Message::Publish { objects, .. }
+            | Message::Object { objects, .. }
+            | Message::Event { objects, .. } => objects.len() <= OBJECTS_MAX,
+            Message::Published { results, .. } => results.len() <= OBJECTS_MAX,
+            Message::Interests { tags } => tags.len() <= LIST_MAX,
+            Message::Subscribe { addresses, .. } | Message::Unsubscribe { addresses } => {
+                addresses.len() <= LIST_MAX
+            }
+            Message::Need { ids } => ids.len() <= LIST_MAX,
+            Message::Hello { .. }
+            | Message::Proof { .. }
+            | Message::Get { .. }
+            | Message::EventAck { .. }
+            | Message::Reconcile { .. }
+            | Message::Ping { .. }
+            | Message::Pong { .. } => true,
+        };
+        if fits { Ok(message) } else { Err(MessageError::TooMany) }
+    }
+}
