@@ -1,1 +1,27 @@
-//! How an application speaks to its Hypergolix node.
+//! How an application speaks to its Hypergolix node: one protocol, two ends.
+//!
+//! Bytes first, then meaning, then the two ends:
+//!
+//! - [`frame`]: the envelope of every message; [`Code`]: what a message is.
+//! - [`Request`], [`Reply`], [`Notice`]: what it says, a typed variant a code; [`ObjectRecord`]: an
+//!   object in them; [`IpcError`]: a refusal.
+//! - [`limits`]: every maximum.
+//!
+//! Without the features `server` and `client` this crate does no IO.
+
+#![forbid(unsafe_code)]
+
+mod code;
+mod error;
+pub mod frame;
+mod ids;
+pub mod limits;
+pub mod message;
+mod object_record;
+
+pub use code::{Code, python_notation};
+pub use error::{ErrorCode, IpcError, NakError};
+pub use frame::{Frame, FrameError};
+pub use ids::{ApiId, AppToken, ConnectionId, NoticeId, RequestToken};
+pub use message::{BodyError, Notice, Reply, Request};
+pub use object_record::ObjectRecord;
