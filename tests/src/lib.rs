@@ -1,1 +1,21 @@
-//! Placeholder.
+//! The real `hypergolix` binary, from outside.
+//!
+//! - [`harness`]: what every test target does first: build the binary, prepare Python, leave the
+//!   machine's network.
+//! - [`process`]: a node in a temporary home; its ready line; stopped on drop.
+//! - [`wait`]: wait until a condition holds, with a deadline.
+//! - [`wire`]: the application protocol by hand, byte by byte, independent of the crate under test.
+//! - [`namespaces`]: hosts as network namespaces, joined by a bridge.
+//! - [`python`]: a virtual environment with the `hgx` client from PyPI.
+//!
+//! The targets: `hgx.rs` (the documented Python API, with that client), `lan/` (several hosts on
+//! one bridge), `crash.rs` (SIGKILL at random moments), `bad_input.rs`, `other_user.rs`.
+
+#![forbid(unsafe_code)]
+
+pub mod harness;
+pub mod namespaces;
+pub mod process;
+pub mod python;
+pub mod wait;
+pub mod wire;

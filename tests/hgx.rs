@@ -1,0 +1,89 @@
+//! The documented Python API, with the `hgx` client from PyPI against real nodes.
+//!
+//! One trial for each file `python/test_*.py`; all share two nodes, which found each other over the
+//! loopback interface alone. Without a Python the trials are listed as ignored, and the summary
+//! says so.
+
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::{Arc, Mutex};
+
+use hypergolix_tests::harness;
+use hypergolix_tests::namespaces::Place;
+use hypergolix_tests::process::{Home, Node};
+use hypergolix_tests::python::{self, Python};
+use libtest_mimic::{Failed, Trial};
+
+fn main() -> ExitCode {
+    harness::main(true, |world| {
+        let mut files: Vec<String> = std::fs::read_dir(python::folder())
+            .expect("the folder of the Python tests")
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter(|name| name.starts_with("test_") && name.ends_with(".py"))
+            .collect();
+        files.sort();
+        // Started by the first trial, so that listing costs nothing; stopped after the last.
+        let nodes: Arc<Mutex<Option<Nodes>>> = Arc::default();
+        files
+            .into_iter()
+            .map(|file| {
+                let python = world.python.clone();
+                let nodes = Arc::clone(&nodes);
+                let missing = python.is_err();
+                Trial::test(file.trim_end_matches(".py").to_owned(), move || {
+                    let python = python.map_err(Failed::from)?;
+                    let environment = nodes
+                        .lock()
+                        .map_err(|_| "the nodes did not start")?
+                        .get_or_insert_with(Nodes::start)
+                        .environment
+                        .clone();
+                    run(&python, &file, &environment)
+                })
+                .with_kind("python")
+                .with_ignored_flag(missing)
+            })
+            .collect()
+    })
+}
+
+/// Two users' nodes, and what the Python tests have to know about them.
+struct Nodes {
+    _running: Vec<Node>,
+    environment: Vec<(String, String)>,
+}
+
+impl Nodes {
+    fn start() -> Self {
+        let mut running = Vec::new();
+        let mut environment = Vec::new();
+        for name in ["ALICE", "BOB"] {
+            let node = Home::new(&Place::here()).start();
+            environment.push((format!("HGX_{name}_PORT"), node.port().to_string()));
+            environment.push((
+                format!("HGX_{name}_FINGERPRINT"),
+                node.fingerprint().to_owned(),
+            ));
+            running.push(node);
+        }
+        Self {
+            _running: running,
+            environment,
+        }
+    }
+}
+
+fn run(python: &Python, file: &str, environment: &[(String, String)]) -> Result<(), Failed> {
+    let output = Command::new(python.executable())
+        .arg(file)
+        .current_dir(python::folder())
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .envs(environment.iter().map(|(name, value)| (name, value)))
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| error.to_string())?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let text = String::from_utf8_lossy(&output.stderr);
+    Err(format!("{}\n{}", output.status, text).into())
+}

@@ -1,0 +1,251 @@
+//! Hosts as network namespaces, joined by a bridge.
+//!
+//! ```text
+//!   host 1            switch            host 2
+//!   eth0 10.77.0.1 ── p1 ─ br0 ─ p2 ── eth0 10.77.0.2
+//! ```
+//!
+//! A namespace lives as long as its anchor, a `cat` that ends when the test process does: nothing
+//! has a name, nothing is left over. There is no default route, as on a cable between two machines.
+
+use std::ffi::OsStr;
+use std::future::Future;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::sync::{Arc, OnceLock};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use tokio::runtime::{Builder, Handle, Runtime};
+
+use crate::harness::run;
+use crate::wait::{PATIENCE, wait_until};
+
+/// Where processes and connections of a test live: a host, or the test's own namespace.
+#[derive(Debug, Clone)]
+pub struct Place {
+    handle: Handle,
+    host: Option<Arc<Host>>,
+}
+
+impl Place {
+    /// The namespace the test process is in.
+    pub fn here() -> Self {
+        static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+        let runtime = RUNTIME.get_or_init(|| {
+            Builder::new_multi_thread()
+                .worker_threads(2)
+                .enable_all()
+                .build()
+                .expect("a runtime can be made")
+        });
+        Self {
+            handle: runtime.handle().clone(),
+            host: None,
+        }
+    }
+
+    /// A runtime whose sockets are in this place.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Runs a future in this place and waits for its value.
+    ///
+    /// # Panics
+    /// When the future does.
+    pub fn run<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> T {
+        let (send, receive) = mpsc::sync_channel(1);
+        self.handle.spawn(async move {
+            let _ = send.send(future.await);
+        });
+        receive
+            .recv()
+            .expect("the future ended in a panic, printed above")
+    }
+
+    /// A command that runs in this place.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        match &self.host {
+            None => Command::new(program),
+            Some(host) => {
+                let mut command = Command::new("nsenter");
+                command
+                    .args(["-t", &host.anchor.pid(), "-n", "--"])
+                    .arg(program);
+                command
+            }
+        }
+    }
+
+    /// Pulls the cable out of the switch.
+    pub fn unplug(&self) {
+        self.set_link("down");
+    }
+
+    /// Plugs the cable in again.
+    pub fn plug(&self) {
+        self.set_link("up");
+    }
+
+    fn set_link(&self, state: &str) {
+        let host = self.host.as_ref().expect("only hosts have cables");
+        host.switch.ip(&["link", "set", &host.port(), state]);
+    }
+}
+
+/// One host of a [`Lan`].
+#[derive(Debug)]
+struct Host {
+    number: u8,
+    anchor: Anchor,
+    switch: Arc<Anchor>,
+    /// Ends the host's runtime when dropped.
+    _running: tokio::sync::oneshot::Sender<()>,
+}
+
+impl Host {
+    /// The switch's end of the cable.
+    fn port(&self) -> String {
+        format!("p{}", self.number)
+    }
+}
+
+/// A switch that hosts are plugged into.
+#[derive(Debug)]
+pub struct Lan {
+    switch: Arc<Anchor>,
+    hosts: u8,
+}
+
+impl Default for Lan {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Lan {
+    /// A switch without hosts.
+    pub fn new() -> Self {
+        let switch = Anchor::new();
+        switch.ip(&["link", "add", "br0", "type", "bridge"]);
+        switch.ip(&["link", "set", "br0", "up"]);
+        Self {
+            switch: Arc::new(switch),
+            hosts: 0,
+        }
+    }
+
+    /// One more host, plugged in.
+    pub fn host(&mut self) -> Place {
+        self.hosts += 1;
+        let anchor = Anchor::new();
+        let port = format!("p{}", self.hosts);
+        self.switch.ip(&[
+            "link",
+            "add",
+            &port,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "eth0",
+            "netns",
+            &anchor.pid(),
+        ]);
+        self.switch.ip(&["link", "set", &port, "master", "br0"]);
+        self.switch.ip(&["link", "set", &port, "up"]);
+        anchor.ip(&["link", "set", "lo", "up"]);
+        anchor.ip(&[
+            "address",
+            "add",
+            &format!("10.77.0.{}/24", self.hosts),
+            "brd",
+            "+",
+            "dev",
+            "eth0",
+        ]);
+        anchor.ip(&["link", "set", "eth0", "up"]);
+        let (handle, running) = runtime_in(&anchor);
+        let host = Host {
+            number: self.hosts,
+            anchor,
+            switch: Arc::clone(&self.switch),
+            _running: running,
+        };
+        Place {
+            handle,
+            host: Some(Arc::new(host)),
+        }
+    }
+}
+
+/// A thread inside the namespace with a runtime of its own: its sockets are the host's.
+fn runtime_in(anchor: &Anchor) -> (Handle, tokio::sync::oneshot::Sender<()>) {
+    let namespace = std::fs::File::open(anchor.path()).expect("the anchor has a namespace");
+    let (send, receive) = mpsc::sync_channel(1);
+    let (running, stop) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        use std::os::fd::AsFd;
+        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+            .expect("the namespace is ours");
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime can be made");
+        send.send(runtime.handle().clone())
+            .expect("the test waits for the handle");
+        let _ = runtime.block_on(stop);
+    });
+    (
+        receive.recv().expect("the thread sends its handle"),
+        running,
+    )
+}
+
+/// A process that keeps a network namespace alive.
+#[derive(Debug)]
+struct Anchor {
+    child: Child,
+}
+
+impl Anchor {
+    fn new() -> Self {
+        let child = Command::new("unshare")
+            .args(["--net", "--", "cat"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("unshare runs: the harness has tried it");
+        let anchor = Self { child };
+        let ours = std::fs::read_link("/proc/self/ns/net").expect("a process has namespaces");
+        wait_until("a network namespace", PATIENCE, || {
+            std::fs::read_link(anchor.path()).is_ok_and(|theirs| theirs != ours)
+        });
+        anchor
+    }
+
+    fn pid(&self) -> String {
+        self.child.id().to_string()
+    }
+
+    fn path(&self) -> String {
+        format!("/proc/{}/ns/net", self.child.id())
+    }
+
+    /// Runs `ip` in the namespace.
+    fn ip(&self, words: &[&str]) {
+        let pid = self.pid();
+        let mut all = vec!["nsenter", "-t", &pid, "-n", "--", "ip"];
+        all.extend(words);
+        if let Err(error) = run(&all) {
+            panic!("{error}");
+        }
+    }
+}
+
+impl Drop for Anchor {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

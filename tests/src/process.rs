@@ -1,0 +1,339 @@
+//! A node in a temporary home: its ready line, its command line, its end.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::harness::binary;
+use crate::namespaces::Place;
+use crate::wait::wait_for;
+use crate::wire::{Address, Wire};
+
+/// How long a node may take to say that it is ready: it hashes a password and opens its store.
+const READY_MAX: Duration = Duration::from_secs(20);
+/// How long a node may take to stop when it is asked to.
+const STOP_MAX: Duration = Duration::from_secs(10);
+
+/// The password of every account made here.
+pub const PASSWORD: &str = "correct horse battery staple";
+
+/// A user's home on one host: it outlives the nodes that run in it.
+#[derive(Debug, Clone)]
+pub struct Home {
+    folder: Arc<TempDir>,
+    place: Place,
+    port: u16,
+}
+
+impl Home {
+    /// A new home on a host, with a port of its own.
+    pub fn new(place: &Place) -> Self {
+        let port = place.run(async {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+            let listener = listener.expect("a loopback interface has free ports");
+            listener
+                .local_addr()
+                .expect("a bound socket has an address")
+                .port()
+        });
+        Self::with_port(place, port)
+    }
+
+    /// A new home whose node listens for applications on `port`.
+    pub fn with_port(place: &Place, port: u16) -> Self {
+        let folder = tempfile::Builder::new()
+            .prefix("hypergolix-")
+            .tempdir()
+            .expect("temporary folders can be made");
+        std::fs::write(folder.path().join("password"), PASSWORD).expect("the folder is ours");
+        std::fs::create_dir(folder.path().join("home")).expect("the folder is ours");
+        set_mode(&folder.path().join("home"), 0o700);
+        Self {
+            folder: Arc::new(folder),
+            place: place.clone(),
+            port,
+        }
+    }
+
+    /// The folder that `HYPERGOLIX_HOME` names.
+    pub fn path(&self) -> PathBuf {
+        self.folder.path().join("home")
+    }
+
+    /// A file outside the home.
+    pub fn beside(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The file with the account's password.
+    pub fn password_file(&self) -> PathBuf {
+        self.beside("password")
+    }
+
+    /// The port for applications.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The host.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// A `hypergolix` command on this home, not yet run.
+    pub fn command(&self, words: &[&str]) -> Command {
+        let mut command = self.place.command(binary());
+        command
+            .args(words)
+            .env("HYPERGOLIX_HOME", self.path())
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a `hypergolix` command on this home to its end.
+    pub fn run(&self, words: &[&str]) -> Output {
+        self.command(words).output().expect("the binary runs")
+    }
+
+    /// The command that starts the node in the foreground.
+    pub fn start_command(&self) -> Command {
+        let mut command = self.command(&["start", "app", "--foreground", "--password-file"]);
+        command
+            .arg(self.password_file())
+            .arg("--ipc-port")
+            .arg(self.port.to_string());
+        command
+    }
+
+    /// Starts the node and waits for its ready line.
+    pub fn start(&self) -> Node {
+        match self.try_start() {
+            Ok(node) => node,
+            Err(failure) => panic!("the node did not start: {failure}"),
+        }
+    }
+
+    /// Starts the node; gives what it said and its exit status if it ends instead.
+    ///
+    /// # Errors
+    /// What the node wrote, when it ended or was not ready in time.
+    pub fn try_start(&self) -> Result<Node, Failure> {
+        Node::start(self.clone(), self.start_command())
+    }
+}
+
+/// A node that did not become ready.
+#[derive(Debug)]
+pub struct Failure {
+    /// Absent if it was still running and had to be killed.
+    pub status: Option<ExitStatus>,
+    /// What it wrote, both streams.
+    pub text: String,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.status {
+            Some(status) => write!(f, "{status}\n{}", self.text),
+            None => write!(f, "no ready line within {READY_MAX:?}\n{}", self.text),
+        }
+    }
+}
+
+/// A running node.
+#[derive(Debug)]
+pub struct Node {
+    home: Home,
+    child: Child,
+    ready_line: String,
+    startup: Duration,
+}
+
+impl Node {
+    fn start(home: Home, mut command: Command) -> Result<Self, Failure> {
+        let complaints = home.beside("stderr");
+        let stderr = File::options()
+            .create(true)
+            .append(true)
+            .open(&complaints)
+            .expect("the folder is ours");
+        let started = Instant::now();
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(stderr)
+            .spawn()
+            .expect("the binary runs");
+        let stdout = child.stdout.take().expect("the output is piped");
+        let (send, lines) = mpsc::sync_channel(64);
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                // The node must not block on a reader that went away.
+                let _ = send.try_send(line);
+            }
+        });
+        let mut text = String::new();
+        loop {
+            match lines.recv_timeout(READY_MAX.saturating_sub(started.elapsed())) {
+                Ok(line) if line.starts_with("ready ") => {
+                    let startup = started.elapsed();
+                    return Ok(Self {
+                        home,
+                        child,
+                        ready_line: line,
+                        startup,
+                    });
+                }
+                Ok(line) => text.extend([&line, "\n"]),
+                Err(reason) => {
+                    let ended = reason == mpsc::RecvTimeoutError::Disconnected;
+                    if !ended {
+                        let _ = child.kill();
+                    }
+                    let status = child.wait().expect("a child can be waited for");
+                    text += &std::fs::read_to_string(&complaints).unwrap_or_default();
+                    return Err(Failure {
+                        status: ended.then_some(status),
+                        text,
+                    });
+                }
+            }
+        }
+    }
+
+    /// A field of the ready line, such as `fingerprint`.
+    pub fn fact(&self, name: &str) -> &str {
+        self.ready_line
+            .split_whitespace()
+            .find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+            .unwrap_or_else(|| panic!("no {name}= in: {}", self.ready_line))
+    }
+
+    /// The user's fingerprint, as text.
+    pub fn fingerprint(&self) -> &str {
+        self.fact("fingerprint")
+    }
+
+    /// The user's fingerprint, as bytes.
+    pub fn address(&self) -> Address {
+        Address::parse(self.fingerprint())
+    }
+
+    /// The home it runs in.
+    pub fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// The port for applications.
+    pub fn port(&self) -> u16 {
+        self.home.port()
+    }
+
+    /// From the start of the process to the ready line.
+    pub fn startup(&self) -> Duration {
+        self.startup
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// A new application connection.
+    pub fn connect(&self) -> Wire {
+        Wire::connect(self.home.place(), self.port())
+    }
+
+    /// What `hypergolix status --json` says.
+    pub fn status(&self) -> Value {
+        let output = self.home.run(&["status", "--json"]);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "status failed: {output:?}");
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("status: {error}: {text}"))
+    }
+
+    /// Resident memory in bytes.
+    pub fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
+        status
+            .expect("a running process has a status")
+            .lines()
+            .find_map(|line| {
+                line.strip_prefix("VmRSS:")?
+                    .trim()
+                    .strip_suffix(" kB")?
+                    .parse()
+                    .ok()
+            })
+            .map_or(0, |kibibytes: u64| kibibytes * 1024)
+    }
+
+    /// Asserts that it runs and answers a new application.
+    pub fn assert_serves(&mut self) {
+        let ended = self.child.try_wait().expect("a child can be asked");
+        assert_eq!(ended, None, "the node ended");
+        let wire = self.connect();
+        assert_eq!(wire.whoami(), self.address());
+        let object = wire.new_object(b"still here");
+        assert_eq!(wire.get(object).state, b"still here");
+    }
+
+    /// Ends it with SIGKILL.
+    pub fn kill(mut self) {
+        self.end();
+    }
+
+    /// Ends it with `hypergolix stop app` and returns its exit status.
+    pub fn stop(mut self) -> ExitStatus {
+        let output = self.home.run(&["stop", "app"]);
+        assert!(output.status.success(), "stop failed: {output:?}");
+        let (status, _) = wait_for("the end of the node", STOP_MAX, || {
+            self.child.try_wait().expect("a child can be asked")
+        });
+        status
+    }
+
+    fn end(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.end();
+        if std::thread::panicking() {
+            eprintln!("--- {} ---", self.ready_line);
+            print_tail(&self.home.beside("stderr"));
+            for entry in std::fs::read_dir(self.home.path().join("logs"))
+                .into_iter()
+                .flatten()
+            {
+                print_tail(&entry.expect("a readable folder").path());
+            }
+        }
+    }
+}
+
+/// Prints the end of a log, for failures.
+fn print_tail(path: &Path) {
+    let text = std::fs::read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    eprintln!("--- {}", path.display());
+    for line in &lines[lines.len().saturating_sub(40)..] {
+        eprintln!("{line}");
+    }
+}
+
+/// Sets the permissions of a file or folder.
+pub fn set_mode(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+        .expect("what we made is ours");
+}
