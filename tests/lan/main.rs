@@ -34,7 +34,7 @@ fn main() -> ExitCode {
             trial("share_to_offline_and_restart", || share_to_offline(true)),
             trial("share_before_meeting", share_before_meeting),
             trial("unplug_and_replug", outage::unplug_and_replug),
-            // KILL
+            trial("killed_in_mid_stream", outage::killed_in_mid_stream),
         ];
         let mut trials: Vec<_> = trials
             .into_iter()
