@@ -1,0 +1,28 @@
+//! Every maximum of the format, with its unit and its reason.
+
+use crate::Ghid;
+
+/// Bytes of plaintext in one container: 1 GiB.
+///
+/// AES-GCM ends at 2^36 - 32 bytes; a container is handled whole, so ours ends where an object stops
+/// being something a node wants to hold in memory. Larger things are trees of containers.
+pub const PLAINTEXT_MAX: usize = 1 << 30;
+
+/// Targets a frame may carry when read: 65,520 bytes of 65, the most a 16-bit byte count holds.
+pub const TARGETS_MAX: usize = (u16::MAX as usize) / Ghid::LEN;
+
+/// Targets a frame may carry when made here.
+///
+/// A suite-3 writer emits current, previous and birth target; the rest is room for a writer that wants
+/// to name more of its history. Every target costs 65 bytes in every frame.
+pub const TARGETS_MADE_MAX: usize = 16;
+
+/// Steps a reader follows a chain forward in one go: 2^20, about one second of work.
+///
+/// At one chain step per 256 frames and a frame every five seconds this is over forty years.
+pub const CHAIN_STEPS_MAX: u64 = 1 << 20;
+
+/// Bytes of a request's payload in suite 3: 432 of the box, less author 65, kind 2, length 2, MAC 64.
+pub const REQUEST_PAYLOAD_MAX: usize = 299;
+
+const _: () = assert!(TARGETS_MAX == 1008);

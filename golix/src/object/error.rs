@@ -1,0 +1,164 @@
+//! What can be wrong: a variant for each step of the specified order.
+
+use crate::Ghid;
+
+/// Why bytes are not a Golix object (NAK 0001, whoever sent them). Golix wire reference, section 14.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// The first bytes name no kind of object.
+    #[error("not a Golix object: unknown magic")]
+    Magic,
+    /// Not the current version of that kind.
+    #[error("unknown version {0}")]
+    Version(u32),
+    /// A suite that does not exist here.
+    #[error("unknown suite {0}")]
+    Suite(u8),
+    /// Shorter than the parts every such object has.
+    #[error("truncated")]
+    Truncated,
+    /// Shorter than one of its length fields says, or that length is not a possible one.
+    #[error("a length field does not fit the object")]
+    Length,
+    /// Longer than it says.
+    #[error("trailing bytes")]
+    Trailing,
+    /// An address inside is not a SHA-512 address.
+    #[error("unknown address algorithm {0} in an address")]
+    GhidAlgo(u8),
+    /// The object's own address is not a SHA-512 address.
+    #[error("unknown address algorithm {0} of the object itself")]
+    AddrAlgo(u8),
+    /// The target vector is empty, or not a whole number of addresses.
+    #[error("the target vector is not a whole number of addresses")]
+    TargetVector,
+    /// Counter 0 belongs to frames with one target, and only to them.
+    #[error("a frame has counter 0 if and only if it has one target")]
+    FrameShape,
+    /// The file hash is not that of the bytes.
+    #[error("the hash does not match the object")]
+    Hash,
+    /// The frame does not prove its dynamic address.
+    #[error("the frame does not prove its dynamic address")]
+    DynHash,
+    /// The signature key is not one.
+    #[error("unusable signature key")]
+    KeySig,
+    /// The encryption key is not one.
+    #[error("unusable encryption key")]
+    KeyEnc,
+    /// The exchange key is not one, or it is the encryption key again.
+    #[error("unusable exchange key")]
+    KeyExc,
+}
+
+impl DecodeError {
+    /// The name of the broken rule, as in the test vectors.
+    #[must_use]
+    pub fn rule(self) -> &'static str {
+        match self {
+            Self::Magic => "MAGIC",
+            Self::Version(_) => "VERSION",
+            Self::Suite(_) => "SUITE",
+            Self::Truncated => "TRUNCATED",
+            Self::Length => "LENGTH",
+            Self::Trailing => "TRAILING",
+            Self::GhidAlgo(_) => "GHID_ALGO",
+            Self::AddrAlgo(_) => "ADDR_ALGO",
+            Self::TargetVector => "TARGET_VECTOR",
+            Self::FrameShape => "FRAME_SHAPE",
+            Self::Hash => "HASH",
+            Self::DynHash => "DYN_HASH",
+            Self::KeySig => "KEY_SIG",
+            Self::KeyEnc => "KEY_ENC",
+            Self::KeyExc => "KEY_EXC",
+        }
+    }
+}
+
+/// Why a well-formed object is not its author's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum VerifyError {
+    /// The author's identity was not given, though the object needs one (NAK 0003).
+    #[error("the author {0:?} is unknown")]
+    AuthorUnknown(Ghid),
+    /// The identity given is not the one the object names; the caller's mistake.
+    #[error("the object names {named:?} as its author, not {given:?}")]
+    AuthorOther {
+        /// Whom the object names.
+        named: Ghid,
+        /// Whose identity was given.
+        given: Ghid,
+    },
+    /// The object's suite is not its author's (NAK 0002).
+    #[error("the object's suite is not that of its author")]
+    SuiteMismatch,
+    /// The signature is not the author's (NAK 0002).
+    #[error("the signature does not verify")]
+    Signature,
+    /// The outer field of a request is not what follows from its address (NAK 0002).
+    #[error("the outer field of the request does not follow from its address")]
+    Outer,
+}
+
+impl VerifyError {
+    /// The name of the broken rule, as in the test vectors.
+    #[must_use]
+    pub fn rule(self) -> &'static str {
+        match self {
+            Self::AuthorUnknown(_) => "AUTHOR_UNKNOWN",
+            Self::AuthorOther { .. } => "AUTHOR",
+            Self::SuiteMismatch => "SUITE_MISMATCH",
+            Self::Signature => "SIGNATURE",
+            Self::Outer => "OUTER",
+        }
+    }
+}
+
+/// Why an object cannot be made; always the maker's own mistake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MakeError {
+    /// A later frame has counter 0.
+    #[error("only the first frame has counter 0")]
+    Counter,
+    /// A later frame has fewer than two targets, or more than
+    /// [`TARGETS_MADE_MAX`](crate::limits::TARGETS_MADE_MAX).
+    #[error("a later frame has 2 to 16 targets, not {0}")]
+    Targets(usize),
+    /// The last target is not the one from which the dynamic address was born.
+    #[error("the last target does not prove the dynamic address")]
+    Proof,
+    /// Author and recipient use different suites.
+    #[error("author and recipient use different suites")]
+    SuiteMismatch,
+    /// The letter, of this many bytes, does not fit into the request.
+    #[error("a request holds at most 299 bytes of payload; the letter is {0} bytes long")]
+    PayloadTooLong(usize),
+    /// The recipient's keys agree with nobody.
+    #[error("the recipient's keys are unusable")]
+    KeyAgreement,
+}
+
+/// Why a container does not open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The secret is for another suite.
+    #[error("the secret is for another suite")]
+    SuiteMismatch,
+    /// The secret is not this container's.
+    #[error("the secret is not the one of this container")]
+    WrongSecret,
+    /// The secret is right, but the author sealed it wrongly.
+    #[error("the container was sealed wrongly by its author")]
+    Damaged,
+}
+
+/// A request could not be opened, or is not from whom it says. One error for all reasons, so that
+/// nothing about the reason can leak: tell the outside nothing at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the request cannot be used")]
+pub struct RequestError;
