@@ -55,11 +55,6 @@ pub enum Input {
         /// The message, decoded and within the limits of `message`.
         message: Message,
     },
-    /// Everything sent so far left the node's own buffers; more may be sent.
-    LinkDrained {
-        /// The link.
-        link: LinkId,
-    },
     /// A link ended.
     LinkDown {
         /// The link.

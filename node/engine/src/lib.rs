@@ -6,13 +6,28 @@
 
 #![forbid(unsafe_code)]
 
+pub mod account;
+mod apps;
+mod caches;
+mod content;
 pub mod effect;
+mod engine;
 pub mod input;
+mod keyring;
+pub mod limits;
 pub mod message;
+mod objects;
+mod sharing;
+mod shelf;
+mod status;
+mod sync;
 pub mod timer;
+mod turn;
 pub mod view;
 
+pub use account::Account;
 pub use effect::{Effect, Outcome};
+pub use engine::{Engine, EngineConfig};
 pub use input::{Input, LinkId};
 pub use message::Message;
 pub use timer::Timer;

@@ -5,8 +5,6 @@ use crate::input::LinkId;
 /// A timer's name. Setting a timer that is set already moves it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Timer {
-    /// Owed requests are tried again.
-    Outbox,
     /// Both sides of a link compare what they hold.
     Reconcile(LinkId),
     /// A link that owes an answer is given up.

@@ -1,0 +1,352 @@
+//! An account: its identity, its account key, and how a password opens both.
+//!
+//! The account's *root object* is an ordinary dynamic object whose container anybody may open:
+//! it holds key slots, each of which seals the same random account key, and the identity's
+//! private keys sealed under the account key. `user id` is its dynamic address.
+
+mod passphrase;
+mod slots;
+
+use std::sync::Arc;
+
+use golix::object::{Container, DynamicBinding, Object, Unverified, Verified};
+use golix::{Ghid, Identity, PrivateIdentity, Secret, Suite};
+use zeroize::Zeroizing;
+
+pub use passphrase::{PASSWORD_LEN_MIN, ScryptCost};
+
+use crate::keyring::{Keyring, derive};
+use crate::shelf;
+use crate::turn::Turn;
+use crate::view::{Entropy, Row, Table, Time, View, ViewError, Write};
+use slots::{Slots, SlotsError};
+
+/// Meta row: user id and fingerprint, 130 bytes.
+const META_ACCOUNT: &[u8] = b"account";
+
+/// The first frame of an account's root: step 1, device slot 0.
+const ROOT_COUNTER: u64 = 1 << 8;
+
+/// An unlocked account.
+#[derive(Clone)]
+pub struct Account {
+    identity: Arc<PrivateIdentity>,
+    key: Zeroizing<[u8; 32]>,
+    user_id: Ghid,
+}
+
+impl std::fmt::Debug for Account {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Account({})", self.user_id.short())
+    }
+}
+
+/// What is known of an account without its password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Summary {
+    /// The dynamic address of the account's root object.
+    pub user_id: Ghid,
+    /// The address of the account's identity.
+    pub fingerprint: Ghid,
+}
+
+/// Opens an account when the password is lost: 128 random bits, shown once.
+#[derive(Clone)]
+pub struct RecoveryKey(Zeroizing<[u8; 16]>);
+
+impl RecoveryKey {
+    /// Eight groups of four hexadecimal digits.
+    pub fn to_text(&self) -> Zeroizing<String> {
+        let groups: Vec<String> = self
+            .0
+            .chunks(2)
+            .map(|pair| format!("{:02x}{:02x}", pair[0], pair[1]))
+            .collect();
+        Zeroizing::new(groups.join("-"))
+    }
+
+    /// Reads what [`RecoveryKey::to_text`] wrote; case and separators do not matter.
+    pub fn from_text(text: &str) -> Option<Self> {
+        let digits: Zeroizing<Vec<u8>> = Zeroizing::new(
+            text.chars()
+                .filter(|c| !matches!(c, '-' | ' '))
+                .map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
+                .collect::<Option<_>>()?,
+        );
+        if digits.len() != 32 {
+            return None;
+        }
+        let mut key = Zeroizing::new([0; 16]);
+        for (byte, pair) in key.iter_mut().zip(digits.chunks(2)) {
+            *byte = pair[0] << 4 | pair[1];
+        }
+        Some(Self(key))
+    }
+}
+
+/// Why no account could be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AccountError {
+    /// Fewer characters than [`PASSWORD_LEN_MIN`].
+    #[error("the password is too short: it needs at least {PASSWORD_LEN_MIN} characters")]
+    PasswordTooShort,
+    /// The scrypt cost lies outside of what a login would accept.
+    #[error("the scrypt cost 2^{0} is outside of 2^15 to 2^20")]
+    Cost(u8),
+}
+
+/// Why an account stays locked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UnlockError {
+    /// No account in this store.
+    #[error("there is no account here")]
+    NoAccount,
+    /// No key slot opens with it.
+    #[error("wrong password")]
+    WrongPassword,
+    /// The root object is missing or damaged.
+    #[error("the account's root object is damaged: {0}")]
+    Damaged(&'static str),
+    /// A key slot asks for more memory or time than any honest one.
+    #[error("the account's key slot asks for unreasonable scrypt parameters")]
+    HostileParameters,
+    /// The store failed.
+    #[error(transparent)]
+    View(#[from] ViewError),
+}
+
+impl From<SlotsError> for UnlockError {
+    fn from(error: SlotsError) -> Self {
+        match error {
+            SlotsError::Damaged => Self::Damaged("the key slots cannot be read"),
+            SlotsError::Hostile => Self::HostileParameters,
+            SlotsError::NoneOpens => Self::WrongPassword,
+        }
+    }
+}
+
+impl Account {
+    /// The identity's address.
+    pub fn fingerprint(&self) -> Ghid {
+        self.identity.ghid()
+    }
+
+    /// The dynamic address of the root object.
+    pub fn user_id(&self) -> Ghid {
+        self.user_id
+    }
+
+    pub(crate) fn identity(&self) -> &PrivateIdentity {
+        &self.identity
+    }
+
+    pub(crate) fn keyring(&self) -> Keyring {
+        Keyring::new(&self.key)
+    }
+
+    /// `CK[0]` of an own dynamic object: from the account key and the object's address, which its
+    /// random birth target makes unique. Nothing has to be stored for an object.
+    pub(crate) fn chain_start(&self, dynamic: &Ghid) -> [u8; 32] {
+        derive(&self.key, b"hypergolix own chain\0", &[dynamic.as_bytes()])
+    }
+
+    /// The secret of an own static object: from the account key and the container's salt.
+    pub(crate) fn static_secret(&self, salt: &[u8; 32]) -> Secret {
+        let okm: Zeroizing<[u8; 48]> =
+            Zeroizing::new(derive(&self.key, b"hypergolix own static\0", &[salt]));
+        let mut key = [0; 32];
+        let mut seed = [0; 16];
+        key.copy_from_slice(&okm[..32]);
+        seed.copy_from_slice(&okm[32..]);
+        Secret::new(self.identity.identity().suite(), key, seed)
+    }
+}
+
+/// Makes an account: a fresh identity, a random account key, and the root object with a password
+/// slot and a recovery slot. The writes have to be committed before the account is used.
+///
+/// Takes as long as scrypt does: half a second at the default cost.
+///
+/// # Errors
+/// [`AccountError`].
+pub fn create(
+    password: &str,
+    suite: Suite,
+    cost: ScryptCost,
+    entropy: &mut dyn Entropy,
+) -> Result<(Account, Vec<Write>, RecoveryKey), AccountError> {
+    if password.chars().count() < PASSWORD_LEN_MIN {
+        return Err(AccountError::PasswordTooShort);
+    }
+    if !cost.is_reasonable() {
+        return Err(AccountError::Cost(cost.log_n));
+    }
+    let mut turn = Turn::new(&Nothing, entropy, Time::default());
+    let identity = PrivateIdentity::from_seeds(suite, turn.random(), turn.random(), turn.random());
+    let key = Zeroizing::new(turn.random::<32>());
+    let recovery = RecoveryKey(Zeroizing::new(turn.random()));
+    let birth = Ghid::from_address(turn.random());
+    let user_id = DynamicBinding::dynamic_address(suite, &identity.ghid(), &birth);
+
+    let slots = Slots::seal(
+        &mut turn,
+        &user_id,
+        &key,
+        &identity.to_bytes(),
+        password,
+        cost,
+        &recovery.0,
+    );
+    let secret = root_secret(suite, &identity.ghid());
+    let container = Container::seal(&identity, &secret, turn.random(), &slots.encode());
+    let frame = DynamicBinding::next(&identity, user_id, ROOT_COUNTER, &[container.ghid(), birth])
+        .expect("a new address with its birth target last proves itself");
+    let gidc = Unverified::parse(&identity.identity().encode())
+        .ok()
+        .and_then(|gidc| gidc.verify(None).ok())
+        .expect("a fresh identity verifies");
+    for object in [gidc, frame, container] {
+        shelf::admit(&mut turn, &object)
+            .expect("nothing is read from a store")
+            .expect("the rules admit the first objects of an account");
+    }
+    turn.put(
+        Table::Meta,
+        META_ACCOUNT,
+        [&user_id.as_bytes()[..], identity.ghid().as_bytes()].concat(),
+    );
+    Ok((
+        Account {
+            identity: Arc::new(identity),
+            key,
+            user_id,
+        },
+        turn.finish().writes,
+        recovery,
+    ))
+}
+
+/// What a store tells about its account without the password; `None` where there is no account.
+///
+/// # Errors
+/// The store failed, or its account row is damaged.
+pub fn summary(view: &dyn View) -> Result<Option<Summary>, ViewError> {
+    let Some(row) = view.get(Table::Meta, META_ACCOUNT)? else {
+        return Ok(None);
+    };
+    let damaged = || ViewError("the account row is damaged".into());
+    let (user_id, fingerprint) = row.split_at_checked(Ghid::LEN).ok_or_else(damaged)?;
+    Ok(Some(Summary {
+        user_id: Ghid::from_bytes(user_id).map_err(|_| damaged())?,
+        fingerprint: Ghid::from_bytes(fingerprint).map_err(|_| damaged())?,
+    }))
+}
+
+/// Opens the account of a store. Takes as long as scrypt does.
+///
+/// # Errors
+/// [`UnlockError`]; a wrong password, a damaged root and a hostile root differ.
+pub fn unlock(view: &dyn View, password: &str) -> Result<Account, UnlockError> {
+    unlock_with(view, |slots, user_id| {
+        slots.open_with_password(user_id, password)
+    })
+}
+
+/// Opens the account of a store with its recovery key.
+///
+/// # Errors
+/// [`UnlockError`].
+pub fn unlock_with_recovery_key(
+    view: &dyn View,
+    recovery: &RecoveryKey,
+) -> Result<Account, UnlockError> {
+    unlock_with(view, |slots, user_id| {
+        slots.open_with_recovery_key(user_id, &recovery.0)
+    })
+}
+
+fn unlock_with(
+    view: &dyn View,
+    open: impl FnOnce(&Slots, &Ghid) -> Result<Zeroizing<[u8; 32]>, SlotsError>,
+) -> Result<Account, UnlockError> {
+    let Some(Summary {
+        user_id,
+        fingerprint,
+    }) = summary(view)?
+    else {
+        return Err(UnlockError::NoAccount);
+    };
+    let author = stored_identity(view, &fingerprint)?;
+    let head = shelf::stored_head(view, &user_id)?
+        .ok_or(UnlockError::Damaged("its binding is missing"))?;
+    let container = stored(view, &head.target, &author)?;
+    let Object::Container(container) = container.object() else {
+        return Err(UnlockError::Damaged("its container is missing"));
+    };
+    let plain = container
+        .open(&root_secret(author.suite(), &fingerprint))
+        .map_err(|_| UnlockError::Damaged("its container does not open"))?;
+    let slots = Slots::decode(&plain)?;
+    let key = open(&slots, &user_id)?;
+    let identity = slots.open_identity(&user_id, &key)?;
+    let identity = PrivateIdentity::from_bytes(&identity)
+        .map_err(|_| UnlockError::Damaged("its private keys cannot be read"))?;
+    if identity.ghid() != fingerprint {
+        return Err(UnlockError::Damaged(
+            "its private keys belong to another identity",
+        ));
+    }
+    Ok(Account {
+        identity: Arc::new(identity),
+        key,
+        user_id,
+    })
+}
+
+fn stored_identity(view: &dyn View, fingerprint: &Ghid) -> Result<Identity, UnlockError> {
+    let missing = UnlockError::Damaged("its identity is missing");
+    let Some(bytes) = view.get(Table::Objects, fingerprint.as_bytes())? else {
+        return Err(missing);
+    };
+    Identity::from_bytes(&bytes).map_err(|_| missing)
+}
+
+fn stored(view: &dyn View, ghid: &Ghid, author: &Identity) -> Result<Verified, UnlockError> {
+    let bytes = view
+        .get(Table::Objects, ghid.as_bytes())?
+        .ok_or(UnlockError::Damaged("its container is missing"))?;
+    Unverified::parse(&bytes)
+        .ok()
+        .and_then(|object| object.verify(Some(author)).ok())
+        .ok_or(UnlockError::Damaged("its container does not verify"))
+}
+
+/// The root's container is sealed like any other, under a key that everybody can derive: what it
+/// holds is sealed by itself, and a new device has to read it before it has any key.
+fn root_secret(suite: Suite, fingerprint: &Ghid) -> Secret {
+    let okm: [u8; 48] = derive(&[0; 32], b"hypergolix root\0", &[fingerprint.as_bytes()]);
+    let mut key = [0; 32];
+    let mut seed = [0; 16];
+    key.copy_from_slice(&okm[..32]);
+    seed.copy_from_slice(&okm[32..]);
+    Secret::new(suite, key, seed)
+}
+
+/// A store with nothing in it.
+struct Nothing;
+
+impl View for Nothing {
+    fn get(&self, _: Table, _: &[u8]) -> Result<Option<Vec<u8>>, ViewError> {
+        Ok(None)
+    }
+
+    fn range(&self, _: Table, _: &[u8], _: &[u8], _: usize) -> Result<Vec<Row>, ViewError> {
+        Ok(Vec::new())
+    }
+
+    fn len(&self, _: Table) -> Result<u64, ViewError> {
+        Ok(0)
+    }
+}

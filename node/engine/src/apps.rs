@@ -1,0 +1,276 @@
+//! Which application hears of what.
+
+mod delivery;
+mod registry;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use golix::Ghid;
+use hypergolix_ipc::{ApiId, AppToken, ConnectionId, IpcError, Reply, Request, RequestToken};
+
+use crate::effect::Effect;
+use crate::engine::Engine;
+use crate::objects::{Answer, does_not_exist, ipc_error};
+use crate::turn::Turn;
+use crate::view::ViewError;
+use delivery::Queue;
+
+/// The applications connected now.
+#[derive(Default)]
+pub(crate) struct Apps {
+    apps: BTreeMap<ConnectionId, App>,
+    trackers: BTreeMap<Ghid, BTreeSet<ConnectionId>>,
+    /// Connections whose queue has something to send.
+    busy: BTreeSet<ConnectionId>,
+}
+
+/// One application's connection; everything here ends with it.
+#[derive(Default)]
+struct App {
+    token: Option<AppToken>,
+    apis: BTreeSet<ApiId>,
+    tracked: BTreeSet<Ghid>,
+    queue: Queue,
+}
+
+impl Apps {
+    pub(crate) fn connected(&mut self, connection: ConnectionId) {
+        self.apps.insert(connection, App::default());
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.apps.len()
+    }
+
+    pub(crate) fn token(&self, connection: ConnectionId) -> Option<AppToken> {
+        self.apps.get(&connection).and_then(|app| app.token)
+    }
+
+    fn with_token(&self, token: AppToken) -> Option<ConnectionId> {
+        self.apps
+            .iter()
+            .find(|(_, app)| app.token == Some(token))
+            .map(|(connection, _)| *connection)
+    }
+
+    /// Connections that registered `api`, in the order of their connection.
+    fn with_api(&self, api: ApiId) -> Vec<ConnectionId> {
+        self.apps
+            .iter()
+            .filter(|(_, app)| app.apis.contains(&api))
+            .map(|(connection, _)| *connection)
+            .collect()
+    }
+
+    fn track(&mut self, connection: ConnectionId, address: Ghid) {
+        if let Some(app) = self.apps.get_mut(&connection) {
+            app.tracked.insert(address);
+            self.trackers.entry(address).or_default().insert(connection);
+        }
+    }
+
+    pub(crate) fn untrack(&mut self, connection: ConnectionId, address: &Ghid) {
+        if let Some(app) = self.apps.get_mut(&connection) {
+            app.tracked.remove(address);
+            app.queue.forget_update(address);
+        }
+        if let Some(trackers) = self.trackers.get_mut(address) {
+            trackers.remove(&connection);
+            if trackers.is_empty() {
+                self.trackers.remove(address);
+            }
+        }
+    }
+
+    fn trackers(&self, address: &Ghid) -> Vec<ConnectionId> {
+        self.trackers
+            .get(address)
+            .map(|set| set.iter().copied().collect())
+            .unwrap_or_default()
+    }
+}
+
+impl Engine {
+    /// Answers a request of an application, now or when other devices have spoken.
+    pub(crate) fn request(
+        &mut self,
+        turn: &mut Turn<'_>,
+        connection: ConnectionId,
+        token: RequestToken,
+        request: Request,
+    ) -> Result<(), ViewError> {
+        if !self.apps.apps.contains_key(&connection) {
+            // Its connection ended while the request was on its way.
+            return Ok(());
+        }
+        let answer = match request {
+            Request::Whoami => Ok(Reply::Fingerprint(self.me)),
+            Request::RegisterToken(asked) => self.register_token(turn, connection, asked)?,
+            Request::RegisterApi(api) => {
+                answer(turn, connection, token, Ok(Reply::Done));
+                self.register_api(connection, api);
+                return Ok(());
+            }
+            Request::DeregisterApi(api) => {
+                if let Some(app) = self.apps.apps.get_mut(&connection) {
+                    app.apis.remove(&api);
+                }
+                Ok(Reply::Done)
+            }
+            Request::StartupObject => self.startup(turn, connection)?,
+            Request::SetStartup(object) => self.set_startup(turn, connection, Some(object))?,
+            Request::ClearStartup => self.set_startup(turn, connection, None)?,
+            Request::Get(address) => {
+                return self.get_or_wait(turn, connection, token, address);
+            }
+            Request::New(record) => {
+                let made = self.new_object(turn, connection, record)?;
+                if let Ok(Reply::Address(address)) = &made {
+                    self.apps.track(connection, *address);
+                }
+                made
+            }
+            Request::Update(record) => self.update_object(turn, connection, record)?,
+            Request::Sync(address) => {
+                if self.visible(turn, connection, &address)?.is_none() {
+                    Err(does_not_exist(&address))
+                } else {
+                    return self.sync_or_wait(turn, connection, token, address);
+                }
+            }
+            Request::Share { object, recipient } => {
+                self.share(turn, connection, object, recipient)?
+            }
+            Request::Freeze(address) => self.freeze(turn, connection, address)?,
+            Request::Hold(address) => self.hold(turn, connection, address)?,
+            Request::Discard(address) => {
+                self.apps.untrack(connection, &address);
+                Ok(Reply::Done)
+            }
+            Request::Delete(address) => self.delete(turn, connection, address)?,
+            Request::Status => Ok(Reply::Status(self.status_json(turn)?)),
+        };
+        self::answer(turn, connection, token, answer);
+        Ok(())
+    }
+
+    /// Answers `>O` if the object is here.
+    pub(crate) fn try_get(
+        &mut self,
+        turn: &mut Turn<'_>,
+        connection: ConnectionId,
+        address: &Ghid,
+    ) -> Answer {
+        Ok(match self.visible(turn, connection, address)? {
+            Some(resolved) => {
+                self.apps.track(connection, *address);
+                Ok(Reply::Record(self.record_of(resolved)))
+            }
+            None => Err(does_not_exist(address)),
+        })
+    }
+
+    fn register_token(
+        &mut self,
+        turn: &mut Turn<'_>,
+        connection: ConnectionId,
+        asked: Option<AppToken>,
+    ) -> Answer {
+        if self.apps.token(connection).is_some() {
+            return Ok(Err(ipc_error("this connection has a token already")));
+        }
+        let token = match asked {
+            Some(token) => {
+                if !registry::is_issued(&self.keyring, turn, token)? {
+                    return Ok(Err(ipc_error("this token was never issued to this user")));
+                }
+                if self.apps.with_token(token).is_some() {
+                    return Ok(Err(ipc_error(
+                        "this token is in use by another application",
+                    )));
+                }
+                token
+            }
+            None => registry::issue(&self.keyring, turn),
+        };
+        if let Some(app) = self.apps.apps.get_mut(&connection) {
+            app.token = Some(token);
+        }
+        Ok(Ok(Reply::Token(token)))
+    }
+
+    fn startup(&mut self, turn: &Turn<'_>, connection: ConnectionId) -> Answer {
+        let Some(token) = self.apps.token(connection) else {
+            return Ok(Err(no_token()));
+        };
+        Ok(Ok(Reply::Startup(registry::startup(
+            &self.keyring,
+            turn,
+            token,
+        )?)))
+    }
+
+    fn set_startup(
+        &mut self,
+        turn: &mut Turn<'_>,
+        connection: ConnectionId,
+        object: Option<Ghid>,
+    ) -> Answer {
+        let Some(token) = self.apps.token(connection) else {
+            return Ok(Err(no_token()));
+        };
+        let current = registry::startup(&self.keyring, turn, token)?;
+        match (current, object) {
+            (Some(_), Some(_)) => {
+                return Ok(Err(ipc_error(
+                    "this application has a startup object already; deregister it first",
+                )));
+            }
+            (None, None) => {
+                return Ok(Err(ipc_error("this application has no startup object")));
+            }
+            (Some(_), None) | (None, Some(_)) => {}
+        }
+        registry::set_startup(&self.keyring, turn, token, object);
+        Ok(Ok(Reply::Done))
+    }
+
+    pub(crate) fn disconnected(&mut self, connection: ConnectionId) {
+        let Some(app) = self.apps.apps.remove(&connection) else {
+            return;
+        };
+        self.apps.busy.remove(&connection);
+        for address in &app.tracked {
+            if let Some(trackers) = self.apps.trackers.get_mut(address) {
+                trackers.remove(&connection);
+                if trackers.is_empty() {
+                    self.apps.trackers.remove(address);
+                }
+            }
+        }
+        for share in app.queue.shares() {
+            self.shares.put_back(share, connection);
+        }
+        self.links.stop_waiting(connection);
+        // Another application may have registered the same api id meanwhile.
+        self.deliver_waiting_shares();
+    }
+}
+
+/// Queues an answer.
+pub(crate) fn answer(
+    turn: &mut Turn<'_>,
+    connection: ConnectionId,
+    token: RequestToken,
+    answer: Result<Reply, IpcError>,
+) {
+    turn.effect(Effect::Answer {
+        connection,
+        token,
+        answer,
+    });
+}
+
+fn no_token() -> IpcError {
+    ipc_error("this needs an application token; register one first")
+}

@@ -1,0 +1,209 @@
+//! `Engine`: one node's decisions. Takes an input and the time, answers with an [`Outcome`].
+
+use std::collections::BTreeMap;
+
+use golix::Ghid;
+use hypergolix_ipc::ConnectionId;
+
+use crate::account::Account;
+use crate::apps::Apps;
+use crate::caches::{Chains, Contents};
+use crate::effect::Outcome;
+use crate::input::Input;
+use crate::keyring::Keyring;
+use crate::sharing::{Outbox, Shares};
+use crate::sync::{Feed, Follows, Links};
+use crate::timer::Timer;
+use crate::turn::Turn;
+use crate::view::{Entropy, Time, View, ViewError};
+
+/// What an engine can be told at its start.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct EngineConfig {
+    /// The device slot in frame counters (counter = step * 256 + slot). Two devices of one account
+    /// need different ones.
+    pub slot: u8,
+    /// How often both sides of a link compare what they hold.
+    pub reconcile_interval: std::time::Duration,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            slot: 1,
+            reconcile_interval: crate::limits::RECONCILE_INTERVAL,
+        }
+    }
+}
+
+/// A node's decisions: applications, objects, shares and links of one account.
+///
+/// Everything in memory can be built again from the store with [`Engine::open`], except what
+/// belongs to connections that end with the process.
+pub struct Engine {
+    pub(crate) account: Account,
+    pub(crate) keyring: Keyring,
+    pub(crate) me: Ghid,
+    pub(crate) device: Vec<u8>,
+    pub(crate) config: EngineConfig,
+    pub(crate) contents: Contents,
+    pub(crate) chains: Chains,
+    pub(crate) apps: Apps,
+    pub(crate) shares: Shares,
+    pub(crate) outbox: Outbox,
+    pub(crate) feed: Feed,
+    pub(crate) follows: Follows,
+    pub(crate) links: Links,
+    /// What changed in this turn and has to be told, with the connection that knows already.
+    pub(crate) news: Vec<News>,
+    entropy: Box<dyn Entropy>,
+}
+
+/// A change of an address that applications and followers hear of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum News {
+    /// A new state; the connection that pushed it is left out.
+    Updated(Ghid, Option<ConnectionId>),
+    /// Gone, for everybody except those who hold it.
+    Gone(Ghid),
+}
+
+impl Engine {
+    /// Starts on what the store holds. `device` is this node's own network key, as other nodes
+    /// authenticate it.
+    ///
+    /// # Errors
+    /// The store failed or holds damaged rows.
+    pub fn open(
+        account: Account,
+        config: EngineConfig,
+        device: Vec<u8>,
+        mut entropy: Box<dyn Entropy>,
+        now: Time,
+        view: &dyn View,
+    ) -> Result<(Self, Outcome), ViewError> {
+        let mut turn = Turn::new(view, &mut *entropy, now);
+        let keyring = account.keyring();
+        let feed = Feed::open(&mut turn)?;
+        let follows = Follows::open(&turn)?;
+        let shares = Shares::open(&turn, &keyring)?;
+        let outbox = Outbox::open(&turn)?;
+        let outcome = turn.finish();
+        let engine = Self {
+            me: account.fingerprint(),
+            account,
+            keyring,
+            device,
+            config,
+            contents: Contents::default(),
+            chains: Chains::default(),
+            apps: Apps::default(),
+            shares,
+            outbox,
+            feed,
+            follows,
+            links: Links::default(),
+            news: Vec::new(),
+            entropy,
+        };
+        Ok((engine, outcome))
+    }
+
+    /// The fingerprint of the account, which never changes while the engine lives.
+    pub fn fingerprint(&self) -> Ghid {
+        self.me
+    }
+
+    /// Decides what one input leads to.
+    ///
+    /// The writes of the outcome have to be visible to the next call, and durable before any
+    /// effect is carried out. After an error, or when the writes cannot be committed, this engine
+    /// no longer agrees with the store: open a new one.
+    ///
+    /// # Errors
+    /// The store failed or holds damaged rows.
+    pub fn handle(
+        &mut self,
+        input: Input,
+        now: Time,
+        view: &dyn View,
+    ) -> Result<Outcome, ViewError> {
+        // The source of randomness lives outside of `self` for the time of the turn.
+        let mut entropy = std::mem::replace(&mut self.entropy, Box::new(NoEntropy));
+        let mut turn = Turn::new(view, &mut *entropy, now);
+        let done = self.decide(&mut turn, input);
+        let outcome = done.map(|()| turn.finish());
+        self.entropy = entropy;
+        outcome
+    }
+
+    fn decide(&mut self, turn: &mut Turn<'_>, input: Input) -> Result<(), ViewError> {
+        match input {
+            Input::AppConnected { connection } => self.apps.connected(connection),
+            Input::AppRequest {
+                connection,
+                token,
+                request,
+            } => {
+                self.request(turn, connection, token, request)?;
+            }
+            Input::AppAcknowledged {
+                connection,
+                notice,
+                accepted,
+            } => {
+                self.acknowledged(turn, connection, notice, accepted)?;
+            }
+            Input::AppDisconnected { connection } => self.disconnected(connection),
+            Input::LinkUp { link, device } => self.link_up(turn, link, device),
+            Input::LinkMessage { link, message } => self.link_message(turn, link, message)?,
+            Input::LinkDown { link } => self.link_down(turn, link)?,
+            Input::Timer(Timer::LinkDeadline(link)) => self.link_deadline(turn, link),
+            Input::Timer(Timer::Reconcile(link)) => self.reconcile_due(turn, link)?,
+            Input::Timer(Timer::Waiting) => self.waited_long_enough(turn)?,
+        }
+        self.settle(turn)
+    }
+
+    /// Tells applications and followers what changed in this turn.
+    fn settle(&mut self, turn: &mut Turn<'_>) -> Result<(), ViewError> {
+        for news in std::mem::take(&mut self.news) {
+            match news {
+                News::Updated(address, except) => {
+                    self.tell_update(&address, except);
+                }
+                News::Gone(address) => self.tell_gone(turn, &address)?,
+            }
+        }
+        self.shares_became_ready(turn)?;
+        self.pump_apps(turn)?;
+        self.pump_links(turn)
+    }
+
+    /// Figures for people: what `hypergolix status` shows of the engine.
+    pub(crate) fn figures(
+        &self,
+        turn: &Turn<'_>,
+    ) -> Result<BTreeMap<&'static str, u64>, ViewError> {
+        use crate::view::Table;
+        Ok(BTreeMap::from([
+            ("objects", turn.len(Table::Heads)?.saturating_sub(1)),
+            ("golix_objects", turn.len(Table::Objects)?),
+            ("applications", self.apps.len() as u64),
+            ("followed", self.follows.len() as u64),
+            ("links", self.links.len() as u64),
+            ("shares_owed", self.outbox.len() as u64),
+            ("shares_waiting", self.shares.len() as u64),
+        ]))
+    }
+}
+
+/// Stands in while the real source is borrowed; never asked.
+struct NoEntropy;
+
+impl Entropy for NoEntropy {
+    fn fill(&mut self, _: &mut [u8]) {
+        unreachable!("the engine's entropy is in use by the turn")
+    }
+}

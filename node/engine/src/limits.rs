@@ -1,0 +1,69 @@
+//! Every maximum of the engine, with unit and reason.
+
+use std::time::Duration;
+
+/// Notices under way to one application at once. A bigger window buys nothing: the Python client
+/// works on one at a time.
+pub const NOTICES_IN_FLIGHT: usize = 16;
+
+/// Shares that wait for an application, of one sender. More are refused, so that one stranger
+/// cannot fill the store.
+pub const SHARES_WAITING_PER_SENDER: usize = 1_000;
+
+/// Shares that wait for an application, of all senders together.
+pub const SHARES_WAITING: usize = 10_000;
+
+/// Bytes of events that may be under way to one follower before it confirms. Beyond it the feed
+/// itself is the queue, and only the newest state of each object is sent.
+pub const EVENTS_IN_FLIGHT_BYTES: usize = 1024 * 1024;
+
+/// Events under way to one follower. A guess: enough to hide a round trip of 100 ms at 1,000
+/// updates a second.
+pub const EVENTS_IN_FLIGHT: usize = 128;
+
+/// Rows of the feed read at once.
+pub const FEED_BATCH: usize = 256;
+
+/// Addresses one link may subscribe to. 100,000 tags are about 10 MB of memory.
+pub const SUBSCRIPTIONS_PER_LINK: usize = 100_000;
+
+/// Objects that do not verify before a link is closed. An honest node never sends one.
+pub const INVALID_OBJECTS_MAX: u32 = 3;
+
+/// A link that owes an answer and is silent for this long is given up. A LAN answers in
+/// milliseconds; three seconds leave room for a busy disk.
+pub const LINK_SILENCE_MAX: Duration = Duration::from_secs(3);
+
+/// A link without traffic is asked whether it lives. Fits the idle budget of 50 bytes a second.
+pub const LINK_PING_INTERVAL: Duration = Duration::from_secs(20);
+
+/// Both sides of a link compare what they hold this often (field.md 5.6, L3).
+pub const RECONCILE_INTERVAL: Duration = Duration::from_secs(600);
+
+/// Largest message of one round of reconciliation, bytes (field.md 5.6: at least 4 KiB).
+pub const RECONCILE_MESSAGE_MAX: u64 = 60_000;
+
+/// How long `sync` and `get` wait for other devices.
+pub const WAIT_FOR_LINKS: Duration = Duration::from_secs(2);
+
+/// Unanswered `Publish` messages of one link. Shares beyond it wait in the outbox.
+pub const PUBLISHES_IN_FLIGHT: usize = 32;
+
+/// Opened contents kept in memory, bytes. One state of the maximum size fits.
+pub const CONTENT_CACHE_BYTES: usize = 12 * 1024 * 1024;
+
+/// Contents larger than this are read from the store each time.
+pub const CONTENT_CACHE_ENTRY_MAX: usize = 1024 * 1024;
+
+/// Chain keys kept in memory, entries of about 200 bytes.
+pub const CHAIN_CACHE: usize = 4_096;
+
+/// Steps of a chain between two sealed checkpoints: at 0.8 us a step, finding a key again takes
+/// less than a millisecond.
+pub const CHAIN_CHECKPOINT: u64 = 1_024;
+
+/// Past frames that an object keeps unless the application asks otherwise (the documented value).
+pub const LEGROOM_DEFAULT: u8 = 7;
+
+/// Debindings of debindings followed when a binding comes back.
+pub const DEBINDING_CHAIN_MAX: usize = 10_000;

@@ -1,0 +1,238 @@
+//! From an address to the opened content behind it.
+
+use golix::object::{Object, Unverified};
+use golix::{ChainKey, Ghid, Secret};
+use hypergolix_ipc::ConnectionId;
+use zeroize::Zeroizing;
+
+use crate::content::Content;
+use crate::engine::Engine;
+use crate::keyring::Record;
+use crate::limits;
+use crate::shelf;
+use crate::turn::Turn;
+use crate::view::ViewError;
+
+/// An object that this account can read.
+pub(crate) struct Resolved {
+    pub(crate) address: Ghid,
+    /// Who created it.
+    pub(crate) binder: Ghid,
+    pub(crate) dynamic: bool,
+    /// The address of the container it points at now.
+    pub(crate) container: Ghid,
+    /// Opens that container and nothing else.
+    pub(crate) secret: Secret,
+    /// What a live share hands over; `None` for a static object.
+    pub(crate) chain: Option<ChainKey>,
+    pub(crate) content: Content,
+}
+
+impl Engine {
+    /// What `connection` may see of an object: `None` also for private objects of others.
+    pub(crate) fn visible(
+        &mut self,
+        turn: &mut Turn<'_>,
+        connection: ConnectionId,
+        address: &Ghid,
+    ) -> Result<Option<Resolved>, ViewError> {
+        let token = self.apps.token(connection);
+        Ok(self.resolve(turn, address)?.filter(|resolved| {
+            resolved.content.private.is_none() || resolved.content.private == token
+        }))
+    }
+
+    /// Opens the object behind an address; `None` if it is not here or we have no key for it.
+    pub(crate) fn resolve(
+        &mut self,
+        turn: &mut Turn<'_>,
+        address: &Ghid,
+    ) -> Result<Option<Resolved>, ViewError> {
+        if *address == self.account.user_id() {
+            return Ok(None);
+        }
+        match shelf::head(turn, address)? {
+            Some(head) => {
+                let Some(chain) = self.chain_key(turn, address, &head.binder, head.counter >> 8)?
+                else {
+                    return Ok(None);
+                };
+                let secret = chain.container_secret(address);
+                let Some(content) =
+                    self.content(turn, address, &head.target, |_| Some(secret.clone()))?
+                else {
+                    return Ok(None);
+                };
+                Ok(Some(Resolved {
+                    address: *address,
+                    binder: head.binder,
+                    dynamic: true,
+                    container: head.target,
+                    secret,
+                    chain: Some(chain),
+                    content,
+                }))
+            }
+            None => self.resolve_static(turn, address),
+        }
+    }
+
+    fn resolve_static(
+        &mut self,
+        turn: &mut Turn<'_>,
+        address: &Ghid,
+    ) -> Result<Option<Resolved>, ViewError> {
+        let received = self
+            .keyring
+            .get(turn, Record::Secret, address.as_bytes())?
+            .and_then(|bytes| Secret::from_bytes(&bytes).ok());
+        let Some(golix::persister::Stored::Container { author }) = shelf::bytes(turn, address)?
+            .as_deref()
+            .and_then(golix::persister::Stored::read)
+        else {
+            return Ok(None);
+        };
+        let account = self.account.clone();
+        let mut used = None;
+        let content = self.content(turn, address, address, |salt| {
+            used = received
+                .clone()
+                .or_else(|| (author == account.fingerprint()).then(|| account.static_secret(salt)));
+            used.clone()
+        })?;
+        let (Some(content), Some(secret)) = (content, used.or(received)) else {
+            return Ok(None);
+        };
+        Ok(Some(Resolved {
+            address: *address,
+            binder: author,
+            dynamic: false,
+            container: *address,
+            secret,
+            chain: None,
+            content,
+        }))
+    }
+
+    /// The content of a container, opened with the secret that `secret` finds for its salt.
+    fn content(
+        &mut self,
+        turn: &Turn<'_>,
+        address: &Ghid,
+        container: &Ghid,
+        secret: impl FnOnce(&[u8; 32]) -> Option<Secret>,
+    ) -> Result<Option<Content>, ViewError> {
+        // Static objects are opened each time, because the secret is derived on the way.
+        if address != container
+            && let Some(content) = self.contents.get(address, container)
+        {
+            return Ok(Some(content.clone()));
+        }
+        let Some(bytes) = shelf::bytes(turn, container)? else {
+            return Ok(None);
+        };
+        let Some(golix::persister::Stored::Container { author }) =
+            golix::persister::Stored::read(&bytes)
+        else {
+            return Ok(None);
+        };
+        let Some(author) = shelf::identity(turn, &author)? else {
+            return Ok(None);
+        };
+        // The signature is checked again: what an application gets to see was verified from the
+        // bytes that it is opened from, whatever happened to the disk meanwhile.
+        let Some(object) = Unverified::parse(&bytes)
+            .ok()
+            .and_then(|object| object.verify(Some(&author)).ok())
+        else {
+            return Err(ViewError("a stored container does not verify".into()));
+        };
+        let Object::Container(sealed) = object.object() else {
+            return Ok(None);
+        };
+        let Some(content) = secret(sealed.salt())
+            .and_then(|secret| sealed.open(&secret).ok())
+            .and_then(|plain| Content::decode(&plain))
+        else {
+            return Ok(None);
+        };
+        if address != container {
+            self.contents.put(*address, *container, content.clone());
+        }
+        Ok(Some(content))
+    }
+
+    /// The chain key at step `index`, if we have one at it or before it.
+    pub(crate) fn chain_key(
+        &mut self,
+        turn: &mut Turn<'_>,
+        dynamic: &Ghid,
+        binder: &Ghid,
+        index: u64,
+    ) -> Result<Option<ChainKey>, ViewError> {
+        if *binder == self.me {
+            return self.own_chain(turn, dynamic, index).map(Some);
+        }
+        if let Some(key) = self.chains.get(dynamic, index)
+            && let Some(key) = key.advance_to(dynamic, index)
+        {
+            self.chains.put(*dynamic, key.clone());
+            return Ok(Some(key));
+        }
+        let received = self
+            .keyring
+            .get(turn, Record::Secret, dynamic.as_bytes())?
+            .and_then(|bytes| Secret::from_bytes(&bytes).ok())
+            .and_then(|secret| ChainKey::from_handshake(&secret));
+        let Some(start) = received else {
+            return Ok(None);
+        };
+        let Some(key) = start.advance_to(dynamic, index) else {
+            return Ok(None);
+        };
+        if index.saturating_sub(start.index()) >= limits::CHAIN_CHECKPOINT {
+            // Keep only the newest: older states are nobody's business any more.
+            let body = Zeroizing::new(key.to_handshake().to_bytes());
+            self.keyring
+                .put(turn, Record::Secret, dynamic.as_bytes(), &body[..]);
+        }
+        self.chains.put(*dynamic, key.clone());
+        Ok(Some(key))
+    }
+
+    /// The chain key of an own object at step `index`: from memory, a checkpoint, or the start.
+    pub(crate) fn own_chain(
+        &mut self,
+        turn: &mut Turn<'_>,
+        dynamic: &Ghid,
+        index: u64,
+    ) -> Result<ChainKey, ViewError> {
+        let mut key = match self.chains.get(dynamic, index) {
+            Some(key) => key.clone(),
+            None => self
+                .keyring
+                .get(turn, Record::Checkpoint, dynamic.as_bytes())?
+                .and_then(|bytes| Secret::from_bytes(&bytes).ok())
+                .and_then(|secret| ChainKey::from_handshake(&secret))
+                .filter(|key| key.index() <= index)
+                .unwrap_or_else(|| ChainKey::new(0, 0, self.account.chain_start(dynamic))),
+        };
+        while key.index() < index {
+            let step = index.min(next_checkpoint(key.index()));
+            key = key
+                .advance_to(dynamic, step)
+                .expect("a thousand steps are within its limit");
+            if step.is_multiple_of(limits::CHAIN_CHECKPOINT) {
+                let body = Zeroizing::new(key.to_handshake().to_bytes());
+                self.keyring
+                    .put(turn, Record::Checkpoint, dynamic.as_bytes(), &body[..]);
+            }
+        }
+        self.chains.put(*dynamic, key.clone());
+        Ok(key)
+    }
+}
+
+fn next_checkpoint(index: u64) -> u64 {
+    (index / limits::CHAIN_CHECKPOINT + 1).saturating_mul(limits::CHAIN_CHECKPOINT)
+}

@@ -1,0 +1,11 @@
+//! Handshakes between identities: what we offered and what was offered to us.
+//!
+//! A share travels as one bundle: the sender's identity, the sealed request, and the object as it
+//! is now, so that the recipient takes all of it in one transaction. The request is made once and
+//! kept until it is answered; a retry sends the same bytes.
+
+mod incoming;
+mod outgoing;
+
+pub(crate) use incoming::{Shares, as_request};
+pub(crate) use outgoing::Outbox;

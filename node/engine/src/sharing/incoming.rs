@@ -1,0 +1,334 @@
+//! Received → accepted or refused, and the answer; shares that wait for an application.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use golix::object::{Debinding, Object, Request, RequestBody, Verified};
+use golix::{Ghid, Identity};
+use hypergolix_ipc::{ApiId, ConnectionId};
+use zeroize::Zeroizing;
+
+use crate::engine::Engine;
+use crate::keyring::{Keyring, Record};
+use crate::limits;
+use crate::shelf;
+use crate::sync::Stash;
+use crate::turn::Turn;
+use crate::view::ViewError;
+
+/// What was shared with this account and no application has taken yet.
+#[derive(Debug, Clone)]
+pub(crate) struct Share {
+    pub(crate) object: Ghid,
+    /// Who shared it.
+    pub(crate) origin: Ghid,
+    /// The object's api id; meaningless until the object can be read.
+    pub(crate) api: ApiId,
+    /// The object can be read, so the share can be delivered.
+    ready: bool,
+    /// Connections that it was queued for.
+    given: BTreeSet<ConnectionId>,
+}
+
+/// Shares that wait for an application, in the order of their arrival, kept in the account.
+#[derive(Default)]
+pub(crate) struct Shares {
+    waiting: BTreeMap<u64, Share>,
+    next: u64,
+}
+
+impl Shares {
+    pub(crate) fn open(turn: &Turn<'_>, keyring: &Keyring) -> Result<Self, ViewError> {
+        let damaged = || ViewError("the record of a waiting share is damaged".into());
+        let mut shares = Self::default();
+        for (name, body) in keyring.all(turn, Record::Share)? {
+            let number = u64::from_be_bytes(name.try_into().map_err(|_| damaged())?);
+            let (object, rest) = body.split_at_checked(Ghid::LEN).ok_or_else(damaged)?;
+            let (origin, rest) = rest.split_at_checked(Ghid::LEN).ok_or_else(damaged)?;
+            let (&ready, api) = rest.split_first().ok_or_else(damaged)?;
+            let share = Share {
+                object: Ghid::from_bytes(object).map_err(|_| damaged())?,
+                origin: Ghid::from_bytes(origin).map_err(|_| damaged())?,
+                api: ApiId(api.try_into().map_err(|_| damaged())?),
+                ready: ready == 1,
+                given: BTreeSet::new(),
+            };
+            shares.waiting.insert(number, share);
+            shares.next = shares.next.max(number + 1);
+        }
+        Ok(shares)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub(crate) fn get(&self, number: u64) -> Option<&Share> {
+        self.waiting.get(&number)
+    }
+
+    /// Shares that could be delivered, oldest first, so that two of one sender keep their order.
+    pub(crate) fn deliverable(&self) -> Vec<(u64, ApiId)> {
+        self.waiting
+            .iter()
+            .filter(|(_, share)| share.ready && share.given.is_empty())
+            .map(|(number, share)| (*number, share.api))
+            .collect()
+    }
+
+    /// Notes that `takers` get this share; returns those that did not have it yet.
+    pub(crate) fn give_to(&mut self, number: u64, takers: &[ConnectionId]) -> Vec<ConnectionId> {
+        let Some(share) = self.waiting.get_mut(&number) else {
+            return Vec::new();
+        };
+        takers
+            .iter()
+            .copied()
+            .filter(|taker| share.given.insert(*taker))
+            .collect()
+    }
+
+    /// An application took it: nobody else gets it later.
+    pub(crate) fn delivered(&mut self, turn: &mut Turn<'_>, keyring: &Keyring, number: u64) {
+        if self.waiting.remove(&number).is_some() {
+            keyring.forget(turn, Record::Share, &number.to_be_bytes());
+        }
+    }
+
+    /// An application went away, or did not want it.
+    pub(crate) fn put_back(&mut self, number: u64, connection: ConnectionId) {
+        if let Some(share) = self.waiting.get_mut(&number) {
+            share.given.remove(&connection);
+        }
+    }
+
+    fn add(&mut self, turn: &mut Turn<'_>, keyring: &Keyring, object: Ghid, origin: Ghid) {
+        let share = Share {
+            object,
+            origin,
+            api: ApiId::ZERO,
+            ready: false,
+            given: BTreeSet::new(),
+        };
+        save(turn, keyring, self.next, &share);
+        self.waiting.insert(self.next, share);
+        self.next += 1;
+    }
+
+    fn has_room_for(&self, origin: &Ghid) -> bool {
+        let of_origin = self
+            .waiting
+            .values()
+            .filter(|share| share.origin == *origin)
+            .count();
+        self.waiting.len() < limits::SHARES_WAITING && of_origin < limits::SHARES_WAITING_PER_SENDER
+    }
+
+    fn unready(&self) -> Vec<(u64, Ghid)> {
+        self.waiting
+            .iter()
+            .filter(|(_, share)| !share.ready)
+            .map(|(number, share)| (*number, share.object))
+            .collect()
+    }
+
+    fn of_object(&self, object: &Ghid) -> Vec<u64> {
+        self.waiting
+            .iter()
+            .filter(|(_, share)| share.object == *object)
+            .map(|(number, _)| *number)
+            .collect()
+    }
+}
+
+fn save(turn: &mut Turn<'_>, keyring: &Keyring, number: u64, share: &Share) {
+    let body = [
+        &share.object.as_bytes()[..],
+        share.origin.as_bytes(),
+        &[u8::from(share.ready)],
+        &share.api.0,
+    ]
+    .concat();
+    keyring.put(turn, Record::Share, &number.to_be_bytes(), &body);
+}
+
+impl Engine {
+    /// A request came in. Whatever is wrong with it, the sender learns nothing: junk is counted
+    /// and dropped, and looks like a request that was stored (threats.md 4.5).
+    ///
+    /// Returns whether the request was handled before.
+    pub(crate) fn receive_request(
+        &mut self,
+        turn: &mut Turn<'_>,
+        stash: &mut Stash,
+        object: &Verified,
+        request: &Request,
+    ) -> Result<bool, ViewError> {
+        let known = shelf::debindings(turn, &object.ghid(), 1)?;
+        if !known.is_empty() {
+            return Ok(true);
+        }
+        let Some((author, body)) = self.open_request(turn, stash, request)? else {
+            turn.log(
+                "a request that does not open was dropped",
+                object.ghid().short(),
+            );
+            return Ok(false);
+        };
+        stash.admit(self, turn, &author.ghid())?;
+        match body {
+            RequestBody::Handshake { target, secret } => {
+                self.handshake(turn, &author, object.ghid(), target, &secret.to_bytes())?;
+            }
+            RequestBody::Ack { request, .. } => {
+                self.share_answered(turn, &author, request, true)?
+            }
+            RequestBody::Nak { request, .. } => {
+                self.share_answered(turn, &author, request, false)?;
+            }
+            // Reserved for applications of the format itself; nobody sends it.
+            RequestBody::Arbitrary(_) => {}
+        }
+        // Handled, and remembered as handled for ever: replays end here.
+        let mut done = vec![object.clone()];
+        done.push(Debinding::make(self.account.identity(), object.ghid()));
+        for object in done {
+            if let Err(rejection) = self.store(turn, &object)? {
+                turn.log(
+                    "a handled request could not be put away",
+                    rejection.to_string(),
+                );
+            }
+        }
+        Ok(false)
+    }
+
+    fn open_request(
+        &self,
+        turn: &Turn<'_>,
+        stash: &Stash,
+        request: &Request,
+    ) -> Result<Option<(Identity, RequestBody)>, ViewError> {
+        if request.recipient() != self.me {
+            return Ok(None);
+        }
+        let Ok(opened) = request.open(self.account.identity()) else {
+            return Ok(None);
+        };
+        let author = match stash.identity(&opened.author()) {
+            Some(author) => Some(author),
+            None => shelf::identity(turn, &opened.author())?,
+        };
+        let Some(author) = author else {
+            return Ok(None);
+        };
+        Ok(opened
+            .authenticate(self.account.identity(), &author)
+            .ok()
+            .map(|body| (author, body)))
+    }
+
+    fn handshake(
+        &mut self,
+        turn: &mut Turn<'_>,
+        author: &Identity,
+        request: Ghid,
+        target: Ghid,
+        secret: &[u8],
+    ) -> Result<(), ViewError> {
+        if !self.shares.has_room_for(&author.ghid()) {
+            turn.log("a share was refused: too many wait", author.ghid().short());
+            self.owe_answer(turn, author, request, false)?;
+            return Ok(());
+        }
+        let secret = Zeroizing::new(secret.to_vec());
+        if !self.reads_already(turn, &target, &secret)? {
+            self.keyring
+                .put(turn, Record::Secret, target.as_bytes(), &secret);
+            self.chains.forget(&target);
+        }
+        self.follow(turn, target, author.ghid());
+        self.shares.add(turn, &self.keyring, target, author.ghid());
+        self.owe_answer(turn, author, request, true)
+    }
+
+    /// Whether what we have opens everything that the offered secret opens.
+    fn reads_already(
+        &self,
+        turn: &Turn<'_>,
+        target: &Ghid,
+        offered: &[u8],
+    ) -> Result<bool, ViewError> {
+        use golix::{ChainKey, Secret};
+        if let Some(head) = shelf::head(turn, target)?
+            && head.binder == self.me
+        {
+            return Ok(true);
+        }
+        let read = |bytes: &[u8]| {
+            Secret::from_bytes(bytes)
+                .ok()
+                .and_then(|secret| ChainKey::from_handshake(&secret))
+        };
+        let known = self.keyring.get(turn, Record::Secret, target.as_bytes())?;
+        Ok(
+            match (
+                known.as_deref().and_then(|bytes| read(bytes)),
+                read(offered),
+            ) {
+                (Some(known), Some(offered)) => {
+                    known.epoch() == offered.epoch() && known.index() <= offered.index()
+                }
+                _ => false,
+            },
+        )
+    }
+
+    /// Shares whose object can be read now go to the applications that take its api id.
+    pub(crate) fn shares_became_ready(&mut self, turn: &mut Turn<'_>) -> Result<(), ViewError> {
+        let unready = self.shares.unready();
+        if unready.is_empty() {
+            return Ok(());
+        }
+        for (number, object) in unready {
+            let Some(resolved) = self.resolve(turn, &object)? else {
+                continue;
+            };
+            if !resolved.dynamic {
+                self.feed.touch(turn, &object)?;
+            }
+            if let Some(share) = self.shares.waiting.get_mut(&number) {
+                share.ready = true;
+                share.api = resolved.content.api;
+                save(turn, &self.keyring, number, share);
+            }
+            self.follow_binder(turn, object, resolved.binder);
+        }
+        self.deliver_waiting_shares();
+        Ok(())
+    }
+
+    /// An object is gone: nothing of it is followed, readable or waiting any more.
+    pub(crate) fn forget_object(
+        &mut self,
+        turn: &mut Turn<'_>,
+        address: &Ghid,
+    ) -> Result<(), ViewError> {
+        for number in self.shares.of_object(address) {
+            self.shares.delivered(turn, &self.keyring, number);
+        }
+        self.keyring
+            .forget(turn, Record::Secret, address.as_bytes());
+        self.keyring
+            .forget(turn, Record::Checkpoint, address.as_bytes());
+        self.unfollow(turn, address);
+        Ok(())
+    }
+}
+
+/// Whether an object is a request, and which.
+pub(crate) fn as_request(object: &Verified) -> Option<&Request> {
+    match object.object() {
+        Object::Request(request) => Some(request),
+        _ => None,
+    }
+}

@@ -1,0 +1,331 @@
+//! Offered → acknowledged, refused or withdrawn.
+//!
+//! What is owed to an identity is a row in the outbox, written in the same transaction as the
+//! answer to the application, sent in order over any link that proved that identity, and removed
+//! when the other side has answered. It survives restarts of both sides.
+
+use std::collections::BTreeMap;
+
+use golix::object::{Request, RequestBody};
+use golix::{Ghid, Identity};
+use hypergolix_ipc::{AppToken, ConnectionId, Reply};
+use serde::{Deserialize, Serialize};
+
+use crate::engine::Engine;
+use crate::input::LinkId;
+use crate::message::{Address, Message, Packed};
+use crate::objects::{Answer, does_not_exist, ipc_error};
+use crate::shelf;
+use crate::turn::{Turn, key};
+use crate::view::{Table, ViewError};
+
+/// A row of the outbox. Its key is `recipient 65 | number u64`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Owed {
+    /// The object offered; `None` for an answer to a request.
+    object: Option<Address>,
+    /// The application that hears of the end.
+    token: Option<[u8; 16]>,
+    /// The sealed request, once the recipient's identity is known.
+    request: Option<Packed>,
+    /// The recipient's node stored the request; its answer is still to come.
+    delivered: bool,
+}
+
+/// What is owed, without the bytes.
+#[derive(Default)]
+pub(crate) struct Outbox {
+    /// Recipient, number in the order of the promises, delivered.
+    rows: BTreeMap<(Ghid, u64), bool>,
+    /// Requests under way to their rows.
+    requests: BTreeMap<Ghid, (Ghid, u64)>,
+    next: u64,
+}
+
+impl Outbox {
+    pub(crate) fn open(turn: &Turn<'_>) -> Result<Self, ViewError> {
+        let mut outbox = Self::default();
+        for (row, value) in turn.prefixed(Table::Outbox, &[], usize::MAX >> 1)? {
+            let (recipient, number) = row.split_at_checked(Ghid::LEN).ok_or_else(damaged_row)?;
+            let recipient = Ghid::from_bytes(recipient).map_err(|_| damaged_row())?;
+            let number = u64::from_be_bytes(number.try_into().map_err(|_| damaged_row())?);
+            let owed = decode(&value)?;
+            if let Some(request) = &owed.request {
+                outbox
+                    .requests
+                    .insert(address_of(request)?, (recipient, number));
+            }
+            outbox.rows.insert((recipient, number), owed.delivered);
+            outbox.next = outbox.next.max(number + 1);
+        }
+        Ok(outbox)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Everybody to whom something is owed that was not delivered yet.
+    pub(crate) fn recipients(&self) -> Vec<Ghid> {
+        let mut recipients: Vec<Ghid> = self
+            .rows
+            .iter()
+            .filter(|(_, delivered)| !**delivered)
+            .map(|((recipient, _), _)| *recipient)
+            .collect();
+        recipients.dedup();
+        recipients
+    }
+
+    fn undelivered(&self, recipient: &Ghid) -> Vec<u64> {
+        self.rows
+            .range((*recipient, 0)..=(*recipient, u64::MAX))
+            .filter(|(_, delivered)| !**delivered)
+            .map(|((_, number), _)| *number)
+            .collect()
+    }
+}
+
+impl Engine {
+    /// Promises an object to another user; the network is asked later.
+    pub(crate) fn share(
+        &mut self,
+        turn: &mut Turn<'_>,
+        connection: ConnectionId,
+        object: Ghid,
+        recipient: Ghid,
+    ) -> Answer {
+        let Some(resolved) = self.visible(turn, connection, &object)? else {
+            return Ok(Err(does_not_exist(&object)));
+        };
+        if resolved.content.private.is_some() {
+            return Ok(Err(ipc_error("a private object cannot be shared")));
+        }
+        if recipient == self.me {
+            return Ok(Err(ipc_error(
+                "an object cannot be shared with its own user",
+            )));
+        }
+        let owed = Owed {
+            object: Some(Address(object)),
+            token: self.apps.token(connection).map(|token| token.0),
+            request: None,
+            delivered: false,
+        };
+        self.owe(turn, recipient, &owed);
+        Ok(Ok(Reply::Done))
+    }
+
+    /// Owes the answer to a request. Its recipient's identity is known: it came with the request.
+    pub(crate) fn owe_answer(
+        &mut self,
+        turn: &mut Turn<'_>,
+        author: &Identity,
+        request: Ghid,
+        taken: bool,
+    ) -> Result<(), ViewError> {
+        let body = if taken {
+            RequestBody::Ack { request, status: 0 }
+        } else {
+            RequestBody::Nak { request, status: 0 }
+        };
+        let sealed = Request::seal(self.account.identity(), author, &body, turn.random());
+        let Ok(sealed) = sealed else {
+            turn.log("an answer could not be sealed", author.ghid().short());
+            return Ok(());
+        };
+        let owed = Owed {
+            object: None,
+            token: None,
+            request: Some(Packed::from(sealed.bytes().to_vec())),
+            delivered: false,
+        };
+        self.owe(turn, author.ghid(), &owed);
+        Ok(())
+    }
+
+    fn owe(&mut self, turn: &mut Turn<'_>, recipient: Ghid, owed: &Owed) {
+        let number = self.outbox.next;
+        self.outbox.next += 1;
+        self.outbox.rows.insert((recipient, number), false);
+        turn.put(Table::Outbox, row(&recipient, number), encode(owed));
+        self.links.interesting(recipient);
+    }
+
+    fn settle_debt(&mut self, turn: &mut Turn<'_>, recipient: Ghid, number: u64) {
+        self.outbox.rows.remove(&(recipient, number));
+        turn.delete(Table::Outbox, row(&recipient, number));
+    }
+
+    /// Sends over `link` what is owed to `recipient`, oldest first, as far as its window goes.
+    pub(crate) fn send_owed(
+        &mut self,
+        turn: &mut Turn<'_>,
+        link: LinkId,
+        recipient: Ghid,
+    ) -> Result<(), ViewError> {
+        for number in self.outbox.undelivered(&recipient) {
+            let room = self.links.publishes(link, (recipient, number));
+            match room {
+                None => return Ok(()),
+                Some(true) => continue,
+                Some(false) => {}
+            }
+            let Some(objects) = self.owed_objects(turn, recipient, number)? else {
+                continue;
+            };
+            let Some(id) = self.links.begin_publish(turn, link, (recipient, number)) else {
+                return Ok(());
+            };
+            self.links
+                .send(turn, link, Message::Publish { id, objects });
+        }
+        Ok(())
+    }
+
+    /// The bundle of one debt; `None` if it had to be given up.
+    fn owed_objects(
+        &mut self,
+        turn: &mut Turn<'_>,
+        recipient: Ghid,
+        number: u64,
+    ) -> Result<Option<Vec<Packed>>, ViewError> {
+        let Some(value) = turn.get(Table::Outbox, &row(&recipient, number))? else {
+            self.outbox.rows.remove(&(recipient, number));
+            return Ok(None);
+        };
+        let mut owed = decode(&value)?;
+        let own_identity = Packed::from(self.account.identity().identity().encode().to_vec());
+        let mut objects = vec![own_identity];
+        let Some(Address(object)) = owed.object else {
+            objects.extend(owed.request);
+            return Ok(Some(objects));
+        };
+        let request = if let Some(request) = owed.request.clone() {
+            request
+        } else {
+            let Some(identity) = shelf::identity(turn, &recipient)? else {
+                return Ok(None);
+            };
+            let sealed = match self.resolve(turn, &object)? {
+                Some(resolved) => {
+                    let secret = match &resolved.chain {
+                        Some(chain) => chain.to_handshake(),
+                        None => resolved.secret,
+                    };
+                    let body = RequestBody::Handshake {
+                        target: object,
+                        secret,
+                    };
+                    Request::seal(self.account.identity(), &identity, &body, turn.random()).ok()
+                }
+                None => None,
+            };
+            let Some(sealed) = sealed else {
+                // Deleted before the recipient appeared, or a recipient without usable keys.
+                self.give_up(turn, recipient, number, &owed);
+                return Ok(None);
+            };
+            let request = Packed::from(sealed.bytes().to_vec());
+            owed.request = Some(request.clone());
+            self.outbox
+                .requests
+                .insert(sealed.ghid(), (recipient, number));
+            turn.put(Table::Outbox, row(&recipient, number), encode(&owed));
+            request
+        };
+        objects.push(request);
+        objects.extend(self.bundle(turn, &object, true)?);
+        Ok(Some(objects))
+    }
+
+    /// The other side stored (or refused to store) what was owed.
+    pub(crate) fn published(
+        &mut self,
+        turn: &mut Turn<'_>,
+        recipient: Ghid,
+        number: u64,
+        results: &[u32],
+    ) -> Result<(), ViewError> {
+        let Some(value) = turn.get(Table::Outbox, &row(&recipient, number))? else {
+            return Ok(());
+        };
+        let mut owed = decode(&value)?;
+        // The request stands second, behind our identity. 0 is "stored", 6 "handled before".
+        let stored = matches!(results.get(1), Some(0 | 6));
+        if !stored {
+            turn.log("a request was not taken", recipient.short());
+            self.give_up(turn, recipient, number, &owed);
+        } else if owed.object.is_none() {
+            self.settle_debt(turn, recipient, number);
+        } else {
+            owed.delivered = true;
+            self.outbox.rows.insert((recipient, number), true);
+            turn.put(Table::Outbox, row(&recipient, number), encode(&owed));
+        }
+        Ok(())
+    }
+
+    fn give_up(&mut self, turn: &mut Turn<'_>, recipient: Ghid, number: u64, owed: &Owed) {
+        self.settle_debt(turn, recipient, number);
+        if let Some(request) = owed
+            .request
+            .as_ref()
+            .and_then(|bytes| address_of(bytes).ok())
+        {
+            self.outbox.requests.remove(&request);
+        }
+        if let (Some(Address(object)), Some(token)) = (owed.object, owed.token) {
+            self.tell_share_result(AppToken(token), object, recipient, false);
+        }
+    }
+
+    /// The recipient of a share answered.
+    pub(crate) fn share_answered(
+        &mut self,
+        turn: &mut Turn<'_>,
+        author: &Identity,
+        request: Ghid,
+        taken: bool,
+    ) -> Result<(), ViewError> {
+        let Some((recipient, number)) = self.outbox.requests.get(&request).copied() else {
+            return Ok(());
+        };
+        if recipient != author.ghid() {
+            return Ok(());
+        }
+        self.outbox.requests.remove(&request);
+        let Some(value) = turn.get(Table::Outbox, &row(&recipient, number))? else {
+            return Ok(());
+        };
+        let owed = decode(&value)?;
+        self.settle_debt(turn, recipient, number);
+        if let (Some(Address(object)), Some(token)) = (owed.object, owed.token) {
+            self.tell_share_result(AppToken(token), object, recipient, taken);
+        }
+        Ok(())
+    }
+}
+
+fn row(recipient: &Ghid, number: u64) -> Vec<u8> {
+    key(&[recipient.as_bytes(), &number.to_be_bytes()])
+}
+
+fn encode(owed: &Owed) -> Vec<u8> {
+    cbor4ii::serde::to_vec(Vec::new(), owed).expect("a row is plain data")
+}
+
+fn decode(value: &[u8]) -> Result<Owed, ViewError> {
+    cbor4ii::serde::from_slice(value).map_err(|_| damaged_row())
+}
+
+/// The address that packed bytes of our own making carry.
+fn address_of(request: &[u8]) -> Result<Ghid, ViewError> {
+    golix::object::Unverified::parse(request)
+        .map(|object| object.ghid())
+        .map_err(|_| damaged_row())
+}
+
+fn damaged_row() -> ViewError {
+    ViewError("a row of the outbox is damaged".into())
+}

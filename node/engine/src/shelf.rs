@@ -1,0 +1,246 @@
+//! Golix objects in the engine's tables: the rules' view of a turn, and their plans as rows.
+//!
+//! One deviation from a row for each change: the high-water mark of a living binding *is* its
+//! head, so a row of its own is written only when the head goes. It saves a write for each push.
+
+use golix::object::Verified;
+use golix::persister::{self, Change, Head, HighWater, Pending, Plan, Rejection, Stored};
+use golix::{Ghid, Identity};
+
+use crate::turn::{Turn, key};
+use crate::view::{Table, View, ViewError};
+
+/// Asks the rules, and stages what they plan.
+pub(crate) fn admit(
+    turn: &mut Turn<'_>,
+    object: &Verified,
+) -> Result<Result<Plan, Rejection>, ViewError> {
+    let mut plan = match persister::admit(object, &Rows(turn))? {
+        Ok(plan) => plan,
+        Err(rejection) => return Ok(Err(rejection)),
+    };
+    apply(turn, &plan.changes)?;
+    // A plan is bounded; what it had no room for is done at once here, also in bounded steps.
+    loop {
+        let more = persister::collect_more(&Rows(turn), persister::limits::STEPS_MAX)?;
+        if more.changes.is_empty() {
+            return Ok(Ok(plan));
+        }
+        apply(turn, &more.changes)?;
+        plan.notices.extend(more.notices);
+    }
+}
+
+pub(crate) fn head(turn: &Turn<'_>, dynamic: &Ghid) -> Result<Option<Head>, ViewError> {
+    decode_head(turn.get(Table::Heads, dynamic.as_bytes())?)
+}
+
+/// As [`head`], from a bare view.
+pub(crate) fn stored_head(view: &dyn View, dynamic: &Ghid) -> Result<Option<Head>, ViewError> {
+    decode_head(view.get(Table::Heads, dynamic.as_bytes())?)
+}
+
+pub(crate) fn bytes(turn: &Turn<'_>, ghid: &Ghid) -> Result<Option<Vec<u8>>, ViewError> {
+    turn.get(Table::Objects, ghid.as_bytes())
+}
+
+pub(crate) fn identity(turn: &Turn<'_>, ghid: &Ghid) -> Result<Option<Identity>, ViewError> {
+    Ok(bytes(turn, ghid)?.and_then(|bytes| Identity::from_bytes(&bytes).ok()))
+}
+
+/// Who holds `target`, at most `limit` of them.
+pub(crate) fn holders(
+    turn: &Turn<'_>,
+    target: &Ghid,
+    limit: usize,
+) -> Result<Vec<Ghid>, ViewError> {
+    second_halves(turn, Table::Holders, target, None, limit)
+}
+
+/// The debindings of `target`, at most `limit` of them.
+pub(crate) fn debindings(
+    turn: &Turn<'_>,
+    target: &Ghid,
+    limit: usize,
+) -> Result<Vec<Ghid>, ViewError> {
+    second_halves(turn, Table::Debindings, target, None, limit)
+}
+
+fn apply(turn: &mut Turn<'_>, changes: &[Change]) -> Result<(), ViewError> {
+    for change in changes {
+        match change {
+            Change::PutObject { ghid, bytes } => {
+                turn.put(Table::Objects, ghid.as_bytes(), &bytes[..]);
+            }
+            Change::DropObject { ghid } => turn.delete(Table::Objects, ghid.as_bytes()),
+            Change::PutHead { dynamic, head } => {
+                turn.put(Table::Heads, dynamic.as_bytes(), head.encode());
+            }
+            Change::DropHead { dynamic } => {
+                if let Some(mark) = high_water(turn, dynamic)? {
+                    turn.put(Table::HighWater, dynamic.as_bytes(), mark.encode());
+                }
+                turn.delete(Table::Heads, dynamic.as_bytes());
+            }
+            Change::Hold { target, holder } => {
+                turn.put(Table::Holders, pair(target, holder), []);
+            }
+            Change::Release { target, holder } => {
+                turn.delete(Table::Holders, pair(target, holder));
+            }
+            Change::PutDebinding { target, debinding } => {
+                turn.put(Table::Debindings, pair(target, debinding), []);
+            }
+            Change::DropDebinding { target, debinding } => {
+                turn.delete(Table::Debindings, pair(target, debinding));
+            }
+            Change::HighWater {
+                dynamic,
+                counter,
+                frame,
+            } => {
+                let mark = HighWater {
+                    counter: *counter,
+                    frame: *frame,
+                };
+                if high_water(turn, dynamic)? != Some(mark) {
+                    let will_be_head = changes.iter().any(|change| {
+                        matches!(change, Change::PutHead { dynamic: other, head }
+                            if other == dynamic && head.frame == *frame)
+                    });
+                    if !will_be_head {
+                        turn.put(Table::HighWater, dynamic.as_bytes(), mark.encode());
+                    }
+                }
+            }
+            Change::PutRequest { recipient, request } => {
+                turn.put(Table::Requests, pair(recipient, request), []);
+            }
+            Change::DropRequest { recipient, request } => {
+                turn.delete(Table::Requests, pair(recipient, request));
+            }
+            Change::PutPending(pending) => {
+                turn.put(Table::Pending, pending.key(), pending.value());
+            }
+            Change::DropPending(pending) => turn.delete(Table::Pending, pending.key()),
+        }
+    }
+    Ok(())
+}
+
+fn pair(first: &Ghid, second: &Ghid) -> Vec<u8> {
+    key(&[first.as_bytes(), second.as_bytes()])
+}
+
+fn decode_head(row: Option<Vec<u8>>) -> Result<Option<Head>, ViewError> {
+    match row {
+        Some(row) => Head::decode(&row)
+            .map(Some)
+            .ok_or_else(|| ViewError("the head of a binding is damaged".into())),
+        None => Ok(None),
+    }
+}
+
+fn high_water(turn: &Turn<'_>, dynamic: &Ghid) -> Result<Option<HighWater>, ViewError> {
+    let living = head(turn, dynamic)?.map(|head| HighWater {
+        counter: head.counter,
+        frame: head.frame,
+    });
+    let stored = turn
+        .get(Table::HighWater, dynamic.as_bytes())?
+        .map(|row| {
+            HighWater::decode(&row).ok_or_else(|| ViewError("a high-water mark is damaged".into()))
+        })
+        .transpose()?;
+    Ok(living.max(stored))
+}
+
+fn second_halves(
+    turn: &Turn<'_>,
+    table: Table,
+    first: &Ghid,
+    after: Option<&Ghid>,
+    limit: usize,
+) -> Result<Vec<Ghid>, ViewError> {
+    let start = match after {
+        // The first key after `first | after` is that key with a zero byte behind it.
+        Some(after) => key(&[first.as_bytes(), after.as_bytes(), &[0]]),
+        None => first.as_bytes().to_vec(),
+    };
+    let end = crate::turn::after_prefix(first.as_bytes());
+    turn.range(table, &start, &end, limit)?
+        .into_iter()
+        .map(|(row, _)| {
+            row.get(Ghid::LEN..)
+                .and_then(|second| Ghid::from_bytes(second).ok())
+                .ok_or_else(|| ViewError("a pair of addresses is damaged".into()))
+        })
+        .collect()
+}
+
+/// The rules' view of a turn.
+struct Rows<'t, 'v>(&'t Turn<'v>);
+
+impl persister::View for Rows<'_, '_> {
+    type Error = ViewError;
+
+    fn object(&self, ghid: &Ghid) -> Result<Option<Stored>, ViewError> {
+        match bytes(self.0, ghid)? {
+            Some(bytes) => Stored::read(&bytes)
+                .map(Some)
+                .ok_or_else(|| ViewError("a stored object is damaged".into())),
+            None => Ok(None),
+        }
+    }
+
+    fn head(&self, dynamic: &Ghid) -> Result<Option<Head>, ViewError> {
+        head(self.0, dynamic)
+    }
+
+    fn holders(
+        &self,
+        target: &Ghid,
+        after: Option<&Ghid>,
+        limit: usize,
+    ) -> Result<Vec<Ghid>, ViewError> {
+        second_halves(self.0, Table::Holders, target, after, limit)
+    }
+
+    fn debindings(
+        &self,
+        target: &Ghid,
+        after: Option<&Ghid>,
+        limit: usize,
+    ) -> Result<Vec<Ghid>, ViewError> {
+        second_halves(self.0, Table::Debindings, target, after, limit)
+    }
+
+    fn high_water(&self, dynamic: &Ghid) -> Result<Option<HighWater>, ViewError> {
+        high_water(self.0, dynamic)
+    }
+
+    fn requests(
+        &self,
+        recipient: &Ghid,
+        after: Option<&Ghid>,
+        limit: usize,
+    ) -> Result<Vec<Ghid>, ViewError> {
+        second_halves(self.0, Table::Requests, recipient, after, limit)
+    }
+
+    fn unproven(&self, debinder: &Ghid, limit: usize) -> Result<usize, ViewError> {
+        let prefix = key(&[&[Pending::UNPROVEN], debinder.as_bytes()]);
+        Ok(self.0.prefixed(Table::Pending, &prefix, limit)?.len())
+    }
+
+    fn pending(&self, limit: usize) -> Result<Vec<Pending>, ViewError> {
+        self.0
+            .range(Table::Pending, &[], &[Pending::UNPROVEN], limit)?
+            .into_iter()
+            .map(|(row, value)| {
+                Pending::decode(&row, &value)
+                    .ok_or_else(|| ViewError("a row of pending work is damaged".into()))
+            })
+            .collect()
+    }
+}

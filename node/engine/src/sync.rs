@@ -1,0 +1,214 @@
+//! Replication with other devices: who is reachable, what they want, what we want.
+
+mod compare;
+mod feed;
+mod follows;
+mod hello;
+mod links;
+mod receive;
+mod serve;
+
+use golix::Ghid;
+use hypergolix_ipc::{ConnectionId, Reply, RequestToken};
+
+use crate::apps::answer;
+use crate::engine::Engine;
+use crate::input::LinkId;
+use crate::limits;
+use crate::message::{Address, Message};
+use crate::timer::Timer;
+use crate::turn::Turn;
+use crate::view::ViewError;
+
+pub(crate) use feed::Feed;
+pub(crate) use follows::Follows;
+pub(crate) use links::Links;
+pub(crate) use receive::Stash;
+
+use links::Asked;
+
+impl Engine {
+    /// One message of a link. What breaks the protocol ends the link.
+    pub(crate) fn link_message(
+        &mut self,
+        turn: &mut Turn<'_>,
+        link: LinkId,
+        message: Message,
+    ) -> Result<(), ViewError> {
+        let now = turn.now();
+        let Some(state) = self.links.get_mut(link) else {
+            return Ok(());
+        };
+        state.last_heard = now;
+        if state.their_nonce.is_none() && !matches!(message, Message::Hello { .. }) {
+            self.links.close(turn, link, "a message before hello", true);
+            return Ok(());
+        }
+        match message {
+            Message::Hello { version, nonce } => self.hello(turn, link, version, nonce),
+            Message::Interests { tags } => self.interests(turn, link, &tags),
+            Message::Proof {
+                identity,
+                signature,
+            } => {
+                self.proof(turn, link, &identity, &signature)?;
+            }
+            Message::Publish { id, objects } => {
+                let results = self.receive(turn, link, &objects)?;
+                self.links
+                    .send(turn, link, Message::Published { id, results });
+            }
+            Message::Published { id, results } => {
+                if let Some((recipient, number)) = self.links.end_publish(link, id) {
+                    self.published(turn, recipient, number, &results)?;
+                    self.send_owed(turn, link, recipient)?;
+                }
+            }
+            Message::Get {
+                id,
+                address: Address(address),
+            } => {
+                let objects = self.bundle(turn, &address, true)?;
+                self.links.send(turn, link, Message::Object { id, objects });
+            }
+            Message::Object { id, objects } => {
+                if let Some(asked) = self.links.end_get(link, id) {
+                    self.receive(turn, link, &objects)?;
+                    self.answer_waiting(turn, asked)?;
+                }
+            }
+            Message::Subscribe { addresses, cursor } => {
+                self.subscribe(turn, link, &addresses, cursor);
+            }
+            Message::Unsubscribe { addresses } => {
+                if let Some(state) = self.links.get_mut(link) {
+                    for Address(address) in addresses {
+                        state.subscribed.remove(&address);
+                    }
+                }
+            }
+            Message::Event {
+                cursor,
+                address: _,
+                objects,
+            } => {
+                self.receive(turn, link, &objects)?;
+                if cursor.seq > 0 {
+                    self.links.remember_cursor(turn, link, cursor);
+                }
+                self.links
+                    .send(turn, link, Message::EventAck { seq: cursor.seq });
+            }
+            Message::EventAck { seq } => self.links.event_acknowledged(link, seq),
+            Message::Reconcile { body, subscriber } => {
+                self.reconcile(turn, link, &body, subscriber)?;
+            }
+            Message::Need { ids } => self.needed(turn, link, &ids)?,
+            Message::Ping { id } => self.links.send(turn, link, Message::Pong { id }),
+            Message::Pong { id } => self.links.pong(link, id),
+        }
+        self.links.watch(turn, link);
+        Ok(())
+    }
+
+    /// Answers `>O`, if need be after asking the devices that could have the object.
+    pub(crate) fn get_or_wait(
+        &mut self,
+        turn: &mut Turn<'_>,
+        connection: ConnectionId,
+        token: RequestToken,
+        address: Ghid,
+    ) -> Result<(), ViewError> {
+        let reply = self.try_get(turn, connection, &address)?;
+        let worth_asking = reply.is_err() && self.follows.contains(&address);
+        if !worth_asking || !self.ask(turn, connection, token, address, false) {
+            answer(turn, connection, token, reply);
+        }
+        Ok(())
+    }
+
+    /// Answers `~O` after asking the devices that could know a newer state.
+    pub(crate) fn sync_or_wait(
+        &mut self,
+        turn: &mut Turn<'_>,
+        connection: ConnectionId,
+        token: RequestToken,
+        address: Ghid,
+    ) -> Result<(), ViewError> {
+        if !self.ask(turn, connection, token, address, true) {
+            answer(turn, connection, token, Ok(Reply::Done));
+        }
+        Ok(())
+    }
+
+    /// Asks every linked source of an address; false if there is none.
+    fn ask(
+        &mut self,
+        turn: &mut Turn<'_>,
+        connection: ConnectionId,
+        token: RequestToken,
+        address: Ghid,
+        sync: bool,
+    ) -> bool {
+        let links = self.links.proven_any(&self.follows.sources(&address));
+        if links.is_empty() {
+            return false;
+        }
+        let number = self
+            .links
+            .begin_waiting(connection, token, address, sync, links.len());
+        for link in links {
+            if let Some(id) = self.links.begin_get(turn, link, number) {
+                self.links.send(
+                    turn,
+                    link,
+                    Message::Get {
+                        id,
+                        address: Address(address),
+                    },
+                );
+            }
+        }
+        turn.effect(crate::effect::Effect::SetTimer {
+            timer: Timer::Waiting,
+            at: turn.now() + limits::WAIT_FOR_LINKS,
+        });
+        true
+    }
+
+    fn answer_waiting(&mut self, turn: &mut Turn<'_>, number: u64) -> Result<(), ViewError> {
+        let Some(asked) = self.links.one_answered(number) else {
+            return Ok(());
+        };
+        self.finish_waiting(turn, asked)
+    }
+
+    fn finish_waiting(&mut self, turn: &mut Turn<'_>, asked: Asked) -> Result<(), ViewError> {
+        let reply = if asked.sync {
+            Ok(Reply::Done)
+        } else {
+            self.try_get(turn, asked.connection, &asked.address)?
+        };
+        answer(turn, asked.connection, asked.token, reply);
+        Ok(())
+    }
+
+    /// Other devices had their time: requests that still wait are answered with what is here.
+    pub(crate) fn waited_long_enough(&mut self, turn: &mut Turn<'_>) -> Result<(), ViewError> {
+        for asked in self.links.all_waiting() {
+            self.finish_waiting(turn, asked)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn link_deadline(&mut self, turn: &mut Turn<'_>, link: LinkId) {
+        self.links.deadline(turn, link);
+    }
+
+    pub(crate) fn link_down(&mut self, turn: &mut Turn<'_>, link: LinkId) -> Result<(), ViewError> {
+        for number in self.links.remove(link) {
+            self.answer_waiting(turn, number)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,113 @@
+//! The feed: every change of an address gets the next number; an address keeps only its last.
+//!
+//! The feed is the queue of all followers at once: bounded by the number of objects, durable, and
+//! a follower who lags skips intermediate states by itself.
+
+use golix::Ghid;
+
+use crate::turn::Turn;
+use crate::view::{Table, ViewError};
+
+/// Meta row: the epoch, drawn when the store was made.
+const META_EPOCH: &[u8] = b"feed epoch";
+
+pub(crate) struct Feed {
+    epoch: u64,
+    /// The number of the last change. Its row always exists, because only a newer change of the
+    /// same address removes one; so the counter needs no row of its own.
+    last: u64,
+}
+
+impl Feed {
+    pub(crate) fn open(turn: &mut Turn<'_>) -> Result<Self, ViewError> {
+        let epoch = match turn.get(Table::Meta, META_EPOCH)? {
+            Some(row) => number(&row)?,
+            None => {
+                let epoch = u64::from_be_bytes(turn.random()).max(1);
+                turn.put(Table::Meta, META_EPOCH, epoch.to_be_bytes());
+                epoch
+            }
+        };
+        let mut feed = Self { epoch, last: 0 };
+        // Rows are few compared to what a bisection costs: double the step until past the end.
+        feed.last = feed.find_last(turn)?;
+        Ok(feed)
+    }
+
+    fn find_last(&self, turn: &Turn<'_>) -> Result<u64, ViewError> {
+        let (mut low, mut high) = (0_u64, u64::MAX);
+        // Invariant: a row at or after `low` exists or low = 0; none exists after `high`.
+        while low < high {
+            let middle = low + (high - low).div_ceil(2);
+            match turn
+                .range(Table::Feed, &middle.to_be_bytes(), &[u8::MAX; 9], 1)?
+                .first()
+            {
+                Some((row, _)) => low = number(row)?,
+                None => high = middle - 1,
+            }
+        }
+        Ok(low)
+    }
+
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    pub(crate) fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// An address changed.
+    pub(crate) fn touch(&mut self, turn: &mut Turn<'_>, address: &Ghid) -> Result<(), ViewError> {
+        if let Some(row) = turn.get(Table::FeedIndex, address.as_bytes())? {
+            turn.delete(Table::Feed, row);
+        }
+        self.last += 1;
+        let row = self.last.to_be_bytes();
+        turn.put(Table::Feed, row, address.as_bytes());
+        turn.put(Table::FeedIndex, address.as_bytes(), row);
+        Ok(())
+    }
+
+    /// An address that followers may have heard of changed.
+    pub(crate) fn touch_if_known(
+        &mut self,
+        turn: &mut Turn<'_>,
+        address: &Ghid,
+    ) -> Result<(), ViewError> {
+        if self.knows(turn, address)? {
+            self.touch(turn, address)
+        } else {
+            Ok(())
+        }
+    }
+
+    pub(crate) fn knows(&self, turn: &Turn<'_>, address: &Ghid) -> Result<bool, ViewError> {
+        Ok(turn.get(Table::FeedIndex, address.as_bytes())?.is_some())
+    }
+
+    /// Changes after number `after`, oldest first.
+    pub(crate) fn after(
+        &self,
+        turn: &Turn<'_>,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, Ghid)>, ViewError> {
+        let start = after.saturating_add(1).to_be_bytes();
+        turn.range(Table::Feed, &start, &[u8::MAX; 9], limit)?
+            .into_iter()
+            .map(|(row, address)| {
+                let address = Ghid::from_bytes(&address)
+                    .map_err(|_| ViewError("a row of the feed is damaged".into()))?;
+                Ok((number(&row)?, address))
+            })
+            .collect()
+    }
+}
+
+fn number(row: &[u8]) -> Result<u64, ViewError> {
+    row.try_into()
+        .map(u64::from_be_bytes)
+        .map_err(|_| ViewError("a number of the feed is damaged".into()))
+}

@@ -1,0 +1,104 @@
+//! What this account follows, and from whom. One row each: `address 65 | source 65`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use golix::Ghid;
+
+use crate::engine::Engine;
+use crate::turn::{Turn, key};
+use crate::view::{Table, ViewError};
+
+/// Addresses that others share with us, by address and by who can serve them: the author, and
+/// whoever shared it.
+#[derive(Default)]
+pub(crate) struct Follows {
+    sources: BTreeMap<Ghid, BTreeSet<Ghid>>,
+    addresses: BTreeMap<Ghid, BTreeSet<Ghid>>,
+}
+
+impl Follows {
+    pub(crate) fn open(turn: &Turn<'_>) -> Result<Self, ViewError> {
+        let mut follows = Self::default();
+        for (row, _) in turn.prefixed(Table::Follows, &[], usize::MAX >> 1)? {
+            let damaged = || ViewError("a followed address is damaged".into());
+            let (address, source) = row.split_at_checked(Ghid::LEN).ok_or_else(damaged)?;
+            follows.add(
+                Ghid::from_bytes(address).map_err(|_| damaged())?,
+                Ghid::from_bytes(source).map_err(|_| damaged())?,
+            );
+        }
+        Ok(follows)
+    }
+
+    fn add(&mut self, address: Ghid, source: Ghid) -> bool {
+        self.addresses.entry(source).or_default().insert(address);
+        self.sources.entry(address).or_default().insert(source)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.sources.len()
+    }
+
+    pub(crate) fn contains(&self, address: &Ghid) -> bool {
+        self.sources.contains_key(address)
+    }
+
+    pub(crate) fn sources(&self, address: &Ghid) -> BTreeSet<Ghid> {
+        self.sources.get(address).cloned().unwrap_or_default()
+    }
+
+    /// Every identity that serves something we follow.
+    pub(crate) fn all_sources(&self) -> impl Iterator<Item = Ghid> {
+        self.addresses.keys().copied()
+    }
+
+    /// What we follow at `source`.
+    pub(crate) fn at(&self, source: &Ghid) -> Vec<Ghid> {
+        self.addresses
+            .get(source)
+            .map(|set| set.iter().copied().collect())
+            .unwrap_or_default()
+    }
+}
+
+impl Engine {
+    /// Follows an address at a source from now on.
+    pub(crate) fn follow(&mut self, turn: &mut Turn<'_>, address: Ghid, source: Ghid) {
+        if source == self.me || !self.follows.add(address, source) {
+            return;
+        }
+        turn.put(
+            Table::Follows,
+            key(&[address.as_bytes(), source.as_bytes()]),
+            [],
+        );
+        self.links.interesting(source);
+        self.links.follow_at(source, address);
+    }
+
+    /// The author of an object serves it as well as whoever shared it.
+    pub(crate) fn follow_binder(&mut self, turn: &mut Turn<'_>, address: Ghid, binder: Ghid) {
+        if binder != self.me && self.follows.contains(&address) {
+            self.follow(turn, address, binder);
+        }
+    }
+
+    pub(crate) fn unfollow(&mut self, turn: &mut Turn<'_>, address: &Ghid) {
+        let Some(sources) = self.follows.sources.remove(address) else {
+            return;
+        };
+        for source in sources {
+            turn.delete(
+                Table::Follows,
+                key(&[address.as_bytes(), source.as_bytes()]),
+            );
+            if let Some(addresses) = self.follows.addresses.get_mut(&source) {
+                addresses.remove(address);
+                if addresses.is_empty() {
+                    self.follows.addresses.remove(&source);
+                }
+            }
+            self.links.unfollow_at(turn, &source, *address);
+        }
+    }
+}

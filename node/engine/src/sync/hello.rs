@@ -1,0 +1,264 @@
+//! The beginning of a link: nonces, blinded interests, proofs.
+//!
+//! A device never says who it is. Each side names the identities that *it* looks for, blinded with
+//! both nonces; the other side recognises its own and proves it. Who does not know an identity's
+//! address learns nothing but how many somebody looks for.
+
+use golix::object::{Object, Unverified};
+use golix::{Ghid, Identity};
+use sha2::{Digest, Sha512};
+
+use crate::effect::Effect;
+use crate::engine::Engine;
+use crate::input::LinkId;
+use crate::message::{Cursor, LIST_MAX, Message, Packed};
+use crate::timer::Timer;
+use crate::turn::Turn;
+use crate::view::ViewError;
+
+const VERSION: u16 = 1;
+const LABEL_INTEREST: &[u8] = b"hypergolix interest\0";
+const LABEL_PROOF: &str = "hypergolix link proof";
+
+impl Engine {
+    pub(crate) fn link_up(&mut self, turn: &mut Turn<'_>, link: LinkId, device: Vec<u8>) {
+        let nonce = turn.random();
+        self.links
+            .add(link, device, nonce, turn.now(), self.feed.last());
+        self.links.send(
+            turn,
+            link,
+            Message::Hello {
+                version: VERSION,
+                nonce,
+            },
+        );
+        self.links.watch(turn, link);
+    }
+
+    pub(super) fn hello(
+        &mut self,
+        turn: &mut Turn<'_>,
+        link: LinkId,
+        version: u16,
+        nonce: [u8; 32],
+    ) {
+        let Some(state) = self.links.get_mut(link) else {
+            return;
+        };
+        if version != VERSION {
+            self.links
+                .close(turn, link, "another version of the link protocol", false);
+            return;
+        }
+        if state.their_nonce.is_some() || nonce == state.our_nonce {
+            self.links
+                .close(turn, link, "a second or reflected hello", true);
+            return;
+        }
+        state.their_nonce = Some(nonce);
+        let mut identities: Vec<Ghid> = self.outbox.recipients();
+        identities.extend(self.follows.all_sources());
+        self.look_for(turn, link, identities);
+    }
+
+    /// Names identities that we look for, once each.
+    pub(super) fn look_for(
+        &mut self,
+        turn: &mut Turn<'_>,
+        link: LinkId,
+        identities: impl IntoIterator<Item = Ghid>,
+    ) {
+        let Some(state) = self.links.get_mut(link) else {
+            return;
+        };
+        let Some(theirs) = state.their_nonce else {
+            return;
+        };
+        let ours = state.our_nonce;
+        let tags: Vec<[u8; 16]> = identities
+            .into_iter()
+            .filter(|identity| state.interests.insert(*identity))
+            .map(|identity| tag(&ours, &theirs, &identity))
+            .collect();
+        for tags in tags.chunks(LIST_MAX) {
+            self.links.send(
+                turn,
+                link,
+                Message::Interests {
+                    tags: tags.to_vec(),
+                },
+            );
+        }
+    }
+
+    /// Proves our identity to whoever looks for it.
+    pub(super) fn interests(&mut self, turn: &mut Turn<'_>, link: LinkId, tags: &[[u8; 16]]) {
+        let Some(state) = self.links.get_mut(link) else {
+            return;
+        };
+        let Some(theirs) = state.their_nonce else {
+            return;
+        };
+        if !tags.contains(&tag(&theirs, &state.our_nonce, &self.me)) {
+            return;
+        }
+        let statement = statement(&state.our_nonce, &theirs, &self.device, &state.device);
+        let identity = self.account.identity();
+        let signature = identity.sign_statement(LABEL_PROOF, &statement);
+        let message = Message::Proof {
+            identity: Packed::from(identity.identity().encode().to_vec()),
+            signature: signature.into(),
+        };
+        self.links.send(turn, link, message);
+    }
+
+    /// The other side claims an identity that we look for.
+    pub(super) fn proof(
+        &mut self,
+        turn: &mut Turn<'_>,
+        link: LinkId,
+        identity: &[u8],
+        signature: &[u8; 64],
+    ) -> Result<(), ViewError> {
+        let Some(state) = self.links.get_mut(link) else {
+            return Ok(());
+        };
+        let Some(theirs) = state.their_nonce else {
+            return Ok(());
+        };
+        let Ok(identity) = Identity::from_bytes(identity) else {
+            self.links
+                .close(turn, link, "a proof without an identity", true);
+            return Ok(());
+        };
+        let ghid = identity.ghid();
+        let statement = statement(&theirs, &state.our_nonce, &state.device, &self.device);
+        if !state.interests.contains(&ghid)
+            || !identity.verify_statement(LABEL_PROOF, &statement, signature)
+        {
+            self.links
+                .close(turn, link, "a proof that proves nothing", true);
+            return Ok(());
+        }
+        if !state.proven.insert(ghid) {
+            return Ok(());
+        }
+        self.keep_identity(turn, &identity)?;
+        self.subscribe_at(turn, link, &ghid)?;
+        self.send_owed(turn, link, ghid)
+    }
+
+    /// Stores a GIDC: others' objects cannot be verified or sealed to without it.
+    pub(crate) fn keep_identity(
+        &mut self,
+        turn: &mut Turn<'_>,
+        identity: &Identity,
+    ) -> Result<(), ViewError> {
+        let gidc = Unverified::parse(&identity.encode())
+            .ok()
+            .and_then(|gidc| gidc.verify(None).ok())
+            .filter(|gidc| matches!(gidc.object(), Object::Identity(_)));
+        if let Some(gidc) = gidc
+            && let Err(rejection) = self.store(turn, &gidc)?
+        {
+            turn.log("an identity was refused", rejection.to_string());
+        }
+        Ok(())
+    }
+
+    /// Subscribes to what we follow at an identity, and compares what both sides hold.
+    fn subscribe_at(
+        &mut self,
+        turn: &mut Turn<'_>,
+        link: LinkId,
+        source: &Ghid,
+    ) -> Result<(), ViewError> {
+        let addresses = self.follows.at(source);
+        if addresses.is_empty() {
+            return Ok(());
+        }
+        // Without a cursor of ours the comparison below finds everything.
+        let cursor = self
+            .links
+            .cursor(turn, link)?
+            .unwrap_or(Cursor { epoch: 0, seq: 0 });
+        for addresses in addresses.chunks(LIST_MAX) {
+            let addresses = addresses
+                .iter()
+                .copied()
+                .map(crate::message::Address)
+                .collect();
+            let cursor = Some(cursor);
+            self.links
+                .send(turn, link, Message::Subscribe { addresses, cursor });
+        }
+        self.compare(turn, link)?;
+        turn.effect(Effect::SetTimer {
+            timer: Timer::Reconcile(link),
+            at: turn.now() + self.config.reconcile_interval,
+        });
+        Ok(())
+    }
+
+    /// Tells links what became interesting or followed in this turn.
+    pub(crate) fn tell_links_of_interests(&mut self, turn: &mut Turn<'_>) -> Result<(), ViewError> {
+        let interests = self.links.take_new_interests();
+        let follows = self.links.take_new_follows();
+        for link in self.links.ids() {
+            let Some(state) = self.links.get(link) else {
+                continue;
+            };
+            let proven = state.proven.clone();
+            self.look_for(turn, link, interests.iter().copied());
+            for (source, addresses) in &follows {
+                if proven.contains(source) {
+                    let addresses = addresses
+                        .iter()
+                        .copied()
+                        .map(crate::message::Address)
+                        .collect();
+                    // No cursor: the state as it is now, then every change.
+                    let message = Message::Subscribe {
+                        addresses,
+                        cursor: None,
+                    };
+                    self.links.send(turn, link, message);
+                }
+            }
+            for identity in interests.intersection(&proven) {
+                self.send_owed(turn, link, *identity)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What `seeker`'s side calls an identity on this link.
+fn tag(seeker: &[u8; 32], other: &[u8; 32], identity: &Ghid) -> [u8; 16] {
+    let digest = Sha512::new()
+        .chain_update(LABEL_INTEREST)
+        .chain_update(seeker)
+        .chain_update(other)
+        .chain_update(identity)
+        .finalize();
+    digest[..16].try_into().expect("16 of 64 bytes")
+}
+
+/// What a proof signs: nobody can use it on another link, in the other direction, or between
+/// other devices. Device keys have different lengths, so their lengths are part of it.
+fn statement(
+    prover: &[u8; 32],
+    seeker: &[u8; 32],
+    prover_device: &[u8],
+    seeker_device: &[u8],
+) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(80 + prover_device.len() + seeker_device.len());
+    bytes.extend_from_slice(prover);
+    bytes.extend_from_slice(seeker);
+    for device in [prover_device, seeker_device] {
+        bytes.extend_from_slice(&(device.len() as u64).to_be_bytes());
+        bytes.extend_from_slice(device);
+    }
+    bytes
+}

@@ -1,0 +1,407 @@
+//! The state of each link, and what is under way on it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use golix::Ghid;
+use hypergolix_ipc::{ConnectionId, RequestToken};
+use negentropy::{Negentropy, NegentropyStorageVector};
+
+use crate::effect::Effect;
+use crate::input::LinkId;
+use crate::limits;
+use crate::message::{Address, Cursor, Message};
+use crate::timer::Timer;
+use crate::turn::Turn;
+use crate::view::{Table, Time, ViewError};
+
+/// One link. Everything here ends with it.
+pub(crate) struct Link {
+    pub(super) device: Vec<u8>,
+    pub(super) our_nonce: [u8; 32],
+    pub(super) their_nonce: Option<[u8; 32]>,
+    /// Identities that the other side proved.
+    pub(super) proven: BTreeSet<Ghid>,
+    /// Identities whose tags we sent.
+    pub(super) interests: BTreeSet<Ghid>,
+
+    /// What the other side follows here.
+    pub(super) subscribed: BTreeSet<Ghid>,
+    /// The last change of our feed that was considered for the other side.
+    pub(super) position: u64,
+    /// Addresses to send outside of the feed's order.
+    pub(super) needed: VecDeque<Ghid>,
+    /// Events under way: sequence number and size.
+    events: VecDeque<(u64, usize)>,
+    events_bytes: usize,
+
+    next_id: u32,
+    publishes: BTreeMap<u32, (Ghid, u64)>,
+    gets: BTreeMap<u32, u64>,
+    ping: Option<u32>,
+    pub(super) comparing: Option<Box<Negentropy<'static, NegentropyStorageVector>>>,
+
+    pub(super) invalid: u32,
+    pub(super) last_heard: Time,
+    /// Since when the other side owes us something.
+    owed_since: Option<Time>,
+}
+
+impl Link {
+    fn is_owed(&self) -> bool {
+        self.their_nonce.is_none()
+            || !self.events.is_empty()
+            || !self.publishes.is_empty()
+            || !self.gets.is_empty()
+            || self.ping.is_some()
+            || self.comparing.is_some()
+    }
+
+    pub(super) fn has_room_for_events(&self) -> bool {
+        self.events_bytes < limits::EVENTS_IN_FLIGHT_BYTES
+            && self.events.len() < limits::EVENTS_IN_FLIGHT
+    }
+}
+
+/// An application's request that waits for other devices.
+pub(super) struct Asked {
+    pub(super) connection: ConnectionId,
+    pub(super) token: RequestToken,
+    pub(super) address: Ghid,
+    pub(super) sync: bool,
+    left: usize,
+}
+
+/// All links, and what is to be told to all of them.
+#[derive(Default)]
+pub(crate) struct Links {
+    links: BTreeMap<LinkId, Link>,
+    waiting: BTreeMap<u64, Asked>,
+    next_waiting: u64,
+    /// Identities that became interesting in this turn.
+    new_interests: BTreeSet<Ghid>,
+    /// Addresses followed since this turn began, by source.
+    new_follows: BTreeMap<Ghid, BTreeSet<Ghid>>,
+}
+
+impl Links {
+    pub(crate) fn len(&self) -> usize {
+        self.links.len()
+    }
+
+    pub(super) fn get_mut(&mut self, link: LinkId) -> Option<&mut Link> {
+        self.links.get_mut(&link)
+    }
+
+    pub(super) fn get(&self, link: LinkId) -> Option<&Link> {
+        self.links.get(&link)
+    }
+
+    pub(super) fn ids(&self) -> Vec<LinkId> {
+        self.links.keys().copied().collect()
+    }
+
+    pub(super) fn add(
+        &mut self,
+        link: LinkId,
+        device: Vec<u8>,
+        nonce: [u8; 32],
+        now: Time,
+        position: u64,
+    ) {
+        self.links.insert(
+            link,
+            Link {
+                device,
+                our_nonce: nonce,
+                their_nonce: None,
+                proven: BTreeSet::new(),
+                interests: BTreeSet::new(),
+                subscribed: BTreeSet::new(),
+                position,
+                needed: VecDeque::new(),
+                events: VecDeque::new(),
+                events_bytes: 0,
+                next_id: 0,
+                publishes: BTreeMap::new(),
+                gets: BTreeMap::new(),
+                ping: None,
+                comparing: None,
+                invalid: 0,
+                last_heard: now,
+                owed_since: None,
+            },
+        );
+    }
+
+    /// Forgets a link; returns the waiting requests that it owed an answer.
+    pub(super) fn remove(&mut self, link: LinkId) -> Vec<u64> {
+        self.links
+            .remove(&link)
+            .map(|state| state.gets.into_values().collect())
+            .unwrap_or_default()
+    }
+
+    pub(crate) fn send(&mut self, turn: &mut Turn<'_>, link: LinkId, message: Message) {
+        if self.links.contains_key(&link) {
+            turn.effect(Effect::Send { link, message });
+        }
+    }
+
+    /// Ends a link. `LinkDown` follows from the network and cleans up.
+    pub(super) fn close(
+        &mut self,
+        turn: &mut Turn<'_>,
+        link: LinkId,
+        reason: &'static str,
+        misbehaved: bool,
+    ) {
+        turn.effect(Effect::CloseLink {
+            link,
+            reason,
+            misbehaved,
+        });
+    }
+
+    /// Links whose other side proved one of `identities`.
+    pub(super) fn proven_any(&self, identities: &BTreeSet<Ghid>) -> Vec<LinkId> {
+        self.links
+            .iter()
+            .filter(|(_, state)| !state.proven.is_disjoint(identities))
+            .map(|(link, _)| *link)
+            .collect()
+    }
+
+    // What is new for all links of a turn.
+
+    pub(crate) fn interesting(&mut self, identity: Ghid) {
+        self.new_interests.insert(identity);
+    }
+
+    pub(super) fn follow_at(&mut self, source: Ghid, address: Ghid) {
+        self.new_follows.entry(source).or_default().insert(address);
+    }
+
+    pub(super) fn take_new_interests(&mut self) -> BTreeSet<Ghid> {
+        std::mem::take(&mut self.new_interests)
+    }
+
+    pub(super) fn take_new_follows(&mut self) -> BTreeMap<Ghid, BTreeSet<Ghid>> {
+        std::mem::take(&mut self.new_follows)
+    }
+
+    pub(super) fn unfollow_at(&mut self, turn: &mut Turn<'_>, source: &Ghid, address: Ghid) {
+        for link in self.proven_any(&BTreeSet::from([*source])) {
+            let addresses = vec![Address(address)];
+            self.send(turn, link, Message::Unsubscribe { addresses });
+        }
+    }
+
+    // Publishing what is owed.
+
+    /// Whether a debt is under way on a link; `None` if its window is full or the link is gone.
+    pub(crate) fn publishes(&self, link: LinkId, debt: (Ghid, u64)) -> Option<bool> {
+        let state = self.links.get(&link)?;
+        if state.publishes.values().any(|under_way| *under_way == debt) {
+            return Some(true);
+        }
+        (state.publishes.len() < limits::PUBLISHES_IN_FLIGHT).then_some(false)
+    }
+
+    pub(crate) fn begin_publish(
+        &mut self,
+        turn: &mut Turn<'_>,
+        link: LinkId,
+        debt: (Ghid, u64),
+    ) -> Option<u32> {
+        let state = self.links.get_mut(&link)?;
+        let id = next_id(state);
+        state.publishes.insert(id, debt);
+        self.watch(turn, link);
+        Some(id)
+    }
+
+    pub(super) fn end_publish(&mut self, link: LinkId, id: u32) -> Option<(Ghid, u64)> {
+        self.links.get_mut(&link)?.publishes.remove(&id)
+    }
+
+    // Requests of applications that wait.
+
+    pub(super) fn begin_waiting(
+        &mut self,
+        connection: ConnectionId,
+        token: RequestToken,
+        address: Ghid,
+        sync: bool,
+        left: usize,
+    ) -> u64 {
+        let number = self.next_waiting;
+        self.next_waiting += 1;
+        self.waiting.insert(
+            number,
+            Asked {
+                connection,
+                token,
+                address,
+                sync,
+                left,
+            },
+        );
+        number
+    }
+
+    pub(super) fn begin_get(
+        &mut self,
+        turn: &mut Turn<'_>,
+        link: LinkId,
+        number: u64,
+    ) -> Option<u32> {
+        let state = self.links.get_mut(&link)?;
+        let id = next_id(state);
+        state.gets.insert(id, number);
+        self.watch(turn, link);
+        Some(id)
+    }
+
+    pub(super) fn end_get(&mut self, link: LinkId, id: u32) -> Option<u64> {
+        self.links.get_mut(&link)?.gets.remove(&id)
+    }
+
+    /// One of the devices asked has answered (or is gone); the request, if it was the last.
+    pub(super) fn one_answered(&mut self, number: u64) -> Option<Asked> {
+        let asked = self.waiting.get_mut(&number)?;
+        asked.left = asked.left.saturating_sub(1);
+        if asked.left == 0 {
+            self.waiting.remove(&number)
+        } else {
+            None
+        }
+    }
+
+    pub(super) fn all_waiting(&mut self) -> Vec<Asked> {
+        std::mem::take(&mut self.waiting).into_values().collect()
+    }
+
+    pub(crate) fn stop_waiting(&mut self, connection: ConnectionId) {
+        self.waiting
+            .retain(|_, asked| asked.connection != connection);
+    }
+
+    // Events.
+
+    pub(super) fn event_sent(&mut self, link: LinkId, seq: u64, size: usize) {
+        if let Some(state) = self.links.get_mut(&link) {
+            state.events.push_back((seq, size));
+            state.events_bytes += size;
+        }
+    }
+
+    /// Events are acknowledged in the order in which they were sent.
+    pub(super) fn event_acknowledged(&mut self, link: LinkId, seq: u64) {
+        if let Some(state) = self.links.get_mut(&link)
+            && state.events.front().is_some_and(|(sent, _)| *sent == seq)
+            && let Some((_, size)) = state.events.pop_front()
+        {
+            state.events_bytes -= size;
+        }
+    }
+
+    /// Where we stand in the other device's feed: a row, written with what the event brought.
+    pub(super) fn remember_cursor(&mut self, turn: &mut Turn<'_>, link: LinkId, cursor: Cursor) {
+        if let Some(state) = self.links.get(&link) {
+            let row = [cursor.epoch.to_be_bytes(), cursor.seq.to_be_bytes()].concat();
+            turn.put(Table::Cursors, state.device.as_slice(), row);
+        }
+    }
+
+    pub(super) fn cursor(
+        &self,
+        turn: &Turn<'_>,
+        link: LinkId,
+    ) -> Result<Option<Cursor>, ViewError> {
+        let Some(state) = self.links.get(&link) else {
+            return Ok(None);
+        };
+        let Some(row) = turn.get(Table::Cursors, &state.device)? else {
+            return Ok(None);
+        };
+        let Ok(row) = <[u8; 16]>::try_from(row) else {
+            return Err(ViewError("a cursor is damaged".into()));
+        };
+        let (epoch, seq) = row.split_at(8);
+        Ok(Some(Cursor {
+            epoch: u64::from_be_bytes(epoch.try_into().expect("8 bytes")),
+            seq: u64::from_be_bytes(seq.try_into().expect("8 bytes")),
+        }))
+    }
+
+    // Is anybody there?
+
+    pub(super) fn ping(&mut self, turn: &mut Turn<'_>, link: LinkId) {
+        let Some(state) = self.links.get_mut(&link) else {
+            return;
+        };
+        let id = next_id(state);
+        state.ping = Some(id);
+        self.send(turn, link, Message::Ping { id });
+        self.watch(turn, link);
+    }
+
+    pub(super) fn pong(&mut self, link: LinkId, id: u32) {
+        if let Some(state) = self.links.get_mut(&link)
+            && state.ping == Some(id)
+        {
+            state.ping = None;
+        }
+    }
+
+    /// Keeps the deadline in step with what the other side owes.
+    pub(super) fn watch(&mut self, turn: &mut Turn<'_>, link: LinkId) {
+        let now = turn.now();
+        let Some(state) = self.links.get_mut(&link) else {
+            return;
+        };
+        match (state.is_owed(), state.owed_since) {
+            (true, None) => {
+                state.owed_since = Some(now);
+                set_deadline(turn, link, now + limits::LINK_SILENCE_MAX);
+            }
+            (false, Some(_)) => {
+                state.owed_since = None;
+                set_deadline(turn, link, now + limits::LINK_PING_INTERVAL);
+            }
+            (true, Some(_)) | (false, None) => {}
+        }
+    }
+
+    /// The deadline came: give the link up, ask whether it lives, or wait on.
+    pub(super) fn deadline(&mut self, turn: &mut Turn<'_>, link: LinkId) {
+        let now = turn.now();
+        let Some(state) = self.links.get(&link) else {
+            return;
+        };
+        if let Some(since) = state.owed_since {
+            let silent_since = since.max(state.last_heard);
+            if now.since(silent_since) >= limits::LINK_SILENCE_MAX {
+                self.close(turn, link, "no answer", false);
+            } else {
+                set_deadline(turn, link, silent_since + limits::LINK_SILENCE_MAX);
+            }
+        } else if now.since(state.last_heard) >= limits::LINK_PING_INTERVAL {
+            self.ping(turn, link);
+        } else {
+            set_deadline(turn, link, state.last_heard + limits::LINK_PING_INTERVAL);
+        }
+    }
+}
+
+fn next_id(state: &mut Link) -> u32 {
+    state.next_id = state.next_id.wrapping_add(1);
+    state.next_id
+}
+
+fn set_deadline(turn: &mut Turn<'_>, link: LinkId, at: Time) {
+    turn.effect(Effect::SetTimer {
+        timer: Timer::LinkDeadline(link),
+        at,
+    });
+}

@@ -1,0 +1,225 @@
+//! What we send to those who follow us.
+
+use golix::Ghid;
+use golix::object::{Debinding, StaticBinding};
+use golix::persister::Stored;
+
+use crate::engine::Engine;
+use crate::input::LinkId;
+use crate::limits;
+use crate::message::{Address, Cursor, Message, Packed};
+use crate::shelf;
+use crate::turn::Turn;
+use crate::view::ViewError;
+
+/// Holders of a static object that go into its bundle.
+const HOLDERS_MAX: usize = 4;
+
+impl Engine {
+    pub(super) fn subscribe(
+        &mut self,
+        turn: &mut Turn<'_>,
+        link: LinkId,
+        addresses: &[Address],
+        cursor: Option<Cursor>,
+    ) {
+        let (epoch, last) = (self.feed.epoch(), self.feed.last());
+        let Some(state) = self.links.get_mut(link) else {
+            return;
+        };
+        if state.subscribed.len() + addresses.len() > limits::SUBSCRIPTIONS_PER_LINK {
+            self.links.close(turn, link, "too many subscriptions", true);
+            return;
+        }
+        for Address(address) in addresses {
+            state.subscribed.insert(*address);
+            if cursor.is_none() {
+                state.needed.push_back(*address);
+            }
+        }
+        if let Some(cursor) = cursor
+            && cursor.epoch == epoch
+            && cursor.seq <= last
+        {
+            state.position = state.position.min(cursor.seq);
+        }
+    }
+
+    /// Sends followers what changed, as far as their windows go. The feed is the queue.
+    pub(crate) fn pump_links(&mut self, turn: &mut Turn<'_>) -> Result<(), ViewError> {
+        self.tell_links_of_interests(turn)?;
+        for link in self.links.ids() {
+            self.pump_link(turn, link)?;
+        }
+        Ok(())
+    }
+
+    fn pump_link(&mut self, turn: &mut Turn<'_>, link: LinkId) -> Result<(), ViewError> {
+        let epoch = self.feed.epoch();
+        loop {
+            let Some(state) = self.links.get_mut(link) else {
+                return Ok(());
+            };
+            if !state.has_room_for_events() {
+                return Ok(());
+            }
+            let Some(address) = state.needed.pop_front() else {
+                break;
+            };
+            self.send_event(turn, link, Cursor { epoch, seq: 0 }, address)?;
+        }
+        loop {
+            let Some(state) = self.links.get_mut(link) else {
+                return Ok(());
+            };
+            if state.position >= self.feed.last() {
+                return Ok(());
+            }
+            if state.subscribed.is_empty() {
+                state.position = self.feed.last();
+                return Ok(());
+            }
+            let position = state.position;
+            let changes = self.feed.after(turn, position, limits::FEED_BATCH)?;
+            if changes.is_empty() {
+                if let Some(state) = self.links.get_mut(link) {
+                    state.position = self.feed.last();
+                }
+                return Ok(());
+            }
+            for (seq, address) in changes {
+                let Some(state) = self.links.get_mut(link) else {
+                    return Ok(());
+                };
+                if !state.subscribed.contains(&address) {
+                    state.position = seq;
+                    continue;
+                }
+                if !state.has_room_for_events() {
+                    return Ok(());
+                }
+                state.position = seq;
+                self.send_event(turn, link, Cursor { epoch, seq }, address)?;
+            }
+        }
+    }
+
+    fn send_event(
+        &mut self,
+        turn: &mut Turn<'_>,
+        link: LinkId,
+        cursor: Cursor,
+        address: Ghid,
+    ) -> Result<(), ViewError> {
+        let objects = self.bundle(turn, &address, false)?;
+        let size: usize = objects.iter().map(|object| object.len()).sum();
+        self.links.event_sent(link, cursor.seq, size);
+        let message = Message::Event {
+            cursor,
+            address: Address(address),
+            objects,
+        };
+        self.links.send(turn, link, message);
+        self.links.watch(turn, link);
+        Ok(())
+    }
+
+    /// Everything that makes an address readable to somebody who has its key, in the order in
+    /// which it has to be admitted: (identity), bindings, container; or what took it away. Empty
+    /// if there is nothing here.
+    pub(crate) fn bundle(
+        &self,
+        turn: &Turn<'_>,
+        address: &Ghid,
+        with_identities: bool,
+    ) -> Result<Vec<Packed>, ViewError> {
+        let mut bundle = Bundle {
+            turn,
+            with_identities,
+            objects: Vec::new(),
+        };
+        if let Some(head) = shelf::head(turn, address)? {
+            bundle.identity(&head.binder)?;
+            for fork in &head.forks {
+                bundle.object(fork)?;
+            }
+            bundle.object(&head.frame)?;
+            bundle.object(&head.target)?;
+            if head.debound {
+                bundle.debindings(address)?;
+            }
+            return Ok(bundle.objects);
+        }
+        match shelf::bytes(turn, address)?
+            .as_deref()
+            .and_then(Stored::read)
+        {
+            Some(Stored::Container { author }) => {
+                bundle.identity(&author)?;
+                for holder in shelf::holders(turn, address, HOLDERS_MAX)? {
+                    match shelf::bytes(turn, &holder)?
+                        .as_deref()
+                        .and_then(Stored::read)
+                    {
+                        Some(Stored::StaticBinding { binder, .. }) => {
+                            bundle.identity(&binder)?;
+                            bundle.object(&holder)?;
+                        }
+                        // Held as the current state of a dynamic object: its frame comes along.
+                        _ => {
+                            if let Some(head) = shelf::head(turn, &holder)? {
+                                bundle.object(&head.frame)?;
+                            }
+                        }
+                    }
+                }
+                bundle.object(address)?;
+            }
+            Some(_) => bundle.object(address)?,
+            None => {
+                bundle.debindings(address)?;
+                // A static object goes when its binding is debound, which has an own address.
+                let binding = StaticBinding::make(self.account.identity(), *address).ghid();
+                bundle.debindings(&binding)?;
+            }
+        }
+        Ok(bundle.objects)
+    }
+
+    /// What took an own static object away, as an item of reconciliation.
+    pub(super) fn gone_static(&self, address: &Ghid) -> Ghid {
+        let identity = self.account.identity();
+        let binding = StaticBinding::make(identity, *address).ghid();
+        Debinding::make(identity, binding).ghid()
+    }
+}
+
+struct Bundle<'t, 'v> {
+    turn: &'t Turn<'v>,
+    with_identities: bool,
+    objects: Vec<Packed>,
+}
+
+impl Bundle<'_, '_> {
+    fn object(&mut self, ghid: &Ghid) -> Result<(), ViewError> {
+        if let Some(bytes) = shelf::bytes(self.turn, ghid)? {
+            self.objects.push(Packed::from(bytes));
+        }
+        Ok(())
+    }
+
+    fn identity(&mut self, ghid: &Ghid) -> Result<(), ViewError> {
+        if self.with_identities {
+            self.object(ghid)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn debindings(&mut self, target: &Ghid) -> Result<(), ViewError> {
+        for debinding in shelf::debindings(self.turn, target, HOLDERS_MAX)? {
+            self.object(&debinding)?;
+        }
+        Ok(())
+    }
+}
