@@ -14,9 +14,11 @@
 
 mod batch;
 mod checksum;
+mod compact;
 mod disk;
 mod error;
 mod migrate;
+mod reserve;
 mod tables;
 mod view;
 
@@ -34,6 +36,7 @@ pub use view::Snapshot;
 use checksum::Checksum;
 use disk::Gate;
 use error::{from_redb, guarded};
+use reserve::Reserve;
 use view::Reader;
 
 /// How a store is opened.
@@ -47,6 +50,9 @@ pub struct StoreConfig {
     /// Check every page when opening, about a second per gigabyte. Default true. Without it, damage
     /// shows when the page is read.
     pub check_integrity: bool,
+    /// Space kept beside the file, in bytes, to be given up when the disk is full so that deleting
+    /// still works. Default 16 MiB, more than the largest batch needs; 0 keeps none.
+    pub reserve_bytes: u64,
 }
 
 impl Default for StoreConfig {
@@ -55,6 +61,7 @@ impl Default for StoreConfig {
             cache_bytes: 8 << 20,
             durability: Durability::Full,
             check_integrity: true,
+            reserve_bytes: 16 << 20,
         }
     }
 }
@@ -108,6 +115,10 @@ pub struct Store {
     database: Option<Database>,
     checksum: Checksum,
     health: Health,
+    /// Whether the disk was full when the store failed.
+    full: bool,
+    /// `None` without a file.
+    reserve: Option<Reserve>,
 }
 
 impl Store {
@@ -198,7 +209,10 @@ impl Store {
     /// it after [`StoreError::Io`] and [`StoreError::Full`].
     pub fn reopen(&mut self) -> Result<(), StoreError> {
         let suspect = self.health == Health::Damaged;
-        self.shut();
+        close(self.database.take());
+        if let (true, Some(reserve)) = (self.full, &mut self.reserve) {
+            reserve.release();
+        }
         let opened = open_source(&self.source, &self.config, true);
         let (database, checksum) = opened.map_err(|error| self.fail(error))?;
         if suspect {
@@ -207,31 +221,33 @@ impl Store {
         }
         self.database = Some(database);
         self.checksum = checksum;
-        self.health = Health::Sound;
+        (self.health, self.full) = (Health::Sound, false);
         Ok(())
     }
 
-    /// Gives the pages of deleted rows back to the file system, and with them what was deleted.
-    /// Returns whether there were any. Takes seconds per gigabyte.
+    /// Whether the space kept for a full disk was given up. Until it is
+    /// [restored](Self::restore_reserve), the node accepts only what makes the store smaller.
+    pub fn is_low_on_space(&self) -> bool {
+        self.reserve.as_ref().is_some_and(Reserve::is_missing)
+    }
+
+    /// Takes the space kept for a full disk again.
     ///
     /// # Errors
-    /// [`StoreError::Busy`] while a [`Snapshot`] is alive; the store is as before. After any other
-    /// error as for a failed commit.
-    pub fn compact(&mut self) -> Result<bool, StoreError> {
-        if self.is_poisoned() {
-            return Err(StoreError::Poisoned);
+    /// [`StoreError::Full`] if there is no room for it yet.
+    pub fn restore_reserve(&mut self) -> Result<(), StoreError> {
+        self.reserve.as_mut().map_or(Ok(()), Reserve::restore)
+    }
+
+    /// Bytes of the file, live or not.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn file_bytes(&self) -> Result<u64, StoreError> {
+        match &self.source {
+            Source::File(path) => Ok(std::fs::metadata(path)?.len()),
+            Source::Backend(backend) => Ok(backend.len()?),
         }
-        let database = self.database.as_mut().ok_or(StoreError::Poisoned)?;
-        let compacted = guarded(|| {
-            let compacted = database.compact().map_err(from_redb)?;
-            // Compaction leaves no allocator state; the next commit does.
-            begin_write(database)?.commit().map_err(from_redb)?;
-            Ok(compacted)
-        });
-        compacted.map_err(|error| match error {
-            StoreError::Busy => StoreError::Busy,
-            error => self.fail(error),
-        })
     }
 
     /// Closes the store and reports what dropping it would hide.
@@ -246,12 +262,21 @@ impl Store {
 
     fn start(source: Source, config: StoreConfig) -> Result<Self, StoreError> {
         let (database, checksum) = open_source(&source, &config, config.check_integrity)?;
+        let reserve = match &source {
+            Source::File(path) => {
+                disk::remove_unpublished(path);
+                Some(Reserve::take(path, config.reserve_bytes))
+            }
+            Source::Backend(_) => None,
+        };
         Ok(Self {
             source,
             config,
             database: Some(database),
             checksum,
             health: Health::Sound,
+            full: false,
+            reserve,
         })
     }
 
@@ -268,6 +293,7 @@ impl Store {
 
     /// Poisons the store because of `error`.
     fn fail(&mut self, error: StoreError) -> StoreError {
+        self.full |= matches!(error, StoreError::Full);
         self.worsen(Health::after(&error));
         error
     }
@@ -275,20 +301,20 @@ impl Store {
     fn worsen(&mut self, health: Health) {
         self.health = self.health.max(health);
     }
-
-    fn shut(&mut self) {
-        let database = self.database.take();
-        let _ = guarded(|| {
-            drop(database);
-            Ok(())
-        });
-    }
 }
 
 impl Drop for Store {
     fn drop(&mut self) {
-        self.shut();
+        close(self.database.take());
     }
+}
+
+/// Closes what is beyond reporting errors.
+fn close(database: Option<Database>) {
+    let _ = guarded(|| {
+        drop(database);
+        Ok(())
+    });
 }
 
 /// A transaction as every commit of a store is.
@@ -304,18 +330,9 @@ fn begin_write(database: &Database) -> Result<WriteTransaction, StoreError> {
 
 /// Writes an empty store into an empty backend and closes it.
 fn initialise(backend: Arc<dyn StorageBackend>) -> Result<(), StoreError> {
-    let checksum_key = disk::random()?;
     let gate = Gate::new(backend, Durability::Full)?;
-    gate.release()?;
-    guarded(|| {
-        let database = Builder::new()
-            .create_with_backend(gate)
-            .map_err(from_redb)?;
-        let transaction = begin_write(&database)?;
-        tables::create(&transaction, migrate::FORMAT, checksum_key)?;
-        transaction.commit().map_err(from_redb)?;
-        database.close().map_err(from_redb)
-    })
+    let (database, _) = compact::create(gate, &StoreConfig::default())?;
+    guarded(|| database.close().map_err(from_redb))
 }
 
 /// Opens an existing store, and lets redb write to it only once it is known to be one of ours.
@@ -357,10 +374,7 @@ fn open_source(
     match prepared {
         Ok(checksum) => Ok((database, checksum)),
         Err(error) => {
-            let _ = guarded(|| {
-                drop(database);
-                Ok(())
-            });
+            close(Some(database));
             Err(error)
         }
     }
@@ -368,4 +382,81 @@ fn open_source(
 
 fn file_backend(file: std::fs::File) -> Result<Arc<dyn StorageBackend>, StoreError> {
     Ok(Arc::new(FileBackend::new(file).map_err(from_redb)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_format(path: &Path, format: u32) {
+        drop(Store::open(path, StoreConfig::default()).expect("create"));
+        let database = Database::open(path).expect("open");
+        let transaction = begin_write(&database).expect("begin");
+        tables::create(&transaction, format, [1; Checksum::KEY_LEN]).expect("write");
+        transaction.commit().expect("commit");
+    }
+
+    #[test]
+    fn a_store_of_a_newer_version_is_named_and_left_alone() {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path().join("store.redb");
+        with_format(&path, migrate::FORMAT + 1);
+        let before = std::fs::read(&path).expect("read");
+        for check_integrity in [true, false] {
+            let config = StoreConfig {
+                check_integrity,
+                ..StoreConfig::default()
+            };
+            let opened = Store::open(&path, config).expect_err("a newer format");
+            assert!(
+                matches!(
+                    opened,
+                    StoreError::Newer {
+                        found: 2,
+                        supported: 1
+                    }
+                ),
+                "{opened:?}"
+            );
+            let message = opened.to_string();
+            assert!(
+                message.contains("format 2") && message.contains("up to 1"),
+                "{message}"
+            );
+            assert!(
+                std::fs::read(&path).expect("read") == before,
+                "the file was touched"
+            );
+        }
+    }
+
+    #[test]
+    fn a_format_that_never_existed_is_damage() {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path().join("store.redb");
+        with_format(&path, 0);
+        let opened = Store::open(&path, StoreConfig::default());
+        assert!(matches!(opened, Err(StoreError::Damaged(_))), "{opened:?}");
+    }
+
+    #[test]
+    fn a_full_disk_costs_the_reserve() {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path().join("store.redb");
+        let config = StoreConfig {
+            reserve_bytes: 1 << 20,
+            ..StoreConfig::default()
+        };
+        let mut store = Store::open(&path, config).expect("create");
+        assert!(!store.is_low_on_space());
+        store.fail(StoreError::Io(io::ErrorKind::Other.into()));
+        store.reopen().expect("reopen");
+        assert!(!store.is_low_on_space(), "another failure");
+        store.fail(StoreError::Full);
+        assert!(store.is_poisoned());
+        store.reopen().expect("reopen");
+        assert!(store.is_low_on_space());
+        store.restore_reserve().expect("restore");
+        assert!(!store.is_low_on_space());
+    }
 }

@@ -18,6 +18,10 @@ use super::error::StoreError;
 /// The first bytes of every redb file.
 const REDB_MAGIC: [u8; 9] = *b"redb\x1A\x0A\xA9\x0D\x0A";
 
+/// Stands between the name of a store and a random number, in the name of a file that is being
+/// written.
+const UNPUBLISHED: &str = ".new-";
+
 /// Only the user who runs the node may read or write a store.
 const MODE: u32 = 0o600;
 
@@ -61,7 +65,7 @@ pub(super) fn open(path: &Path) -> Result<Option<File>, StoreError> {
 pub(super) fn create_beside(path: &Path) -> Result<(PathBuf, File), StoreError> {
     let unique = u64::from_be_bytes(random()?);
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".new-{unique:016x}"));
+    name.push(format!("{UNPUBLISHED}{unique:016x}"));
     let beside = path.with_file_name(name);
     let file = options().create_new(true).mode(MODE).open(&beside)?;
     Ok((beside, file))
@@ -74,6 +78,8 @@ pub(super) fn create_beside(path: &Path) -> Result<(PathBuf, File), StoreError> 
 pub(super) fn publish(beside: &Path, path: &Path) -> Result<(), StoreError> {
     let linked = match fs::hard_link(beside, path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        // Whoever was faster has removed ours already.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && path.exists() => return Ok(()),
         // File systems without hard links. Two first starts at once can race here; the later one
         // wins, and neither has acknowledged anything yet.
         Err(error)
@@ -82,9 +88,7 @@ pub(super) fn publish(beside: &Path, path: &Path) -> Result<(), StoreError> {
                 io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported
             ) =>
         {
-            return fs::rename(beside, path)
-                .map_err(StoreError::from)
-                .and_then(|()| sync_directory(path));
+            return replace(beside, path);
         }
         other => other,
     };
@@ -92,6 +96,35 @@ pub(super) fn publish(beside: &Path, path: &Path) -> Result<(), StoreError> {
     linked?;
     removed?;
     sync_directory(path)
+}
+
+/// Gives a complete file the name of another, which is gone then, and makes that durable.
+pub(super) fn replace(beside: &Path, path: &Path) -> Result<(), StoreError> {
+    fs::rename(beside, path)?;
+    sync_directory(path)
+}
+
+/// Removes files that were [created beside](create_beside) `path` and never got its name, because
+/// the process ended. To be called by who has locked `path`.
+pub(super) fn remove_unpublished(path: &Path) {
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+        return;
+    };
+    let prefix = format!("{name}{UNPUBLISHED}");
+    for entry in fs::read_dir(directory(path))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        if entry
+            .file_name()
+            .to_str()
+            .is_some_and(|name| name.starts_with(&prefix))
+        {
+            // Best effort: the next opening tries again.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// Moves a damaged store out of the way and returns its new name.
@@ -131,11 +164,14 @@ fn options() -> OpenOptions {
 }
 
 fn sync_directory(path: &Path) -> Result<(), StoreError> {
-    let directory = match path.parent() {
+    Ok(File::open(directory(path))?.sync_all()?)
+}
+
+fn directory(path: &Path) -> &Path {
+    match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
-    };
-    Ok(File::open(directory)?.sync_all()?)
+    }
 }
 
 /// Stands between redb and the storage, and lets nothing through until it is told to.

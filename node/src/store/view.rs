@@ -129,26 +129,39 @@ impl Reader {
         self.read(|| self.table(table)?.len().map_err(from_redb))
     }
 
-    pub(super) fn verify(&self) -> Result<u64, StoreError> {
+    /// Calls `visit` with every row of a table, in key order. An error of `visit` ends it, and is
+    /// not held against the store.
+    pub(super) fn for_all(
+        &self,
+        table: Table,
+        mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
+    ) -> Result<u64, StoreError> {
         let mut rows = 0;
-        for table in Table::ALL {
-            self.read(|| {
-                let mut counted = 0;
-                for row in self.table(table)?.range::<&[u8]>(..).map_err(from_redb)? {
-                    let (key, stored) = row.map_err(from_redb)?;
-                    self.unseal(table, key.value(), stored.value())?;
-                    counted += 1;
+        let visited = self.read(|| {
+            let opened = self.table(table)?;
+            for row in opened.range::<&[u8]>(..).map_err(from_redb)? {
+                let (key, stored) = row.map_err(from_redb)?;
+                let value = self.unseal(table, key.value(), stored.value())?;
+                if let Err(error) = visit(key.value(), value) {
+                    return Ok(Err(error));
                 }
-                if counted != self.table(table)?.len().map_err(from_redb)? {
-                    return Err(StoreError::Damaged(format!(
-                        "rows of {table:?} are missing"
-                    )));
-                }
-                rows += counted;
-                Ok(())
-            })?;
-        }
-        Ok(rows)
+                rows += 1;
+            }
+            if rows != opened.len().map_err(from_redb)? {
+                return Err(StoreError::Damaged(format!(
+                    "rows of {table:?} are missing"
+                )));
+            }
+            Ok(Ok(()))
+        })?;
+        visited.map(|()| rows)
+    }
+
+    pub(super) fn verify(&self) -> Result<u64, StoreError> {
+        Table::ALL
+            .into_iter()
+            .map(|table| self.for_all(table, |_, _| Ok(())))
+            .sum()
     }
 
     fn table(&self, table: Table) -> Result<&ReadOnlyTable<Bytes, Bytes>, StoreError> {
