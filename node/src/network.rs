@@ -1,0 +1,304 @@
+//! The network of a node: finds other devices, keeps one link to each, moves messages.
+//!
+//! One task owns the swarm; [`Network`] is its cloneable handle; what happens comes out of the
+//! channel of [`NetworkEvent`]s. The wire, the limits and the timing are in `docs/network.md`.
+//!
+//! In reading order: `wire` (frames), `link` (one link's queue and task), `substream` (opening
+//! and accepting it), `behaviour` and `transport` (what the swarm is made of), `address_book`
+//! (whom to dial when), `beacon` (discovery beside mDNS), `event_loop` (the task), `limits`.
+
+mod address_book;
+mod beacon;
+mod behaviour;
+mod device_key;
+mod event_loop;
+pub mod limits;
+mod link;
+mod substream;
+mod transport;
+mod wire;
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use hypergolix_engine::input::LinkId;
+use hypergolix_engine::message::Message;
+use libp2p::identity::Keypair;
+use libp2p::multiaddr::Protocol;
+use libp2p::{Multiaddr, PeerId, Swarm, TransportError, noise, swarm};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use beacon::BEACON_PORT;
+pub use device_key::{DeviceKeyError, load_or_create};
+pub use wire::LINK_PROTOCOL;
+
+use beacon::Beacon;
+use behaviour::Behaviour;
+use event_loop::EventLoop;
+use link::{End, Link, Outlet};
+
+/// What a network is started with.
+#[derive(Debug, Clone)]
+pub struct NetworkConfig {
+    /// The device's key; its peer id is what other devices see and dial.
+    pub device_key: Keypair,
+    /// TCP and QUIC port; 0 takes any.
+    pub listen_port: u16,
+    /// Whether to announce ourselves on the LAN and to listen for others, by all means below.
+    pub lan: bool,
+    /// Whether mDNS is one of them.
+    pub mdns: bool,
+    /// Whether our own beacon is one of them.
+    pub beacon: bool,
+    /// UDP port of the beacon; [`BEACON_PORT`] except in tests.
+    pub beacon_port: u16,
+    /// Devices to keep dialling, with or without a peer id at the end.
+    pub peers: Vec<Multiaddr>,
+    /// Resident memory of the process, bytes, above which new connections are refused.
+    pub memory_max: usize,
+}
+
+impl NetworkConfig {
+    /// The usual settings: any port, LAN discovery, nobody configured.
+    pub fn new(device_key: Keypair) -> Self {
+        Self {
+            device_key,
+            listen_port: 0,
+            lan: true,
+            mdns: true,
+            beacon: true,
+            beacon_port: BEACON_PORT,
+            peers: Vec::new(),
+            memory_max: limits::MEMORY_MAX,
+        }
+    }
+}
+
+/// What the network tells the node. For one link: `LinkUp`, then messages and `Drained`, then
+/// `LinkDown`; a new link to the same device comes after that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NetworkEvent {
+    /// A link is open in both directions.
+    LinkUp {
+        /// The link.
+        link: LinkId,
+        /// The other device: the bytes of its libp2p PeerId, proved by the connection.
+        device: Vec<u8>,
+    },
+    /// A message arrived.
+    Message {
+        /// By which link.
+        link: LinkId,
+        /// The message.
+        message: Message,
+    },
+    /// Everything sent so far was written.
+    Drained {
+        /// On which link.
+        link: LinkId,
+    },
+    /// A link ended. What was queued for it is gone.
+    LinkDown {
+        /// Which.
+        link: LinkId,
+    },
+}
+
+/// Why a network does not start. An interface that is down or a beacon port in use is no reason.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NetworkError {
+    /// The device key does not work.
+    #[error("the device key cannot be used: {0}")]
+    Key(#[from] noise::Error),
+    /// Neither TCP nor QUIC can listen.
+    #[error("port {port} cannot be listened on: {source}")]
+    Listen {
+        /// The configured port.
+        port: u16,
+        /// Why, for the first address.
+        source: TransportError<std::io::Error>,
+    },
+    /// The system gives no random numbers.
+    #[error("the system gives no random numbers: {0}")]
+    Random(#[from] getrandom::Error),
+}
+
+/// The state of the network at one moment.
+#[derive(Debug, Clone)]
+pub struct NetworkStatus {
+    /// Our device.
+    pub peer_id: PeerId,
+    /// Where we listen, one entry per interface address and transport.
+    pub listen: Vec<Multiaddr>,
+    /// Devices with a link.
+    pub peers: Vec<PeerStatus>,
+    /// Addresses of devices remembered, at most [`limits::ADDRESSES_MAX`].
+    pub addresses: usize,
+    /// Dials under way, at most [`limits::DIALS_MAX`].
+    pub dials: usize,
+}
+
+/// One linked device.
+#[derive(Debug, Clone)]
+pub struct PeerStatus {
+    /// The device.
+    pub peer_id: PeerId,
+    /// Its link.
+    pub link: LinkId,
+    /// Where the link's connection goes.
+    pub address: Multiaddr,
+    /// When the link came up.
+    pub connected_since: Instant,
+    /// Round trip of the last ping; none before the first.
+    pub rtt: Option<Duration>,
+    /// Bytes waiting to be written.
+    pub queued: usize,
+    /// Connections to the device; one in the long run.
+    pub connections: usize,
+}
+
+impl PeerStatus {
+    /// How long the link is up.
+    pub fn connected_for(&self) -> Duration {
+        self.connected_since.elapsed()
+    }
+}
+
+/// What the handle and the tasks share.
+#[derive(Debug)]
+struct Shared {
+    links: Mutex<HashMap<LinkId, Arc<Link>>>,
+    status: Mutex<NetworkStatus>,
+}
+
+impl Shared {
+    fn links(&self) -> MutexGuard<'_, HashMap<LinkId, Arc<Link>>> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn status(&self) -> MutexGuard<'_, NetworkStatus> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Handle to a running network; clones reach the same one.
+#[derive(Debug, Clone)]
+pub struct Network {
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Network {
+    /// Starts listening, discovery and the swarm's task. Needs a tokio runtime.
+    ///
+    /// `events` bounds what may wait for the node; when it is full, links are read no further.
+    ///
+    /// # Errors
+    /// [`NetworkError`].
+    pub fn start(
+        config: NetworkConfig,
+        events: mpsc::Sender<NetworkEvent>,
+    ) -> Result<Self, NetworkError> {
+        let key = &config.device_key;
+        let local = key.public().to_peer_id();
+        let instance = getrandom::u64()?;
+        let behaviour = Behaviour::new(key, config.lan && config.mdns, config.memory_max);
+        let settings = swarm::Config::with_tokio_executor()
+            .with_idle_connection_timeout(limits::IDLE_CONNECTION)
+            .with_dial_concurrency_factor(DIAL_CONCURRENCY);
+        let mut swarm = Swarm::new(transport::build(key)?, behaviour, local, settings);
+        listen(&mut swarm, config.listen_port)?;
+        let beacon = (config.lan && config.beacon)
+            .then(|| Beacon::start(local, instance, config.beacon_port));
+
+        let status = NetworkStatus {
+            peer_id: local,
+            listen: Vec::new(),
+            peers: Vec::new(),
+            addresses: 0,
+            dials: 0,
+        };
+        let shared = Arc::new(Shared { links: Mutex::default(), status: Mutex::new(status) });
+        let stop = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let event_loop =
+            EventLoop::new(swarm, Arc::clone(&shared), Outlet::new(events), beacon, &config.peers);
+        tasks.spawn(event_loop.run(stop.clone()));
+        tasks.close();
+        Ok(Self { shared, stop, tasks })
+    }
+
+    /// Queues a message; never waits. On a link that is gone it goes nowhere; a queue longer than
+    /// [`limits::QUEUE_BYTES`] ends the link.
+    pub fn send(&self, link: LinkId, message: Message) {
+        let link = self.shared.links().get(&link).map(Arc::clone);
+        if let Some(link) = link {
+            link.send(&message);
+        }
+    }
+
+    /// Ends a link and its connection; dialling begins again at once. When the peer `misbehaved`,
+    /// it is refused for [`limits::REFUSED_FOR`] instead.
+    pub fn close(&self, link: LinkId, misbehaved: bool) {
+        let link = self.shared.links().get(&link).map(Arc::clone);
+        if let Some(link) = link {
+            link.end(if misbehaved { End::Misbehaved } else { End::Closed });
+        }
+    }
+
+    /// What the network is doing.
+    pub fn status(&self) -> NetworkStatus {
+        let mut status = self.shared.status().clone();
+        let links = self.shared.links();
+        for peer in &mut status.peers {
+            peer.queued = links.get(&peer.link).map_or(0, |link| link.queued());
+        }
+        status
+    }
+
+    /// Our device's peer id.
+    pub fn peer_id(&self) -> PeerId {
+        self.shared.status().peer_id
+    }
+
+    /// Writes what is queued, for at most [`limits::SHUTDOWN`], and stops. No events follow.
+    pub async fn shutdown(&self) {
+        self.stop.cancel();
+        self.tasks.wait().await;
+    }
+}
+
+/// All addresses of a peer are dialled at once.
+const DIAL_CONCURRENCY: std::num::NonZeroU8 =
+    std::num::NonZeroU8::new(limits::ADDRESSES_PER_PEER as u8).expect("not zero");
+
+/// Listens on all interfaces, both IP versions, TCP and QUIC; one that works is enough.
+fn listen(swarm: &mut Swarm<Behaviour>, port: u16) -> Result<(), NetworkError> {
+    let hosts = [Protocol::Ip4(Ipv4Addr::UNSPECIFIED), Protocol::Ip6(Ipv6Addr::UNSPECIFIED)];
+    let mut refusal = None;
+    let mut listens = false;
+    for host in hosts {
+        let host = Multiaddr::empty().with(host);
+        let tcp = host.clone().with(Protocol::Tcp(port));
+        let quic = host.with(Protocol::Udp(port)).with(Protocol::QuicV1);
+        for address in [tcp, quic] {
+            match swarm.listen_on(address.clone()) {
+                Ok(_) => listens = true,
+                Err(error) => {
+                    tracing::warn!(%address, %error, "not listening");
+                    refusal.get_or_insert(error);
+                }
+            }
+        }
+    }
+    match refusal {
+        Some(source) if !listens => Err(NetworkError::Listen { port, source }),
+        _ => Ok(()),
+    }
+}

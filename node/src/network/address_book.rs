@@ -1,0 +1,440 @@
+//! Where devices were seen, and when to dial them again. Pure: time comes in.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::{Duration, Instant};
+
+use libp2p::multiaddr::Protocol;
+use libp2p::{Multiaddr, PeerId};
+
+use super::limits::{
+    ADDRESSES_MAX, ADDRESSES_PER_PEER, DIAL_LAN, DIAL_WAN, LINK_STABLE, REFUSED_FOR,
+    STRANGERS_PER_HOST,
+};
+
+/// Redialling stays eager this long.
+const EAGER: Duration = Duration::from_secs(120);
+
+/// Longest pause between two dials of a peer.
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// Shortest pause between two dials of a peer that keeps announcing itself.
+const PAUSE_MIN: Duration = Duration::from_millis(500);
+
+/// A stranger that is not heard of for this long is forgotten.
+const STRANGER_TTL: Duration = Duration::from_secs(120);
+
+/// When both sides hear of each other, the smaller peer id dials at once and the other one after
+/// this, so that one connection comes of it.
+const COURTESY: Duration = Duration::from_millis(200);
+
+/// Who says that a peer is at an address. A later one is better founded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Source {
+    /// An announcement on the LAN, by anybody.
+    Announced,
+    /// The peer itself, over an authenticated connection.
+    Peer,
+    /// The configuration; never forgotten.
+    Configured,
+}
+
+/// One dial that is due.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Due {
+    pub(super) peer: PeerId,
+    pub(super) tcp: Vec<Multiaddr>,
+    pub(super) quic: Vec<Multiaddr>,
+    /// How long it may take.
+    pub(super) timeout: Duration,
+}
+
+#[derive(Debug)]
+struct Known {
+    address: Multiaddr,
+    source: Source,
+    /// Whether this peer really was there.
+    proven: bool,
+    seen: Instant,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Away,
+    Dialing,
+    Connected,
+}
+
+#[derive(Debug)]
+struct Entry {
+    addresses: Vec<Known>,
+    state: State,
+    /// Fresh random number of the peer's process, if it sends beacons.
+    instance: Option<u64>,
+    /// Whether a connection ever stood.
+    proven: bool,
+    attempts: u32,
+    /// Since when the peer is away and worth dialling.
+    wanted: Instant,
+    dial_at: Instant,
+    dialed: Option<Instant>,
+    refused_until: Option<Instant>,
+    seen: Instant,
+}
+
+impl Entry {
+    fn is_configured(&self) -> bool {
+        self.addresses.iter().any(|known| known.source == Source::Configured)
+    }
+
+    fn pause(&self, now: Instant) -> Duration {
+        let eager = match self.attempts {
+            0 => return Duration::ZERO,
+            1 => return Duration::from_millis(500),
+            _ if self.proven || self.is_configured() => Duration::from_secs(1),
+            // A stranger may be made up: 1, 2, 4 s and so on.
+            attempts => Duration::from_secs(1 << (attempts - 2).min(5)),
+        };
+        let late = now.saturating_duration_since(self.wanted + EAGER) / 8;
+        (eager + late).min(PAUSE_MAX)
+    }
+}
+
+/// At most [`ADDRESSES_MAX`] addresses of devices.
+#[derive(Debug)]
+pub(super) struct AddressBook {
+    local: PeerId,
+    peers: HashMap<PeerId, Entry>,
+    count: usize,
+}
+
+impl AddressBook {
+    pub(super) fn new(local: PeerId) -> Self {
+        Self { local, peers: HashMap::new(), count: 0 }
+    }
+
+    /// Addresses remembered.
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Notes that `peer` may be at `address`, heard of just now. Whether that was news.
+    pub(super) fn learn(
+        &mut self,
+        peer: PeerId,
+        address: &Multiaddr,
+        source: Source,
+        now: Instant,
+    ) -> bool {
+        let Some(address) = dialable(address) else { return false };
+        if peer == self.local {
+            return false;
+        }
+        if let Some(known) = self.known_mut(&peer, &address) {
+            known.seen = now;
+            known.source = known.source.max(source);
+            self.stir(&peer, now);
+            return false;
+        }
+        if !self.make_room(peer, &address, source) {
+            return false;
+        }
+        let courtesy = if self.local < peer { Duration::ZERO } else { COURTESY };
+        let entry = self.peers.entry(peer).or_insert_with(|| Entry {
+            addresses: Vec::new(),
+            state: State::Away,
+            instance: None,
+            proven: false,
+            attempts: 0,
+            wanted: now,
+            dial_at: now + courtesy,
+            dialed: None,
+            refused_until: None,
+            seen: now,
+        });
+        entry.addresses.push(Known { address, source, proven: false, seen: now });
+        self.count += 1;
+        self.stir(&peer, now);
+        true
+    }
+
+    /// Notes the process that announces itself as `peer`. Whether it is another than before.
+    pub(super) fn instance(&mut self, peer: &PeerId, instance: u64, now: Instant) -> bool {
+        let Some(entry) = self.peers.get_mut(peer) else { return true };
+        if entry.instance.replace(instance) == Some(instance) {
+            return false;
+        }
+        if entry.state == State::Away && entry.refused_until.is_none() {
+            entry.attempts = 0;
+            entry.wanted = now;
+            entry.dial_at =
+                entry.dialed.map_or(entry.dial_at, |dialed| now.max(dialed + PAUSE_MIN));
+        }
+        true
+    }
+
+    /// A peer that is away gives a sign of life: no reason to wait long.
+    fn stir(&mut self, peer: &PeerId, now: Instant) {
+        let Some(entry) = self.peers.get_mut(peer) else { return };
+        entry.seen = now;
+        if entry.state == State::Away {
+            let soon = entry.dialed.map_or(now + COURTESY, |dialed| dialed + 2 * PAUSE_MIN);
+            entry.dial_at = entry.dial_at.min(soon.max(now));
+        }
+    }
+
+    fn known_mut(&mut self, peer: &PeerId, address: &Multiaddr) -> Option<&mut Known> {
+        let addresses = &mut self.peers.get_mut(peer)?.addresses;
+        addresses.iter_mut().find(|known| known.address == *address)
+    }
+
+    /// Makes room for one more address, at the cost of what is worth less.
+    fn make_room(&mut self, peer: PeerId, address: &Multiaddr, source: Source) -> bool {
+        if let Some(entry) = self.peers.get_mut(&peer) {
+            if entry.addresses.len() >= ADDRESSES_PER_PEER {
+                let worst = (0..entry.addresses.len())
+                    .min_by_key(|&index| {
+                        let known = &entry.addresses[index];
+                        (known.proven, known.source, known.seen)
+                    })
+                    .expect("the list is full, so it is not empty");
+                let known = &entry.addresses[worst];
+                if known.proven && known.source >= source || known.source > source {
+                    return false;
+                }
+                entry.addresses.remove(worst);
+                self.count -= 1;
+            }
+        } else if source == Source::Announced {
+            // One host may not fill the book with strangers.
+            let host = ip_of(address);
+            let strangers = self.peers.values().filter(|entry| {
+                !entry.proven && entry.addresses.iter().any(|known| ip_of(&known.address) == host)
+            });
+            if strangers.count() >= STRANGERS_PER_HOST {
+                return false;
+            }
+        }
+        while self.count >= ADDRESSES_MAX {
+            let victim = self
+                .peers
+                .iter()
+                .filter(|(other, entry)| {
+                    **other != peer && entry.state == State::Away && !entry.is_configured()
+                })
+                .min_by_key(|(_, entry)| (entry.proven, entry.attempts == 0, entry.seen))
+                .map(|(victim, _)| *victim);
+            let Some(victim) = victim else { return false };
+            self.forget(&victim);
+        }
+        true
+    }
+
+    fn forget(&mut self, peer: &PeerId) {
+        if let Some(entry) = self.peers.remove(peer) {
+            self.count -= entry.addresses.len();
+        }
+    }
+
+    /// A connection to `peer` stands; `dialed` is where we found it, if we did.
+    pub(super) fn connected(&mut self, peer: &PeerId, dialed: Option<&Multiaddr>, now: Instant) {
+        if let Some(address) = dialed {
+            self.learn(*peer, address, Source::Peer, now);
+            if let Some(known) = dialable(address).and_then(|known| self.known_mut(peer, &known)) {
+                known.proven = true;
+            }
+        }
+        if let Some(entry) = self.peers.get_mut(peer) {
+            entry.state = State::Connected;
+            entry.proven = true;
+            entry.seen = now;
+        }
+    }
+
+    /// The last connection to `peer` is gone. `lived` is how long its last link was up.
+    pub(super) fn lost(&mut self, peer: &PeerId, lived: Duration, now: Instant) {
+        let Some(entry) = self.peers.get_mut(peer) else { return };
+        if lived >= LINK_STABLE {
+            entry.attempts = 0;
+            entry.wanted = now;
+        }
+        if entry.state == State::Connected {
+            entry.state = State::Away;
+            entry.dial_at = now + entry.pause(now);
+            entry.attempts = entry.attempts.saturating_add(1);
+        }
+    }
+
+    /// Every address of the dial failed, or its time is over.
+    pub(super) fn failed(&mut self, peer: &PeerId, now: Instant) {
+        let Some(entry) = self.peers.get_mut(peer) else { return };
+        if entry.state == State::Dialing {
+            entry.state = State::Away;
+            entry.attempts = entry.attempts.saturating_add(1);
+            entry.dial_at = now.max(entry.dialed.unwrap_or(now) + entry.pause(now));
+        }
+    }
+
+    /// Somebody else is at `address`.
+    pub(super) fn disprove(&mut self, peer: &PeerId, address: &Multiaddr) {
+        let Some(address) = dialable(address) else { return };
+        let Some(entry) = self.peers.get_mut(peer) else { return };
+        let before = entry.addresses.len();
+        entry
+            .addresses
+            .retain(|known| known.address != address || known.source == Source::Configured);
+        self.count -= before - entry.addresses.len();
+        if entry.addresses.is_empty() {
+            self.peers.remove(peer);
+        }
+    }
+
+    /// Leaves `peer` alone for [`REFUSED_FOR`].
+    pub(super) fn refuse(&mut self, peer: &PeerId, now: Instant) {
+        if let Some(entry) = self.peers.get_mut(peer) {
+            entry.refused_until = Some(now + REFUSED_FOR);
+        }
+    }
+
+    /// Whether anything is known of `peer`.
+    pub(super) fn knows(&self, peer: &PeerId) -> bool {
+        self.peers.contains_key(peer)
+    }
+
+    /// Peers to dial now, at most `room`: configured ones first, then those that were connected
+    /// before, then the strangers heard of last.
+    pub(super) fn due(&mut self, now: Instant, room: usize) -> Vec<Due> {
+        let mut due: Vec<_> = self
+            .peers
+            .iter_mut()
+            .filter(|(_, entry)| entry.next_dial().is_some_and(|at| at <= now))
+            .collect();
+        due.sort_by_key(|(_, entry)| {
+            std::cmp::Reverse((entry.is_configured(), entry.proven, entry.seen))
+        });
+        due.truncate(room);
+        due.into_iter()
+            .map(|(peer, entry)| {
+                entry.state = State::Dialing;
+                entry.dialed = Some(now);
+                let addresses = || entry.addresses.iter().map(|known| known.address.clone());
+                let (tcp, quic) = addresses().partition(is_tcp);
+                let lan = addresses().all(|address| ip_of(&address).is_some_and(is_lan));
+                let timeout = if lan { DIAL_LAN } else { DIAL_WAN };
+                Due { peer: *peer, tcp, quic, timeout }
+            })
+            .collect()
+    }
+
+    /// When [`AddressBook::due`] will have something.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.peers.values().filter_map(Entry::next_dial).min()
+    }
+
+    /// Forgets strangers that went silent and refusals that are over.
+    pub(super) fn expire(&mut self, now: Instant) {
+        let silent: Vec<_> = self
+            .peers
+            .iter_mut()
+            .filter_map(|(peer, entry)| {
+                entry.refused_until = entry.refused_until.filter(|until| *until > now);
+                let stranger = !entry.proven && !entry.is_configured();
+                let silent = now.saturating_duration_since(entry.seen) > STRANGER_TTL;
+                (stranger && silent && entry.state == State::Away).then_some(*peer)
+            })
+            .collect();
+        for peer in silent {
+            self.forget(&peer);
+        }
+    }
+}
+
+impl Entry {
+    fn next_dial(&self) -> Option<Instant> {
+        match self.state {
+            State::Away => Some(self.refused_until.map_or(self.dial_at, |t| t.max(self.dial_at))),
+            State::Dialing | State::Connected => None,
+        }
+    }
+}
+
+/// The IP address that a multiaddr begins with.
+pub(super) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
+    match address.iter().next()? {
+        Protocol::Ip4(ip) => Some(ip.into()),
+        Protocol::Ip6(ip) => Some(ip.into()),
+        _ => None,
+    }
+}
+
+/// Whether a multiaddr is plain TCP (else, among dialable ones, QUIC).
+pub(super) fn is_tcp(address: &Multiaddr) -> bool {
+    matches!(address.iter().nth(1), Some(Protocol::Tcp(_)))
+}
+
+/// Whether an address belongs to this machine or to a local network.
+pub(super) fn is_lan(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_private() || ip.is_loopback() || ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
+    }
+}
+
+/// The addresses that we dial, without a trailing peer id: a host, then TCP or QUIC version 1.
+pub(super) fn dialable(address: &Multiaddr) -> Option<Multiaddr> {
+    let mut parts: Vec<_> = address.iter().collect();
+    if matches!(parts.last(), Some(Protocol::P2p(_))) {
+        parts.pop();
+    }
+    let host = match parts.first()? {
+        Protocol::Ip4(ip) => !ip.is_unspecified() && !ip.is_multicast() && !ip.is_broadcast(),
+        // A link-local address needs its zone, which a multiaddr of a peer does not carry.
+        Protocol::Ip6(ip) => {
+            *ip != Ipv6Addr::UNSPECIFIED && !ip.is_multicast() && !ip.is_unicast_link_local()
+        }
+        Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) => true,
+        _ => false,
+    };
+    let port = match &parts[1..] {
+        [Protocol::Tcp(port)] | [Protocol::Udp(port), Protocol::QuicV1] => *port,
+        _ => 0,
+    };
+    (host && port != 0).then(|| parts.into_iter().collect())
+}
+
+/// The port of a TCP or UDP multiaddr.
+pub(super) fn port_of(address: &Multiaddr) -> Option<u16> {
+    match address.iter().nth(1)? {
+        Protocol::Tcp(port) | Protocol::Udp(port) => Some(port),
+        _ => None,
+    }
+}
+
+/// `/ip…/tcp/port`.
+pub(super) fn tcp(ip: IpAddr, port: u16) -> Multiaddr {
+    Multiaddr::from(ip).with(Protocol::Tcp(port))
+}
+
+/// `/ip…/udp/port/quic-v1`.
+pub(super) fn quic(ip: IpAddr, port: u16) -> Multiaddr {
+    Multiaddr::from(ip).with(Protocol::Udp(port)).with(Protocol::QuicV1)
+}
+
+/// The peer id at the end of a multiaddr.
+pub(super) fn peer_of(address: &Multiaddr) -> Option<PeerId> {
+    match address.iter().last()? {
+        Protocol::P2p(peer) => Some(peer),
+        _ => None,
+    }
+}
+
+/// IPv4 addresses among the listen addresses `addresses`.
+pub(super) fn ipv4_of(addresses: &BTreeSet<Multiaddr>) -> BTreeSet<std::net::Ipv4Addr> {
+    addresses
+        .iter()
+        .filter_map(|address| match ip_of(address)? {
+            IpAddr::V4(ip) => Some(ip),
+            IpAddr::V6(_) => None,
+        })
+        .collect()
+}

@@ -1,0 +1,64 @@
+//! Everything that runs on a connection: limits, identify, ping, mDNS and the link's substream.
+
+use std::time::Duration;
+
+use libp2p::connection_limits::{self, ConnectionLimits};
+use libp2p::identity::Keypair;
+use libp2p::swarm::NetworkBehaviour;
+use libp2p::swarm::behaviour::toggle::Toggle;
+use libp2p::{PeerId, identify, mdns, memory_connection_limits, ping};
+
+use super::limits;
+use super::substream;
+
+/// Time between pings that measure the round trip; a dead link is noticed by the link's own.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+
+/// The swarm's behaviour. Limits come first: what they deny costs the others nothing.
+#[derive(NetworkBehaviour)]
+pub(super) struct Behaviour {
+    limits: connection_limits::Behaviour,
+    memory: memory_connection_limits::Behaviour,
+    pub(super) links: substream::Behaviour,
+    pub(super) identify: identify::Behaviour,
+    ping: ping::Behaviour,
+    pub(super) mdns: Toggle<mdns::tokio::Behaviour>,
+}
+
+impl Behaviour {
+    pub(super) fn new(key: &Keypair, mdns: bool, memory_max: usize) -> Self {
+        let limits = ConnectionLimits::default()
+            .with_max_established_incoming(Some(limits::CONNECTIONS_IN))
+            .with_max_established_outgoing(Some(limits::CONNECTIONS_OUT))
+            .with_max_pending_incoming(Some(limits::CONNECTIONS_PENDING))
+            .with_max_pending_outgoing(Some(limits::CONNECTIONS_PENDING))
+            .with_max_established_per_peer(Some(limits::CONNECTIONS_PER_PEER));
+        let identify = identify::Config::new("/hypergolix/1".to_owned(), key.public())
+            .with_agent_version(concat!("hypergolix/", env!("CARGO_PKG_VERSION")).to_owned())
+            .with_cache_size(0);
+        Self {
+            limits: connection_limits::Behaviour::new(limits),
+            memory: memory_connection_limits::Behaviour::with_max_bytes(memory_max),
+            links: substream::Behaviour::new(),
+            identify: identify::Behaviour::new(identify),
+            ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
+            mdns: mdns.then(|| responder(key.public().to_peer_id())).flatten().into(),
+        }
+    }
+}
+
+/// A fresh mDNS responder; `None`, with a line in the log, where the system has none.
+pub(super) fn responder(local: PeerId) -> Option<mdns::tokio::Behaviour> {
+    let config = mdns::Config {
+        ttl: limits::MDNS_TTL,
+        query_interval: limits::MDNS_QUERY,
+        enable_ipv6: false,
+    };
+    match mdns::tokio::Behaviour::new(config, local) {
+        Ok(responder) => Some(responder),
+        Err(error) => {
+            tracing::warn!(%error, "mDNS does not start here");
+            None
+        }
+    }
+}
