@@ -57,11 +57,8 @@ pub struct RecoveryKey(Zeroizing<[u8; 16]>);
 impl RecoveryKey {
     /// Eight groups of four hexadecimal digits.
     pub fn to_text(&self) -> Zeroizing<String> {
-        let groups: Vec<String> = self
-            .0
-            .chunks(2)
-            .map(|pair| format!("{:02x}{:02x}", pair[0], pair[1]))
-            .collect();
+        let groups: Vec<String> =
+            self.0.chunks(2).map(|pair| format!("{:02x}{:02x}", pair[0], pair[1])).collect();
         Zeroizing::new(groups.join("-"))
     }
 
@@ -190,15 +187,8 @@ pub fn create(
     let birth = Ghid::from_address(turn.random());
     let user_id = DynamicBinding::dynamic_address(suite, &identity.ghid(), &birth);
 
-    let slots = Slots::seal(
-        &mut turn,
-        &user_id,
-        &key,
-        &identity.to_bytes(),
-        password,
-        cost,
-        &recovery.0,
-    );
+    let slots =
+        Slots::seal(&mut turn, &user_id, &key, &identity.to_bytes(), password, cost, &recovery.0);
     let secret = root_secret(suite, &identity.ghid());
     let container = Container::seal(&identity, &secret, turn.random(), &slots.encode());
     let frame = DynamicBinding::next(&identity, user_id, ROOT_COUNTER, &[container.ghid(), birth])
@@ -217,15 +207,7 @@ pub fn create(
         META_ACCOUNT,
         [&user_id.as_bytes()[..], identity.ghid().as_bytes()].concat(),
     );
-    Ok((
-        Account {
-            identity: Arc::new(identity),
-            key,
-            user_id,
-        },
-        turn.finish().writes,
-        recovery,
-    ))
+    Ok((Account { identity: Arc::new(identity), key, user_id }, turn.finish().writes, recovery))
 }
 
 /// What a store tells about its account without the password; `None` where there is no account.
@@ -249,9 +231,7 @@ pub fn summary(view: &dyn View) -> Result<Option<Summary>, ViewError> {
 /// # Errors
 /// [`UnlockError`]; a wrong password, a damaged root and a hostile root differ.
 pub fn unlock(view: &dyn View, password: &str) -> Result<Account, UnlockError> {
-    unlock_with(view, |slots, user_id| {
-        slots.open_with_password(user_id, password)
-    })
+    unlock_with(view, |slots, user_id| slots.open_with_password(user_id, password))
 }
 
 /// Opens the account of a store with its recovery key.
@@ -262,20 +242,14 @@ pub fn unlock_with_recovery_key(
     view: &dyn View,
     recovery: &RecoveryKey,
 ) -> Result<Account, UnlockError> {
-    unlock_with(view, |slots, user_id| {
-        slots.open_with_recovery_key(user_id, &recovery.0)
-    })
+    unlock_with(view, |slots, user_id| slots.open_with_recovery_key(user_id, &recovery.0))
 }
 
 fn unlock_with(
     view: &dyn View,
     open: impl FnOnce(&Slots, &Ghid) -> Result<Zeroizing<[u8; 32]>, SlotsError>,
 ) -> Result<Account, UnlockError> {
-    let Some(Summary {
-        user_id,
-        fingerprint,
-    }) = summary(view)?
-    else {
+    let Some(Summary { user_id, fingerprint }) = summary(view)? else {
         return Err(UnlockError::NoAccount);
     };
     let author = stored_identity(view, &fingerprint)?;
@@ -294,15 +268,9 @@ fn unlock_with(
     let identity = PrivateIdentity::from_bytes(&identity)
         .map_err(|_| UnlockError::Damaged("its private keys cannot be read"))?;
     if identity.ghid() != fingerprint {
-        return Err(UnlockError::Damaged(
-            "its private keys belong to another identity",
-        ));
+        return Err(UnlockError::Damaged("its private keys belong to another identity"));
     }
-    Ok(Account {
-        identity: Arc::new(identity),
-        key,
-        user_id,
-    })
+    Ok(Account { identity: Arc::new(identity), key, user_id })
 }
 
 fn stored_identity(view: &dyn View, fingerprint: &Ghid) -> Result<Identity, UnlockError> {

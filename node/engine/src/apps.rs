@@ -83,10 +83,7 @@ impl Apps {
     }
 
     fn trackers(&self, address: &Ghid) -> Vec<ConnectionId> {
-        self.trackers
-            .get(address)
-            .map(|set| set.iter().copied().collect())
-            .unwrap_or_default()
+        self.trackers.get(address).map(|set| set.iter().copied().collect()).unwrap_or_default()
     }
 }
 
@@ -185,9 +182,7 @@ impl Engine {
                     return Ok(Err(ipc_error("this token was never issued to this user")));
                 }
                 if self.apps.with_token(token).is_some() {
-                    return Ok(Err(ipc_error(
-                        "this token is in use by another application",
-                    )));
+                    return Ok(Err(ipc_error("this token is in use by another application")));
                 }
                 token
             }
@@ -203,11 +198,7 @@ impl Engine {
         let Some(token) = self.apps.token(connection) else {
             return Ok(Err(no_token()));
         };
-        Ok(Ok(Reply::Startup(registry::startup(
-            &self.keyring,
-            turn,
-            token,
-        )?)))
+        Ok(Ok(Reply::Startup(registry::startup(&self.keyring, turn, token)?)))
     }
 
     fn set_startup(
@@ -264,11 +255,7 @@ pub(crate) fn answer(
     token: RequestToken,
     answer: Result<Reply, IpcError>,
 ) {
-    turn.effect(Effect::Answer {
-        connection,
-        token,
-        answer,
-    });
+    turn.effect(Effect::Answer { connection, token, answer });
 }
 
 fn no_token() -> IpcError {

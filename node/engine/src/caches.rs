@@ -36,14 +36,7 @@ impl Contents {
         }
         self.bytes += weight(&content);
         self.order.insert(self.next, address);
-        self.entries.insert(
-            address,
-            Opened {
-                number: self.next,
-                container,
-                content,
-            },
-        );
+        self.entries.insert(address, Opened { number: self.next, container, content });
         self.next += 1;
         while self.bytes > limits::CONTENT_CACHE_BYTES {
             let Some((_, oldest)) = self.order.pop_first() else {

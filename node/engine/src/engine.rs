@@ -1,6 +1,6 @@
 //! `Engine`: one node's decisions. Takes an input and the time, answers with an [`Outcome`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use golix::Ghid;
 use hypergolix_ipc::ConnectionId;
@@ -30,10 +30,7 @@ pub struct EngineConfig {
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self {
-            slot: 1,
-            reconcile_interval: crate::limits::RECONCILE_INTERVAL,
-        }
+        Self { slot: 1, reconcile_interval: crate::limits::RECONCILE_INTERVAL }
     }
 }
 
@@ -57,6 +54,8 @@ pub struct Engine {
     pub(crate) links: Links,
     /// What changed in this turn and has to be told, with the connection that knows already.
     pub(crate) news: Vec<News>,
+    /// Addresses that became readable or changed in this turn.
+    pub(crate) arrived: BTreeSet<Ghid>,
     entropy: Box<dyn Entropy>,
 }
 
@@ -105,6 +104,7 @@ impl Engine {
             follows,
             links: Links::default(),
             news: Vec::new(),
+            arrived: BTreeSet::new(),
             entropy,
         };
         Ok((engine, outcome))
@@ -141,18 +141,10 @@ impl Engine {
     fn decide(&mut self, turn: &mut Turn<'_>, input: Input) -> Result<(), ViewError> {
         match input {
             Input::AppConnected { connection } => self.apps.connected(connection),
-            Input::AppRequest {
-                connection,
-                token,
-                request,
-            } => {
+            Input::AppRequest { connection, token, request } => {
                 self.request(turn, connection, token, request)?;
             }
-            Input::AppAcknowledged {
-                connection,
-                notice,
-                accepted,
-            } => {
+            Input::AppAcknowledged { connection, notice, accepted } => {
                 self.acknowledged(turn, connection, notice, accepted)?;
             }
             Input::AppDisconnected { connection } => self.disconnected(connection),

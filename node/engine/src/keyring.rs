@@ -65,13 +65,7 @@ impl Keyring {
         plain.extend_from_slice(body);
         let (cipher, nonce) = self.cipher(&salt, &row);
         let sealed = cipher
-            .encrypt(
-                &Nonce::from(nonce),
-                Payload {
-                    msg: plain.as_slice(),
-                    aad: &row,
-                },
-            )
+            .encrypt(&Nonce::from(nonce), Payload { msg: plain.as_slice(), aad: &row })
             .expect("a record is far below the cipher's limit");
         turn.put(Table::Account, row, [&salt[..], &sealed].concat());
     }
@@ -118,13 +112,7 @@ impl Keyring {
         let (cipher, nonce) = self.cipher(salt, row);
         let plain = Zeroizing::new(
             cipher
-                .decrypt(
-                    &Nonce::from(nonce),
-                    Payload {
-                        msg: sealed,
-                        aad: row,
-                    },
-                )
+                .decrypt(&Nonce::from(nonce), Payload { msg: sealed, aad: row })
                 .map_err(|_| damaged())?,
         );
         let (len, rest) = plain.split_at_checked(2).ok_or_else(damaged)?;
@@ -141,7 +129,6 @@ pub(crate) fn derive<const N: usize>(key: &[u8; 32], label: &[u8], parts: &[&[u8
     let mut info = vec![label];
     info.extend_from_slice(parts);
     let mut okm = [0; N];
-    hkdf.expand_multi_info(&info, &mut okm)
-        .expect("shorter than 255 blocks");
+    hkdf.expand_multi_info(&info, &mut okm).expect("shorter than 255 blocks");
     okm
 }

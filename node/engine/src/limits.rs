@@ -49,8 +49,8 @@ pub const WAIT_FOR_LINKS: Duration = Duration::from_secs(2);
 /// Unanswered `Publish` messages of one link. Shares beyond it wait in the outbox.
 pub const PUBLISHES_IN_FLIGHT: usize = 32;
 
-/// Opened contents kept in memory, bytes. One state of the maximum size fits.
-pub const CONTENT_CACHE_BYTES: usize = 12 * 1024 * 1024;
+/// Opened contents kept in memory, bytes. A guess: thousands of small states.
+pub const CONTENT_CACHE_BYTES: usize = 4 * 1024 * 1024;
 
 /// Contents larger than this are read from the store each time.
 pub const CONTENT_CACHE_ENTRY_MAX: usize = 1024 * 1024;

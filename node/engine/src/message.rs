@@ -140,9 +140,7 @@ impl Serialize for Address {
 impl<'de> Deserialize<'de> for Address {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let bytes = serde_bytes::ByteArray::<{ Ghid::LEN }>::deserialize(deserializer)?;
-        Ghid::from_bytes(bytes.as_slice())
-            .map(Address)
-            .map_err(serde::de::Error::custom)
+        Ghid::from_bytes(bytes.as_slice()).map(Address).map_err(serde::de::Error::custom)
     }
 }
 
@@ -194,10 +192,6 @@ impl Message {
             | Message::Ping { .. }
             | Message::Pong { .. } => true,
         };
-        if fits {
-            Ok(message)
-        } else {
-            Err(MessageError::TooMany)
-        }
+        if fits { Ok(message) } else { Err(MessageError::TooMany) }
     }
 }

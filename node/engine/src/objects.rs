@@ -3,7 +3,7 @@
 mod resolve;
 
 use golix::Ghid;
-use golix::object::{Container, Debinding, DynamicBinding, StaticBinding, Verified};
+use golix::object::{Container, Debinding, DynamicBinding, Object, StaticBinding, Verified};
 use golix::persister::{Notice, Plan, Rejection};
 use hypergolix_ipc::{ConnectionId, ErrorCode, IpcError, ObjectRecord, Reply};
 
@@ -31,6 +31,9 @@ impl Engine {
             Ok(plan) => plan,
             Err(rejection) => return Ok(Err(rejection)),
         };
+        if matches!(object.object(), Object::Container(_)) {
+            self.arrived.insert(object.ghid());
+        }
         for notice in &plan.notices {
             match notice {
                 Notice::Updated { dynamic, .. } => self.changed(turn, *dynamic, None)?,
@@ -105,16 +108,13 @@ impl Engine {
         let suite = self.account.identity().identity().suite();
         let dynamic = DynamicBinding::dynamic_address(suite, &self.me, &birth);
         let step = 1;
-        let secret = self
-            .own_chain(turn, &dynamic, step)?
-            .container_secret(&dynamic);
+        let secret = self.own_chain(turn, &dynamic, step)?.container_secret(&dynamic);
         let me = self.account.identity();
         let container = Container::seal(me, &secret, turn.random(), &content.encode());
         let counter = self.counter(step);
         let frame = DynamicBinding::next(me, dynamic, counter, &[container.ghid(), birth])
             .expect("the birth target proves the address");
-        self.contents
-            .put(dynamic, container.ghid(), content.clone());
+        self.contents.put(dynamic, container.ghid(), content.clone());
         for object in [frame, container] {
             if let Err(rejection) = self.store(turn, &object)? {
                 return Ok(Err(rejection));
@@ -189,25 +189,17 @@ impl Engine {
         };
         let step = (head.counter >> 8) + 1;
         if step > u64::MAX >> 8 {
-            return Ok(Err(ipc_error(
-                "this object has had its last update; make a new one",
-            )));
+            return Ok(Err(ipc_error("this object has had its last update; make a new one")));
         }
         let content = Content {
             epoch: resolved.content.epoch,
             dynamic: true,
-            private: if record.private {
-                resolved.content.private
-            } else {
-                None
-            },
+            private: if record.private { resolved.content.private } else { None },
             legroom: legroom(record.legroom),
             api: resolved.content.api,
             state: record.state,
         };
-        let secret = self
-            .own_chain(turn, &address, step)?
-            .container_secret(&address);
+        let secret = self.own_chain(turn, &address, step)?.container_secret(&address);
         let me = self.account.identity();
         let container = Container::seal(me, &secret, turn.random(), &content.encode());
         let targets = [container.ghid(), head.target, head.birth];
@@ -239,12 +231,7 @@ impl Engine {
         }
         let copy = resolved.container;
         // The secret of this one step, which says nothing about any other.
-        self.keyring.put(
-            turn,
-            Record::Secret,
-            copy.as_bytes(),
-            &resolved.secret.to_bytes(),
-        );
+        self.keyring.put(turn, Record::Secret, copy.as_bytes(), &resolved.secret.to_bytes());
         Ok(self.bind(turn, copy)?.map(|_| Reply::Address(copy)))
     }
 
@@ -345,6 +332,7 @@ impl Engine {
             return Ok(());
         }
         self.feed.touch(turn, &address)?;
+        self.arrived.insert(address);
         self.news.push(News::Updated(address, except));
         Ok(())
     }
@@ -363,18 +351,12 @@ impl Engine {
 }
 
 fn legroom(asked: u8) -> u8 {
-    if asked == 0 {
-        limits::LEGROOM_DEFAULT
-    } else {
-        asked
-    }
+    if asked == 0 { limits::LEGROOM_DEFAULT } else { asked }
 }
 
 fn check_record(record: &ObjectRecord) -> Result<(), IpcError> {
     if record.link {
-        return Err(ipc_error(
-            "objects that link to another object are not supported",
-        ));
+        return Err(ipc_error("objects that link to another object are not supported"));
     }
     if record.state.len() > hypergolix_ipc::limits::STATE_MAX {
         return Err(ipc_error(format!(
@@ -387,10 +369,7 @@ fn check_record(record: &ObjectRecord) -> Result<(), IpcError> {
 }
 
 pub(crate) fn ipc_error(text: impl Into<String>) -> IpcError {
-    IpcError {
-        code: ErrorCode::IpcError,
-        text: text.into(),
-    }
+    IpcError { code: ErrorCode::IpcError, text: text.into() }
 }
 
 pub(crate) fn does_not_exist(address: &Ghid) -> IpcError {

@@ -94,15 +94,8 @@ fn apply(turn: &mut Turn<'_>, changes: &[Change]) -> Result<(), ViewError> {
             Change::DropDebinding { target, debinding } => {
                 turn.delete(Table::Debindings, pair(target, debinding));
             }
-            Change::HighWater {
-                dynamic,
-                counter,
-                frame,
-            } => {
-                let mark = HighWater {
-                    counter: *counter,
-                    frame: *frame,
-                };
+            Change::HighWater { dynamic, counter, frame } => {
+                let mark = HighWater { counter: *counter, frame: *frame };
                 if high_water(turn, dynamic)? != Some(mark) {
                     let will_be_head = changes.iter().any(|change| {
                         matches!(change, Change::PutHead { dynamic: other, head }
@@ -142,10 +135,8 @@ fn decode_head(row: Option<Vec<u8>>) -> Result<Option<Head>, ViewError> {
 }
 
 fn high_water(turn: &Turn<'_>, dynamic: &Ghid) -> Result<Option<HighWater>, ViewError> {
-    let living = head(turn, dynamic)?.map(|head| HighWater {
-        counter: head.counter,
-        frame: head.frame,
-    });
+    let living =
+        head(turn, dynamic)?.map(|head| HighWater { counter: head.counter, frame: head.frame });
     let stored = turn
         .get(Table::HighWater, dynamic.as_bytes())?
         .map(|row| {

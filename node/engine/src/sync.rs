@@ -47,16 +47,12 @@ impl Engine {
         match message {
             Message::Hello { version, nonce } => self.hello(turn, link, version, nonce),
             Message::Interests { tags } => self.interests(turn, link, &tags),
-            Message::Proof {
-                identity,
-                signature,
-            } => {
+            Message::Proof { identity, signature } => {
                 self.proof(turn, link, &identity, &signature)?;
             }
             Message::Publish { id, objects } => {
                 let results = self.receive(turn, link, &objects)?;
-                self.links
-                    .send(turn, link, Message::Published { id, results });
+                self.links.send(turn, link, Message::Published { id, results });
             }
             Message::Published { id, results } => {
                 if let Some((recipient, number)) = self.links.end_publish(link, id) {
@@ -64,10 +60,7 @@ impl Engine {
                     self.send_owed(turn, link, recipient)?;
                 }
             }
-            Message::Get {
-                id,
-                address: Address(address),
-            } => {
+            Message::Get { id, address: Address(address) } => {
                 let objects = self.bundle(turn, &address, true)?;
                 self.links.send(turn, link, Message::Object { id, objects });
             }
@@ -87,17 +80,12 @@ impl Engine {
                     }
                 }
             }
-            Message::Event {
-                cursor,
-                address: _,
-                objects,
-            } => {
+            Message::Event { cursor, address: _, objects } => {
                 self.receive(turn, link, &objects)?;
                 if cursor.seq > 0 {
                     self.links.remember_cursor(turn, link, cursor);
                 }
-                self.links
-                    .send(turn, link, Message::EventAck { seq: cursor.seq });
+                self.links.send(turn, link, Message::EventAck { seq: cursor.seq });
             }
             Message::EventAck { seq } => self.links.event_acknowledged(link, seq),
             Message::Reconcile { body, subscriber } => {
@@ -154,19 +142,10 @@ impl Engine {
         if links.is_empty() {
             return false;
         }
-        let number = self
-            .links
-            .begin_waiting(connection, token, address, sync, links.len());
+        let number = self.links.begin_waiting(connection, token, address, sync, links.len());
         for link in links {
             if let Some(id) = self.links.begin_get(turn, link, number) {
-                self.links.send(
-                    turn,
-                    link,
-                    Message::Get {
-                        id,
-                        address: Address(address),
-                    },
-                );
+                self.links.send(turn, link, Message::Get { id, address: Address(address) });
             }
         }
         turn.effect(crate::effect::Effect::SetTimer {

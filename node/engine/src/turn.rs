@@ -17,13 +17,7 @@ pub(crate) struct Turn<'a> {
 
 impl<'a> Turn<'a> {
     pub(crate) fn new(view: &'a dyn View, entropy: &'a mut dyn Entropy, now: Time) -> Self {
-        Self {
-            view,
-            entropy,
-            now,
-            staged: BTreeMap::new(),
-            effects: Vec::new(),
-        }
+        Self { view, entropy, now, staged: BTreeMap::new(), effects: Vec::new() }
     }
 
     pub(crate) fn now(&self) -> Time {
@@ -62,9 +56,7 @@ impl<'a> Turn<'a> {
                 Bound::Excluded((table, end.to_vec())),
             ))
             .collect();
-        let stored = self
-            .view
-            .range(table, start, end, limit.saturating_add(staged.len()))?;
+        let stored = self.view.range(table, start, end, limit.saturating_add(staged.len()))?;
         if staged.is_empty() {
             return Ok(stored);
         }
@@ -105,10 +97,7 @@ impl<'a> Turn<'a> {
     }
 
     pub(crate) fn log(&mut self, event: &'static str, about: impl Into<String>) {
-        self.effects.push(Effect::Log {
-            event,
-            about: about.into(),
-        });
+        self.effects.push(Effect::Log { event, about: about.into() });
     }
 
     pub(crate) fn finish(self) -> Outcome {
@@ -117,10 +106,7 @@ impl<'a> Turn<'a> {
             .into_iter()
             .map(|((table, key), value)| Write { table, key, value })
             .collect();
-        Outcome {
-            writes,
-            effects: self.effects,
-        }
+        Outcome { writes, effects: self.effects }
     }
 }
 

@@ -49,9 +49,5 @@ pub(crate) fn slot_key(
     let mut hard = Zeroizing::new([0; 32]);
     scrypt::scrypt(normal.as_bytes(), salt, &params, hard.as_mut_slice())
         .expect("32 bytes is a valid length");
-    Zeroizing::new(derive(
-        &hard,
-        b"hypergolix password slot\0",
-        &[user_id.as_bytes(), header],
-    ))
+    Zeroizing::new(derive(&hard, b"hypergolix password slot\0", &[user_id.as_bytes(), header]))
 }

@@ -50,21 +50,10 @@ impl Slots {
         let recovery_header = header(KIND_RECOVERY, 0, turn.random());
         let salt = password_header[4..].try_into().expect("32 bytes");
         let slots = vec![
-            slot(
-                password_header,
-                &slot_key(password, &salt, cost, user_id, &password_header),
-                key,
-            ),
-            slot(
-                recovery_header,
-                &recovery_key(recovery, user_id, &recovery_header),
-                key,
-            ),
+            slot(password_header, &slot_key(password, &salt, cost, user_id, &password_header), key),
+            slot(recovery_header, &recovery_key(recovery, user_id, &recovery_header), key),
         ];
-        Self {
-            slots,
-            identity: seal(&identity_key(key, user_id), user_id.as_bytes(), identity),
-        }
+        Self { slots, identity: seal(&identity_key(key, user_id), user_id.as_bytes(), identity) }
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
@@ -83,18 +72,13 @@ impl Slots {
         if version != VERSION || count > SLOTS_MAX {
             return Err(SlotsError::Damaged);
         }
-        let (slots, rest) = rest
-            .split_at_checked(count * SLOT)
-            .ok_or(SlotsError::Damaged)?;
+        let (slots, rest) = rest.split_at_checked(count * SLOT).ok_or(SlotsError::Damaged)?;
         let (len, identity) = rest.split_first_chunk().ok_or(SlotsError::Damaged)?;
         if identity.len() != usize::from(u16::from_be_bytes(*len)) {
             return Err(SlotsError::Damaged);
         }
         Ok(Self {
-            slots: slots
-                .chunks(SLOT)
-                .map(|slot| slot.try_into().expect("whole slots"))
-                .collect(),
+            slots: slots.chunks(SLOT).map(|slot| slot.try_into().expect("whole slots")).collect(),
             identity: identity.to_vec(),
         })
     }
@@ -139,12 +123,8 @@ impl Slots {
         user_id: &Ghid,
         key: &[u8; 32],
     ) -> Result<Zeroizing<Vec<u8>>, SlotsError> {
-        open(
-            &identity_key(key, user_id),
-            user_id.as_bytes(),
-            &self.identity,
-        )
-        .ok_or(SlotsError::Damaged)
+        open(&identity_key(key, user_id), user_id.as_bytes(), &self.identity)
+            .ok_or(SlotsError::Damaged)
     }
 }
 
@@ -165,11 +145,7 @@ fn slot(header: [u8; HEADER], slot_key: &[u8; 32], key: &[u8; 32]) -> [u8; SLOT]
 fn recovery_key(recovery: &[u8; 16], user_id: &Ghid, header: &[u8]) -> Zeroizing<[u8; 32]> {
     let mut uniform = Zeroizing::new([0; 32]);
     uniform[..16].copy_from_slice(recovery);
-    Zeroizing::new(derive(
-        &uniform,
-        b"hypergolix recovery slot\0",
-        &[user_id.as_bytes(), header],
-    ))
+    Zeroizing::new(derive(&uniform, b"hypergolix recovery slot\0", &[user_id.as_bytes(), header]))
 }
 
 fn identity_key(key: &[u8; 32], user_id: &Ghid) -> Zeroizing<[u8; 32]> {

@@ -29,11 +29,7 @@ pub(super) enum Waiting {
     /// An object is gone.
     Deleted(Ghid),
     /// How a share of this application ended.
-    ShareResult {
-        object: Ghid,
-        recipient: Ghid,
-        taken: bool,
-    },
+    ShareResult { object: Ghid, recipient: Ghid, taken: bool },
 }
 
 #[derive(Default)]
@@ -58,8 +54,7 @@ impl Queue {
 
     pub(super) fn forget_update(&mut self, address: &Ghid) {
         if self.updates.remove(address) {
-            self.waiting
-                .retain(|waiting| *waiting != Waiting::Update(*address));
+            self.waiting.retain(|waiting| *waiting != Waiting::Update(*address));
         }
     }
 
@@ -69,12 +64,7 @@ impl Queue {
             Waiting::Share(share) => Some(*share),
             _ => None,
         });
-        self.in_flight
-            .values()
-            .copied()
-            .flatten()
-            .chain(queued)
-            .collect()
+        self.in_flight.values().copied().flatten().chain(queued).collect()
     }
 
     fn pop(&mut self) -> Option<Waiting> {
@@ -100,11 +90,8 @@ impl Engine {
     /// Sends what the windows of busy applications have room for.
     pub(crate) fn pump_apps(&mut self, turn: &mut Turn<'_>) -> Result<(), ViewError> {
         for connection in std::mem::take(&mut self.apps.busy) {
-            while let Some(waiting) = self
-                .apps
-                .apps
-                .get_mut(&connection)
-                .and_then(|app| app.queue.pop())
+            while let Some(waiting) =
+                self.apps.apps.get_mut(&connection).and_then(|app| app.queue.pop())
             {
                 let share = match &waiting {
                     Waiting::Share(share) => Some(*share),
@@ -119,11 +106,7 @@ impl Engine {
                 let notice = NoticeId(app.queue.next);
                 app.queue.next += 1;
                 app.queue.in_flight.insert(notice, share);
-                turn.effect(Effect::Notify {
-                    connection,
-                    notice,
-                    body,
-                });
+                turn.effect(Effect::Notify { connection, notice, body });
             }
         }
         Ok(())
@@ -154,22 +137,16 @@ impl Engine {
                 origin: share.origin,
                 api: share.api,
             }),
-            Waiting::OwnObject { object, api } => Some(Notice::Share {
-                object,
-                origin: self.me,
-                api,
-            }),
+            Waiting::OwnObject { object, api } => {
+                Some(Notice::Share { object, origin: self.me, api })
+            }
             Waiting::Deleted(address) => Some(Notice::Deleted(address)),
-            Waiting::ShareResult {
-                object,
-                recipient,
-                taken: true,
-            } => Some(Notice::ShareSucceeded { object, recipient }),
-            Waiting::ShareResult {
-                object,
-                recipient,
-                taken: false,
-            } => Some(Notice::ShareFailed { object, recipient }),
+            Waiting::ShareResult { object, recipient, taken: true } => {
+                Some(Notice::ShareSucceeded { object, recipient })
+            }
+            Waiting::ShareResult { object, recipient, taken: false } => {
+                Some(Notice::ShareFailed { object, recipient })
+            }
         })
     }
 
@@ -240,14 +217,7 @@ impl Engine {
         taken: bool,
     ) {
         if let Some(connection) = self.apps.with_token(token) {
-            self.queue(
-                connection,
-                Waiting::ShareResult {
-                    object,
-                    recipient,
-                    taken,
-                },
-            );
+            self.queue(connection, Waiting::ShareResult { object, recipient, taken });
         }
     }
 

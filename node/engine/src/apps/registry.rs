@@ -48,8 +48,6 @@ pub(super) fn set_startup(
     token: AppToken,
     object: Option<Ghid>,
 ) {
-    let body = object
-        .map(|ghid| ghid.as_bytes().to_vec())
-        .unwrap_or_default();
+    let body = object.map(|ghid| ghid.as_bytes().to_vec()).unwrap_or_default();
     keyring.put(turn, Record::Token, &token.0, &body);
 }

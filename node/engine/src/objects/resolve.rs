@@ -86,9 +86,8 @@ impl Engine {
             .keyring
             .get(turn, Record::Secret, address.as_bytes())?
             .and_then(|bytes| Secret::from_bytes(&bytes).ok());
-        let Some(golix::persister::Stored::Container { author }) = shelf::bytes(turn, address)?
-            .as_deref()
-            .and_then(golix::persister::Stored::read)
+        let Some(golix::persister::Stored::Container { author }) =
+            shelf::bytes(turn, address)?.as_deref().and_then(golix::persister::Stored::read)
         else {
             return Ok(None);
         };
@@ -141,9 +140,8 @@ impl Engine {
         };
         // The signature is checked again: what an application gets to see was verified from the
         // bytes that it is opened from, whatever happened to the disk meanwhile.
-        let Some(object) = Unverified::parse(&bytes)
-            .ok()
-            .and_then(|object| object.verify(Some(&author)).ok())
+        let Some(object) =
+            Unverified::parse(&bytes).ok().and_then(|object| object.verify(Some(&author)).ok())
         else {
             return Err(ViewError("a stored container does not verify".into()));
         };
@@ -193,8 +191,7 @@ impl Engine {
         if index.saturating_sub(start.index()) >= limits::CHAIN_CHECKPOINT {
             // Keep only the newest: older states are nobody's business any more.
             let body = Zeroizing::new(key.to_handshake().to_bytes());
-            self.keyring
-                .put(turn, Record::Secret, dynamic.as_bytes(), &body[..]);
+            self.keyring.put(turn, Record::Secret, dynamic.as_bytes(), &body[..]);
         }
         self.chains.put(*dynamic, key.clone());
         Ok(Some(key))
@@ -219,13 +216,10 @@ impl Engine {
         };
         while key.index() < index {
             let step = index.min(next_checkpoint(key.index()));
-            key = key
-                .advance_to(dynamic, step)
-                .expect("a thousand steps are within its limit");
+            key = key.advance_to(dynamic, step).expect("a thousand steps are within its limit");
             if step.is_multiple_of(limits::CHAIN_CHECKPOINT) {
                 let body = Zeroizing::new(key.to_handshake().to_bytes());
-                self.keyring
-                    .put(turn, Record::Checkpoint, dynamic.as_bytes(), &body[..]);
+                self.keyring.put(turn, Record::Checkpoint, dynamic.as_bytes(), &body[..]);
             }
         }
         self.chains.put(*dynamic, key.clone());

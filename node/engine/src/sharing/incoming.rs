@@ -80,11 +80,7 @@ impl Shares {
         let Some(share) = self.waiting.get_mut(&number) else {
             return Vec::new();
         };
-        takers
-            .iter()
-            .copied()
-            .filter(|taker| share.given.insert(*taker))
-            .collect()
+        takers.iter().copied().filter(|taker| share.given.insert(*taker)).collect()
     }
 
     /// An application took it: nobody else gets it later.
@@ -102,31 +98,22 @@ impl Shares {
     }
 
     fn add(&mut self, turn: &mut Turn<'_>, keyring: &Keyring, object: Ghid, origin: Ghid) {
-        let share = Share {
-            object,
-            origin,
-            api: ApiId::ZERO,
-            ready: false,
-            given: BTreeSet::new(),
-        };
+        let share =
+            Share { object, origin, api: ApiId::ZERO, ready: false, given: BTreeSet::new() };
         save(turn, keyring, self.next, &share);
         self.waiting.insert(self.next, share);
         self.next += 1;
     }
 
     fn has_room_for(&self, origin: &Ghid) -> bool {
-        let of_origin = self
-            .waiting
-            .values()
-            .filter(|share| share.origin == *origin)
-            .count();
+        let of_origin = self.waiting.values().filter(|share| share.origin == *origin).count();
         self.waiting.len() < limits::SHARES_WAITING && of_origin < limits::SHARES_WAITING_PER_SENDER
     }
 
-    fn unready(&self) -> Vec<(u64, Ghid)> {
+    fn unready(&self, arrived: &BTreeSet<Ghid>) -> Vec<(u64, Ghid)> {
         self.waiting
             .iter()
-            .filter(|(_, share)| !share.ready)
+            .filter(|(_, share)| !share.ready && arrived.contains(&share.object))
             .map(|(number, share)| (*number, share.object))
             .collect()
     }
@@ -168,10 +155,7 @@ impl Engine {
             return Ok(true);
         }
         let Some((author, body)) = self.open_request(turn, stash, request)? else {
-            turn.log(
-                "a request that does not open was dropped",
-                object.ghid().short(),
-            );
+            turn.log("a request that does not open was dropped", object.ghid().short());
             return Ok(false);
         };
         stash.admit(self, turn, &author.ghid())?;
@@ -193,10 +177,7 @@ impl Engine {
         done.push(Debinding::make(self.account.identity(), object.ghid()));
         for object in done {
             if let Err(rejection) = self.store(turn, &object)? {
-                turn.log(
-                    "a handled request could not be put away",
-                    rejection.to_string(),
-                );
+                turn.log("a handled request could not be put away", rejection.to_string());
             }
         }
         Ok(false)
@@ -221,10 +202,7 @@ impl Engine {
         let Some(author) = author else {
             return Ok(None);
         };
-        Ok(opened
-            .authenticate(self.account.identity(), &author)
-            .ok()
-            .map(|body| (author, body)))
+        Ok(opened.authenticate(self.account.identity(), &author).ok().map(|body| (author, body)))
     }
 
     fn handshake(
@@ -242,11 +220,15 @@ impl Engine {
         }
         let secret = Zeroizing::new(secret.to_vec());
         if !self.reads_already(turn, &target, &secret)? {
-            self.keyring
-                .put(turn, Record::Secret, target.as_bytes(), &secret);
+            self.keyring.put(turn, Record::Secret, target.as_bytes(), &secret);
             self.chains.forget(&target);
         }
-        self.follow(turn, target, author.ghid());
+        let own = shelf::head(turn, &target)?.is_some_and(|head| head.binder == self.me);
+        if !own {
+            self.follow(turn, target, author.ghid());
+        }
+        // The object may be here already: shared by somebody else, or a second time.
+        self.arrived.insert(target);
         self.shares.add(turn, &self.keyring, target, author.ghid());
         self.owe_answer(turn, author, request, true)
     }
@@ -265,27 +247,24 @@ impl Engine {
             return Ok(true);
         }
         let read = |bytes: &[u8]| {
-            Secret::from_bytes(bytes)
-                .ok()
-                .and_then(|secret| ChainKey::from_handshake(&secret))
+            Secret::from_bytes(bytes).ok().and_then(|secret| ChainKey::from_handshake(&secret))
         };
         let known = self.keyring.get(turn, Record::Secret, target.as_bytes())?;
-        Ok(
-            match (
-                known.as_deref().and_then(|bytes| read(bytes)),
-                read(offered),
-            ) {
-                (Some(known), Some(offered)) => {
-                    known.epoch() == offered.epoch() && known.index() <= offered.index()
-                }
-                _ => false,
-            },
-        )
+        Ok(match (known.as_deref().and_then(|bytes| read(bytes)), read(offered)) {
+            (Some(known), Some(offered)) => {
+                known.epoch() == offered.epoch() && known.index() <= offered.index()
+            }
+            _ => false,
+        })
     }
 
     /// Shares whose object can be read now go to the applications that take its api id.
     pub(crate) fn shares_became_ready(&mut self, turn: &mut Turn<'_>) -> Result<(), ViewError> {
-        let unready = self.shares.unready();
+        let arrived = std::mem::take(&mut self.arrived);
+        if arrived.is_empty() {
+            return Ok(());
+        }
+        let unready = self.shares.unready(&arrived);
         if unready.is_empty() {
             return Ok(());
         }
@@ -316,10 +295,8 @@ impl Engine {
         for number in self.shares.of_object(address) {
             self.shares.delivered(turn, &self.keyring, number);
         }
-        self.keyring
-            .forget(turn, Record::Secret, address.as_bytes());
-        self.keyring
-            .forget(turn, Record::Checkpoint, address.as_bytes());
+        self.keyring.forget(turn, Record::Secret, address.as_bytes());
+        self.keyring.forget(turn, Record::Checkpoint, address.as_bytes());
         self.unfollow(turn, address);
         Ok(())
     }

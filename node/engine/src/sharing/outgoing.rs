@@ -51,9 +51,7 @@ impl Outbox {
             let number = u64::from_be_bytes(number.try_into().map_err(|_| damaged_row())?);
             let owed = decode(&value)?;
             if let Some(request) = &owed.request {
-                outbox
-                    .requests
-                    .insert(address_of(request)?, (recipient, number));
+                outbox.requests.insert(address_of(request)?, (recipient, number));
             }
             outbox.rows.insert((recipient, number), owed.delivered);
             outbox.next = outbox.next.max(number + 1);
@@ -102,9 +100,7 @@ impl Engine {
             return Ok(Err(ipc_error("a private object cannot be shared")));
         }
         if recipient == self.me {
-            return Ok(Err(ipc_error(
-                "an object cannot be shared with its own user",
-            )));
+            return Ok(Err(ipc_error("an object cannot be shared with its own user")));
         }
         let owed = Owed {
             object: Some(Address(object)),
@@ -177,8 +173,7 @@ impl Engine {
             let Some(id) = self.links.begin_publish(turn, link, (recipient, number)) else {
                 return Ok(());
             };
-            self.links
-                .send(turn, link, Message::Publish { id, objects });
+            self.links.send(turn, link, Message::Publish { id, objects });
         }
         Ok(())
     }
@@ -213,10 +208,7 @@ impl Engine {
                         Some(chain) => chain.to_handshake(),
                         None => resolved.secret,
                     };
-                    let body = RequestBody::Handshake {
-                        target: object,
-                        secret,
-                    };
+                    let body = RequestBody::Handshake { target: object, secret };
                     Request::seal(self.account.identity(), &identity, &body, turn.random()).ok()
                 }
                 None => None,
@@ -228,9 +220,7 @@ impl Engine {
             };
             let request = Packed::from(sealed.bytes().to_vec());
             owed.request = Some(request.clone());
-            self.outbox
-                .requests
-                .insert(sealed.ghid(), (recipient, number));
+            self.outbox.requests.insert(sealed.ghid(), (recipient, number));
             turn.put(Table::Outbox, row(&recipient, number), encode(&owed));
             request
         };
@@ -268,11 +258,7 @@ impl Engine {
 
     fn give_up(&mut self, turn: &mut Turn<'_>, recipient: Ghid, number: u64, owed: &Owed) {
         self.settle_debt(turn, recipient, number);
-        if let Some(request) = owed
-            .request
-            .as_ref()
-            .and_then(|bytes| address_of(bytes).ok())
-        {
+        if let Some(request) = owed.request.as_ref().and_then(|bytes| address_of(bytes).ok()) {
             self.outbox.requests.remove(&request);
         }
         if let (Some(Address(object)), Some(token)) = (owed.object, owed.token) {
@@ -321,9 +307,7 @@ fn decode(value: &[u8]) -> Result<Owed, ViewError> {
 
 /// The address that packed bytes of our own making carry.
 fn address_of(request: &[u8]) -> Result<Ghid, ViewError> {
-    golix::object::Unverified::parse(request)
-        .map(|object| object.ghid())
-        .map_err(|_| damaged_row())
+    golix::object::Unverified::parse(request).map(|object| object.ghid()).map_err(|_| damaged_row())
 }
 
 fn damaged_row() -> ViewError {

@@ -23,14 +23,16 @@ use crate::view::ViewError;
 impl Engine {
     /// Begins a comparison of what we follow at the other side.
     pub(super) fn compare(&mut self, turn: &mut Turn<'_>, link: LinkId) -> Result<(), ViewError> {
-        let Some(state) = self.links.get(link) else {
+        let Some(state) = self.links.get_mut(link) else {
             return Ok(());
         };
-        let mut addresses: Vec<Ghid> = state
-            .proven
-            .iter()
-            .flat_map(|source| self.follows.at(source))
-            .collect();
+        if state.comparing.is_some() {
+            // One at a time: the answer under way belongs to the comparison that asked for it.
+            state.compare_again = true;
+            return Ok(());
+        }
+        let mut addresses: Vec<Ghid> =
+            state.proven.iter().flat_map(|source| self.follows.at(source)).collect();
         addresses.sort_unstable();
         addresses.dedup();
         let items = self.items(turn, &addresses)?;
@@ -43,10 +45,7 @@ impl Engine {
         if let Some(state) = self.links.get_mut(link) {
             state.comparing = Some(Box::new(comparing));
         }
-        let message = Message::Reconcile {
-            body: Packed::from(body),
-            subscriber: true,
-        };
+        let message = Message::Reconcile { body: Packed::from(body), subscriber: true };
         self.links.send(turn, link, message);
         self.links.watch(turn, link);
         Ok(())
@@ -57,11 +56,7 @@ impl Engine {
         turn: &mut Turn<'_>,
         link: LinkId,
     ) -> Result<(), ViewError> {
-        if self
-            .links
-            .get(link)
-            .is_none_or(|state| state.proven.is_empty())
-        {
+        if self.links.get(link).is_none_or(|state| state.proven.is_empty()) {
             return Ok(());
         }
         self.compare(turn, link)?;
@@ -90,30 +85,27 @@ impl Engine {
             return Ok(());
         };
         let (mut have, mut need) = (Vec::new(), Vec::new());
+        let mut again = false;
         match comparing.reconcile_with_ids(body, &mut have, &mut need) {
             Ok(Some(body)) => {
-                let message = Message::Reconcile {
-                    body: Packed::from(body),
-                    subscriber: true,
-                };
+                let message = Message::Reconcile { body: Packed::from(body), subscriber: true };
                 self.links.send(turn, link, message);
             }
-            Ok(None) => state.comparing = None,
+            Ok(None) => {
+                state.comparing = None;
+                again = std::mem::take(&mut state.compare_again);
+            }
             Err(_) => {
-                self.links
-                    .close(turn, link, "a comparison that makes no sense", true);
+                self.links.close(turn, link, "a comparison that makes no sense", true);
                 return Ok(());
             }
         }
-        let need: Vec<ByteArray<32>> = need
-            .into_iter()
-            .map(|id| ByteArray::new(id.to_bytes()))
-            .collect();
+        let need: Vec<ByteArray<32>> =
+            need.into_iter().map(|id| ByteArray::new(id.to_bytes())).collect();
         for ids in need.chunks(LIST_MAX) {
-            self.links
-                .send(turn, link, Message::Need { ids: ids.to_vec() });
+            self.links.send(turn, link, Message::Need { ids: ids.to_vec() });
         }
-        Ok(())
+        if again { self.compare(turn, link) } else { Ok(()) }
     }
 
     fn answer_comparison(
@@ -128,15 +120,10 @@ impl Engine {
         };
         match ours.reconcile(body) {
             Ok(body) => {
-                let message = Message::Reconcile {
-                    body: Packed::from(body),
-                    subscriber: false,
-                };
+                let message = Message::Reconcile { body: Packed::from(body), subscriber: false };
                 self.links.send(turn, link, message);
             }
-            Err(_) => self
-                .links
-                .close(turn, link, "a comparison that makes no sense", true),
+            Err(_) => self.links.close(turn, link, "a comparison that makes no sense", true),
         }
         Ok(())
     }
@@ -184,7 +171,12 @@ impl Engine {
         let mut items = BTreeMap::new();
         for address in addresses {
             let state = if let Some(head) = shelf::head(turn, address)? {
-                Some(head.frame)
+                if head.debound {
+                    // Held here although its owner let it go: both sides know the debinding.
+                    shelf::debindings(turn, address, 1)?.first().copied()
+                } else {
+                    Some(head.frame)
+                }
             } else if shelf::bytes(turn, address)?.is_some() {
                 Some(*address)
             } else if let Some(debinding) = shelf::debindings(turn, address, 1)?.first() {
@@ -202,10 +194,7 @@ impl Engine {
 }
 
 fn item(address: &Ghid, state: &Ghid) -> [u8; 32] {
-    let digest = Sha512::new()
-        .chain_update(address)
-        .chain_update(state)
-        .finalize();
+    let digest = Sha512::new().chain_update(address).chain_update(state).finalize();
     digest[..32].try_into().expect("32 of 64 bytes")
 }
 

@@ -39,10 +39,7 @@ impl Feed {
         // Invariant: a row at or after `low` exists or low = 0; none exists after `high`.
         while low < high {
             let middle = low + (high - low).div_ceil(2);
-            match turn
-                .range(Table::Feed, &middle.to_be_bytes(), &[u8::MAX; 9], 1)?
-                .first()
-            {
+            match turn.range(Table::Feed, &middle.to_be_bytes(), &[u8::MAX; 9], 1)?.first() {
                 Some((row, _)) => low = number(row)?,
                 None => high = middle - 1,
             }
@@ -76,11 +73,7 @@ impl Feed {
         turn: &mut Turn<'_>,
         address: &Ghid,
     ) -> Result<(), ViewError> {
-        if self.knows(turn, address)? {
-            self.touch(turn, address)
-        } else {
-            Ok(())
-        }
+        if self.knows(turn, address)? { self.touch(turn, address) } else { Ok(()) }
     }
 
     pub(crate) fn knows(&self, turn: &Turn<'_>, address: &Ghid) -> Result<bool, ViewError> {

@@ -54,10 +54,7 @@ impl Follows {
 
     /// What we follow at `source`.
     pub(crate) fn at(&self, source: &Ghid) -> Vec<Ghid> {
-        self.addresses
-            .get(source)
-            .map(|set| set.iter().copied().collect())
-            .unwrap_or_default()
+        self.addresses.get(source).map(|set| set.iter().copied().collect()).unwrap_or_default()
     }
 }
 
@@ -67,11 +64,7 @@ impl Engine {
         if source == self.me || !self.follows.add(address, source) {
             return;
         }
-        turn.put(
-            Table::Follows,
-            key(&[address.as_bytes(), source.as_bytes()]),
-            [],
-        );
+        turn.put(Table::Follows, key(&[address.as_bytes(), source.as_bytes()]), []);
         self.links.interesting(source);
         self.links.follow_at(source, address);
     }
@@ -88,10 +81,7 @@ impl Engine {
             return;
         };
         for source in sources {
-            turn.delete(
-                Table::Follows,
-                key(&[address.as_bytes(), source.as_bytes()]),
-            );
+            turn.delete(Table::Follows, key(&[address.as_bytes(), source.as_bytes()]));
             if let Some(addresses) = self.follows.addresses.get_mut(&source) {
                 addresses.remove(address);
                 if addresses.is_empty() {

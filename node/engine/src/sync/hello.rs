@@ -23,16 +23,8 @@ const LABEL_PROOF: &str = "hypergolix link proof";
 impl Engine {
     pub(crate) fn link_up(&mut self, turn: &mut Turn<'_>, link: LinkId, device: Vec<u8>) {
         let nonce = turn.random();
-        self.links
-            .add(link, device, nonce, turn.now(), self.feed.last());
-        self.links.send(
-            turn,
-            link,
-            Message::Hello {
-                version: VERSION,
-                nonce,
-            },
-        );
+        self.links.add(link, device, nonce, turn.now(), self.feed.last());
+        self.links.send(turn, link, Message::Hello { version: VERSION, nonce });
         self.links.watch(turn, link);
     }
 
@@ -47,13 +39,11 @@ impl Engine {
             return;
         };
         if version != VERSION {
-            self.links
-                .close(turn, link, "another version of the link protocol", false);
+            self.links.close(turn, link, "another version of the link protocol", false);
             return;
         }
         if state.their_nonce.is_some() || nonce == state.our_nonce {
-            self.links
-                .close(turn, link, "a second or reflected hello", true);
+            self.links.close(turn, link, "a second or reflected hello", true);
             return;
         }
         state.their_nonce = Some(nonce);
@@ -82,13 +72,7 @@ impl Engine {
             .map(|identity| tag(&ours, &theirs, &identity))
             .collect();
         for tags in tags.chunks(LIST_MAX) {
-            self.links.send(
-                turn,
-                link,
-                Message::Interests {
-                    tags: tags.to_vec(),
-                },
-            );
+            self.links.send(turn, link, Message::Interests { tags: tags.to_vec() });
         }
     }
 
@@ -128,8 +112,7 @@ impl Engine {
             return Ok(());
         };
         let Ok(identity) = Identity::from_bytes(identity) else {
-            self.links
-                .close(turn, link, "a proof without an identity", true);
+            self.links.close(turn, link, "a proof without an identity", true);
             return Ok(());
         };
         let ghid = identity.ghid();
@@ -137,8 +120,7 @@ impl Engine {
         if !state.interests.contains(&ghid)
             || !identity.verify_statement(LABEL_PROOF, &statement, signature)
         {
-            self.links
-                .close(turn, link, "a proof that proves nothing", true);
+            self.links.close(turn, link, "a proof that proves nothing", true);
             return Ok(());
         }
         if !state.proven.insert(ghid) {
@@ -179,19 +161,11 @@ impl Engine {
             return Ok(());
         }
         // Without a cursor of ours the comparison below finds everything.
-        let cursor = self
-            .links
-            .cursor(turn, link)?
-            .unwrap_or(Cursor { epoch: 0, seq: 0 });
+        let cursor = self.links.cursor(turn, link)?.unwrap_or(Cursor { epoch: 0, seq: 0 });
         for addresses in addresses.chunks(LIST_MAX) {
-            let addresses = addresses
-                .iter()
-                .copied()
-                .map(crate::message::Address)
-                .collect();
+            let addresses = addresses.iter().copied().map(crate::message::Address).collect();
             let cursor = Some(cursor);
-            self.links
-                .send(turn, link, Message::Subscribe { addresses, cursor });
+            self.links.send(turn, link, Message::Subscribe { addresses, cursor });
         }
         self.compare(turn, link)?;
         turn.effect(Effect::SetTimer {
@@ -213,16 +187,10 @@ impl Engine {
             self.look_for(turn, link, interests.iter().copied());
             for (source, addresses) in &follows {
                 if proven.contains(source) {
-                    let addresses = addresses
-                        .iter()
-                        .copied()
-                        .map(crate::message::Address)
-                        .collect();
+                    let addresses =
+                        addresses.iter().copied().map(crate::message::Address).collect();
                     // No cursor: the state as it is now, then every change.
-                    let message = Message::Subscribe {
-                        addresses,
-                        cursor: None,
-                    };
+                    let message = Message::Subscribe { addresses, cursor: None };
                     self.links.send(turn, link, message);
                 }
             }

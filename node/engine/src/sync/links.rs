@@ -39,6 +39,8 @@ pub(crate) struct Link {
     gets: BTreeMap<u32, u64>,
     ping: Option<u32>,
     pub(super) comparing: Option<Box<Negentropy<'static, NegentropyStorageVector>>>,
+    /// Something more to compare came up meanwhile.
+    pub(super) compare_again: bool,
 
     pub(super) invalid: u32,
     pub(super) last_heard: Time,
@@ -126,6 +128,7 @@ impl Links {
                 gets: BTreeMap::new(),
                 ping: None,
                 comparing: None,
+                compare_again: false,
                 invalid: 0,
                 last_heard: now,
                 owed_since: None,
@@ -135,10 +138,7 @@ impl Links {
 
     /// Forgets a link; returns the waiting requests that it owed an answer.
     pub(super) fn remove(&mut self, link: LinkId) -> Vec<u64> {
-        self.links
-            .remove(&link)
-            .map(|state| state.gets.into_values().collect())
-            .unwrap_or_default()
+        self.links.remove(&link).map(|state| state.gets.into_values().collect()).unwrap_or_default()
     }
 
     pub(crate) fn send(&mut self, turn: &mut Turn<'_>, link: LinkId, message: Message) {
@@ -155,11 +155,7 @@ impl Links {
         reason: &'static str,
         misbehaved: bool,
     ) {
-        turn.effect(Effect::CloseLink {
-            link,
-            reason,
-            misbehaved,
-        });
+        turn.effect(Effect::CloseLink { link, reason, misbehaved });
     }
 
     /// Links whose other side proved one of `identities`.
@@ -236,16 +232,7 @@ impl Links {
     ) -> u64 {
         let number = self.next_waiting;
         self.next_waiting += 1;
-        self.waiting.insert(
-            number,
-            Asked {
-                connection,
-                token,
-                address,
-                sync,
-                left,
-            },
-        );
+        self.waiting.insert(number, Asked { connection, token, address, sync, left });
         number
     }
 
@@ -270,11 +257,7 @@ impl Links {
     pub(super) fn one_answered(&mut self, number: u64) -> Option<Asked> {
         let asked = self.waiting.get_mut(&number)?;
         asked.left = asked.left.saturating_sub(1);
-        if asked.left == 0 {
-            self.waiting.remove(&number)
-        } else {
-            None
-        }
+        if asked.left == 0 { self.waiting.remove(&number) } else { None }
     }
 
     pub(super) fn all_waiting(&mut self) -> Vec<Asked> {
@@ -282,8 +265,7 @@ impl Links {
     }
 
     pub(crate) fn stop_waiting(&mut self, connection: ConnectionId) {
-        self.waiting
-            .retain(|_, asked| asked.connection != connection);
+        self.waiting.retain(|_, asked| asked.connection != connection);
     }
 
     // Events.
@@ -400,8 +382,5 @@ fn next_id(state: &mut Link) -> u32 {
 }
 
 fn set_deadline(turn: &mut Turn<'_>, link: LinkId, at: Time) {
-    turn.effect(Effect::SetTimer {
-        timer: Timer::LinkDeadline(link),
-        at,
-    });
+    turn.effect(Effect::SetTimer { timer: Timer::LinkDeadline(link), at });
 }

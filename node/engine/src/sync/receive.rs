@@ -77,8 +77,7 @@ impl Engine {
         };
         state.invalid += 1;
         if state.invalid >= limits::INVALID_OBJECTS_MAX {
-            self.links
-                .close(turn, link, "objects that do not verify", true);
+            self.links.close(turn, link, "objects that do not verify", true);
         }
     }
 
@@ -110,11 +109,7 @@ impl Engine {
                     return Ok(result::MALFORMED);
                 };
                 let handled = self.receive_request(turn, stash, &verified, request)?;
-                return Ok(if handled {
-                    result::DEBOUND
-                } else {
-                    result::STORED
-                });
+                return Ok(if handled { result::DEBOUND } else { result::STORED });
             }
             Kind::Container | Kind::StaticBinding | Kind::DynamicBinding | Kind::Debinding => {}
         }
@@ -164,9 +159,7 @@ impl Engine {
                 self.follows.contains(&target)
                     || shelf::head(turn, &target)?.is_some()
                     || matches!(
-                        shelf::bytes(turn, &target)?
-                            .as_deref()
-                            .and_then(Stored::read),
+                        shelf::bytes(turn, &target)?.as_deref().and_then(Stored::read),
                         Some(Stored::StaticBinding { .. } | Stored::Debinding { .. })
                     )
             }

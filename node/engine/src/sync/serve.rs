@@ -114,11 +114,7 @@ impl Engine {
         let objects = self.bundle(turn, &address, false)?;
         let size: usize = objects.iter().map(|object| object.len()).sum();
         self.links.event_sent(link, cursor.seq, size);
-        let message = Message::Event {
-            cursor,
-            address: Address(address),
-            objects,
-        };
+        let message = Message::Event { cursor, address: Address(address), objects };
         self.links.send(turn, link, message);
         self.links.watch(turn, link);
         Ok(())
@@ -133,11 +129,7 @@ impl Engine {
         address: &Ghid,
         with_identities: bool,
     ) -> Result<Vec<Packed>, ViewError> {
-        let mut bundle = Bundle {
-            turn,
-            with_identities,
-            objects: Vec::new(),
-        };
+        let mut bundle = Bundle { turn, with_identities, objects: Vec::new() };
         if let Some(head) = shelf::head(turn, address)? {
             bundle.identity(&head.binder)?;
             for fork in &head.forks {
@@ -150,17 +142,11 @@ impl Engine {
             }
             return Ok(bundle.objects);
         }
-        match shelf::bytes(turn, address)?
-            .as_deref()
-            .and_then(Stored::read)
-        {
+        match shelf::bytes(turn, address)?.as_deref().and_then(Stored::read) {
             Some(Stored::Container { author }) => {
                 bundle.identity(&author)?;
                 for holder in shelf::holders(turn, address, HOLDERS_MAX)? {
-                    match shelf::bytes(turn, &holder)?
-                        .as_deref()
-                        .and_then(Stored::read)
-                    {
+                    match shelf::bytes(turn, &holder)?.as_deref().and_then(Stored::read) {
                         Some(Stored::StaticBinding { binder, .. }) => {
                             bundle.identity(&binder)?;
                             bundle.object(&holder)?;
@@ -209,11 +195,7 @@ impl Bundle<'_, '_> {
     }
 
     fn identity(&mut self, ghid: &Ghid) -> Result<(), ViewError> {
-        if self.with_identities {
-            self.object(ghid)
-        } else {
-            Ok(())
-        }
+        if self.with_identities { self.object(ghid) } else { Ok(()) }
     }
 
     fn debindings(&mut self, target: &Ghid) -> Result<(), ViewError> {

@@ -1,0 +1,346 @@
+//! Engines, a map for a disk, and a queue for a network: everything in virtual time.
+
+#![allow(dead_code, missing_docs)]
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use golix::{Ghid, Suite};
+use hypergolix_engine::account::{self, ScryptCost};
+use hypergolix_engine::view::{Row, Table, Time, View, ViewError, Write};
+use hypergolix_engine::{Account, Effect, Engine, EngineConfig, Entropy, Input, LinkId, Timer};
+use hypergolix_ipc::{
+    ApiId, ConnectionId, IpcError, Notice, NoticeId, ObjectRecord, Reply, Request, RequestToken,
+};
+
+/// A disk: what is in the map is durable.
+#[derive(Default, Clone)]
+pub struct Disk(pub BTreeMap<(Table, Vec<u8>), Vec<u8>>);
+
+impl Disk {
+    pub fn apply(&mut self, writes: Vec<Write>) {
+        for Write { table, key, value } in writes {
+            match value {
+                Some(value) => self.0.insert((table, key), value),
+                None => self.0.remove(&(table, key)),
+            };
+        }
+    }
+}
+
+impl View for Disk {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, ViewError> {
+        Ok(self.0.get(&(table, key.to_vec())).cloned())
+    }
+
+    fn range(
+        &self,
+        table: Table,
+        start: &[u8],
+        end: &[u8],
+        limit: usize,
+    ) -> Result<Vec<Row>, ViewError> {
+        Ok(self
+            .0
+            .range((table, start.to_vec())..(table, end.to_vec()))
+            .take(limit)
+            .map(|((_, key), value)| (key.clone(), value.clone()))
+            .collect())
+    }
+
+    fn len(&self, table: Table) -> Result<u64, ViewError> {
+        Ok(self.0.keys().filter(|(t, _)| *t == table).count() as u64)
+    }
+}
+
+/// Reproducible bytes (splitmix64).
+pub struct Seeded(pub u64);
+
+impl Entropy for Seeded {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        for chunk in bytes.chunks_mut(8) {
+            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = self.0;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            let z = (z ^ (z >> 31)).to_le_bytes();
+            chunk.copy_from_slice(&z[..chunk.len()]);
+        }
+    }
+}
+
+pub const PASSWORD: &str = "a password of tests";
+
+/// Accounts cost a scrypt each: make them once.
+pub fn account(number: usize) -> (Account, Disk) {
+    static MADE: OnceLock<Vec<(Account, Disk)>> = OnceLock::new();
+    MADE.get_or_init(|| {
+        (0..3)
+            .map(|number| {
+                let mut entropy = Seeded(1_000 + number);
+                let (account, writes, _) =
+                    account::create(PASSWORD, Suite::Suite3, ScryptCost::LOWEST, &mut entropy)
+                        .expect("a good password");
+                let mut disk = Disk::default();
+                disk.apply(writes);
+                (account, disk)
+            })
+            .collect()
+    })[number]
+        .clone()
+}
+
+pub struct Node {
+    pub engine: Engine,
+    pub disk: Disk,
+    pub account: Account,
+    pub device: Vec<u8>,
+    pub answers: BTreeMap<(ConnectionId, RequestToken), Result<Reply, IpcError>>,
+    pub notices: BTreeMap<ConnectionId, Vec<Notice>>,
+    pub silent: BTreeSet<ConnectionId>,
+    timers: BTreeMap<Timer, Time>,
+    next_token: u16,
+}
+
+pub struct World {
+    pub nodes: Vec<Node>,
+    pub now: Time,
+    queue: VecDeque<(usize, Input)>,
+    /// (node, link) to the node at the other end.
+    pub links: BTreeMap<(usize, LinkId), usize>,
+    next_link: u64,
+    seed: u64,
+    pub closed: Vec<(usize, &'static str)>,
+}
+
+impl World {
+    pub fn new(nodes: usize) -> Self {
+        let mut world = Self {
+            nodes: Vec::new(),
+            now: Time::default(),
+            queue: VecDeque::new(),
+            links: BTreeMap::new(),
+            next_link: 0,
+            seed: 7,
+            closed: Vec::new(),
+        };
+        for number in 0..nodes {
+            let (account, disk) = account(number);
+            let node = world.open(number, account, disk);
+            world.nodes.push(node);
+        }
+        world
+    }
+
+    fn open(&mut self, number: usize, account: Account, mut disk: Disk) -> Node {
+        self.seed += 1;
+        let device = vec![number as u8; 38];
+        let (engine, outcome) = Engine::open(
+            account.clone(),
+            EngineConfig::default(),
+            device.clone(),
+            Box::new(Seeded(self.seed)),
+            self.now,
+            &disk,
+        )
+        .expect("a sound disk");
+        disk.apply(outcome.writes);
+        Node {
+            engine,
+            disk,
+            account,
+            device,
+            answers: BTreeMap::new(),
+            notices: BTreeMap::new(),
+            silent: BTreeSet::new(),
+            timers: BTreeMap::new(),
+            next_token: 0,
+        }
+    }
+
+    /// Kills a node and starts it again from its disk.
+    pub fn restart(&mut self, number: usize) {
+        let links: Vec<LinkId> =
+            self.links.keys().filter(|(node, _)| *node == number).map(|(_, link)| *link).collect();
+        for link in links {
+            self.disconnect(link);
+        }
+        self.queue.retain(|(node, _)| *node != number);
+        let (account, disk) = (self.nodes[number].account.clone(), self.nodes[number].disk.clone());
+        self.nodes[number] = self.open(number, account, disk);
+    }
+
+    pub fn connect(&mut self, a: usize, b: usize) -> LinkId {
+        let link = LinkId(self.next_link);
+        self.next_link += 1;
+        self.links.insert((a, link), b);
+        self.links.insert((b, link), a);
+        for (node, other) in [(a, b), (b, a)] {
+            let device = self.nodes[other].device.clone();
+            self.queue.push_back((node, Input::LinkUp { link, device }));
+        }
+        self.run();
+        link
+    }
+
+    pub fn disconnect(&mut self, link: LinkId) {
+        let ends: Vec<usize> =
+            self.links.keys().filter(|(_, l)| *l == link).map(|(node, _)| *node).collect();
+        for node in ends {
+            self.links.remove(&(node, link));
+            self.queue.push_back((node, Input::LinkDown { link }));
+        }
+        self.queue.retain(
+            |(_, input)| !matches!(input, Input::LinkMessage { link: l, .. } if *l == link),
+        );
+        self.run();
+    }
+
+    pub fn app(&mut self, node: usize, connection: u64) -> ConnectionId {
+        let connection = ConnectionId(connection);
+        self.queue.push_back((node, Input::AppConnected { connection }));
+        self.run();
+        connection
+    }
+
+    pub fn input(&mut self, node: usize, input: Input) {
+        self.queue.push_back((node, input));
+        self.run();
+    }
+
+    pub fn ask(
+        &mut self,
+        node: usize,
+        connection: ConnectionId,
+        request: Request,
+    ) -> Result<Reply, IpcError> {
+        self.nodes[node].next_token += 1;
+        let token = RequestToken(self.nodes[node].next_token);
+        self.queue.push_back((node, Input::AppRequest { connection, token, request }));
+        self.run();
+        self.nodes[node]
+            .answers
+            .remove(&(connection, token))
+            .expect("every request is answered once the network is quiet")
+    }
+
+    pub fn new_object(&mut self, node: usize, connection: ConnectionId, state: &[u8]) -> Ghid {
+        match self.ask(node, connection, Request::New(record(state, true))) {
+            Ok(Reply::Address(address)) => address,
+            other => panic!("new object: {other:?}"),
+        }
+    }
+
+    pub fn push(&mut self, node: usize, connection: ConnectionId, address: Ghid, state: &[u8]) {
+        let record = ObjectRecord { address: Some(address), ..record(state, false) };
+        assert_eq!(self.ask(node, connection, Request::Update(record)), Ok(Reply::Done));
+    }
+
+    pub fn state(
+        &mut self,
+        node: usize,
+        connection: ConnectionId,
+        address: Ghid,
+    ) -> Result<Vec<u8>, IpcError> {
+        match self.ask(node, connection, Request::Get(address)) {
+            Ok(Reply::Record(record)) => Ok(record.state.to_vec()),
+            Ok(other) => panic!("get: {other:?}"),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub fn notices(&mut self, node: usize, connection: ConnectionId) -> Vec<Notice> {
+        self.nodes[node].notices.remove(&connection).unwrap_or_default()
+    }
+
+    /// Moves the clock, firing timers on the way.
+    pub fn advance(&mut self, by: Duration) {
+        let until = self.now + by;
+        loop {
+            let due = self
+                .nodes
+                .iter()
+                .enumerate()
+                .flat_map(|(number, node)| {
+                    node.timers.iter().map(move |(timer, at)| (*at, number, *timer))
+                })
+                .min()
+                .filter(|(at, ..)| *at <= until);
+            let Some((at, number, timer)) = due else { break };
+            self.now = self.now.max(at);
+            self.nodes[number].timers.remove(&timer);
+            self.queue.push_back((number, Input::Timer(timer)));
+            self.run();
+        }
+        self.now = until;
+    }
+
+    pub fn run(&mut self) {
+        let mut steps = 0;
+        while let Some((number, input)) = self.queue.pop_front() {
+            steps += 1;
+            assert!(steps < 1_000_000, "the engines never come to rest");
+            if let Input::LinkMessage { link, .. } = &input
+                && !self.links.contains_key(&(number, *link))
+            {
+                continue;
+            }
+            let node = &mut self.nodes[number];
+            let outcome = node.engine.handle(input, self.now, &node.disk).expect("a sound disk");
+            node.disk.apply(outcome.writes);
+            for effect in outcome.effects {
+                self.carry_out(number, effect);
+            }
+        }
+    }
+
+    fn carry_out(&mut self, number: usize, effect: Effect) {
+        match effect {
+            Effect::Answer { connection, token, answer } => {
+                let before = self.nodes[number].answers.insert((connection, token), answer);
+                assert!(before.is_none(), "one answer a request");
+            }
+            Effect::Notify { connection, notice, body } => {
+                self.nodes[number].notices.entry(connection).or_default().push(body);
+                if !self.nodes[number].silent.contains(&connection) {
+                    self.acknowledge(number, connection, notice);
+                }
+            }
+            Effect::Send { link, message } => {
+                if let Some(other) = self.links.get(&(number, link)) {
+                    let bytes = message.encode();
+                    let message = hypergolix_engine::Message::decode(&bytes)
+                        .expect("what an engine sends can be read");
+                    self.queue.push_back((*other, Input::LinkMessage { link, message }));
+                }
+            }
+            Effect::CloseLink { link, reason, .. } => {
+                self.closed.push((number, reason));
+                self.disconnect(link);
+            }
+            Effect::SetTimer { timer, at } => {
+                self.nodes[number].timers.insert(timer, at);
+            }
+            Effect::CloseApp { .. } | Effect::Log { .. } => {}
+        }
+    }
+
+    fn acknowledge(&mut self, node: usize, connection: ConnectionId, notice: NoticeId) {
+        let input = Input::AppAcknowledged { connection, notice, accepted: true };
+        self.queue.push_back((node, input));
+    }
+}
+
+pub fn record(state: &[u8], dynamic: bool) -> ObjectRecord {
+    ObjectRecord {
+        address: None,
+        author: None,
+        private: false,
+        dynamic,
+        legroom: 7,
+        api: ApiId::JSON,
+        link: false,
+        state: Arc::from(state),
+    }
+}
