@@ -30,11 +30,7 @@ fn push(random: &mut StdRng) -> Vec<Write> {
         let (mut key, mut value) = (vec![0; 65], vec![0; len]);
         random.fill_bytes(&mut key);
         random.fill_bytes(&mut value);
-        Write {
-            table,
-            key,
-            value: Some(value),
-        }
+        Write { table, key, value: Some(value) }
     };
     PUSH.into_iter().map(row).collect()
 }
@@ -45,9 +41,7 @@ fn micros(total: Duration, n: usize) -> f64 {
 
 fn main() {
     // Cargo adds `--bench`.
-    let directory = std::env::args()
-        .skip(1)
-        .find(|argument| !argument.starts_with('-'));
+    let directory = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     let directory = directory.map_or_else(|| PathBuf::from("."), PathBuf::from);
     for durability in [Durability::Full, Durability::Os] {
         measure(&directory, durability);
@@ -57,11 +51,7 @@ fn main() {
 fn measure(directory: &std::path::Path, durability: Durability) {
     let scratch = tempfile::tempdir_in(directory).expect("a directory to write in");
     let path = scratch.path().join("store.redb");
-    let config = StoreConfig {
-        durability,
-        reserve_bytes: 0,
-        ..StoreConfig::default()
-    };
+    let config = StoreConfig { durability, reserve_bytes: 0, ..StoreConfig::default() };
     let mut store = Store::open(&path, config.clone()).expect("create");
     let random = &mut StdRng::seed_from_u64(1);
 
@@ -84,11 +74,7 @@ fn measure(directory: &std::path::Path, durability: Durability) {
             let start = Instant::now();
             batch.commit().expect("commit");
             committing += start.elapsed();
-            keys.extend(
-                inputs
-                    .into_iter()
-                    .map(|mut writes| writes.swap_remove(0).key),
-            );
+            keys.extend(inputs.into_iter().map(|mut writes| writes.swap_remove(0).key));
         }
         let total = (inside + committing).as_secs_f64();
         println!(
@@ -105,10 +91,7 @@ fn measure(directory: &std::path::Path, durability: Durability) {
     for _ in 0..10_000 {
         store.batch().expect("batch").commit().expect("commit");
     }
-    println!(
-        "{durability:?}: empty batch {:.1} us",
-        micros(start.elapsed(), 10_000)
-    );
+    println!("{durability:?}: empty batch {:.1} us", micros(start.elapsed(), 10_000));
     let batch = store.batch().expect("batch");
     let start = Instant::now();
     for _ in 0..50_000 {
@@ -136,8 +119,5 @@ fn measure(directory: &std::path::Path, durability: Durability) {
     drop(store);
     let start = Instant::now();
     drop(Store::open(&path, config).expect("open"));
-    println!(
-        "{durability:?}: opened and checked in {:.1} ms",
-        micros(start.elapsed(), 1) / 1e3
-    );
+    println!("{durability:?}: opened and checked in {:.1} ms", micros(start.elapsed(), 1) / 1e3);
 }

@@ -30,6 +30,7 @@ use redb::backends::{FileBackend, InMemoryBackend};
 use redb::{Builder, Database, StorageBackend, WriteTransaction};
 
 pub use batch::Batch;
+pub use compact::Compaction;
 pub use error::StoreError;
 pub use view::Snapshot;
 
@@ -216,8 +217,11 @@ impl Store {
         let opened = open_source(&self.source, &self.config, true);
         let (database, checksum) = opened.map_err(|error| self.fail(error))?;
         if suspect {
-            let verified = Reader::new(&database, checksum.clone())?.verify();
-            verified.map_err(|error| self.fail(error))?;
+            let reader = Reader::new(&database, checksum.clone());
+            if let Err(error) = reader.and_then(|reader| reader.verify()) {
+                close(Some(database));
+                return Err(self.fail(error));
+            }
         }
         self.database = Some(database);
         self.checksum = checksum;
@@ -361,12 +365,7 @@ fn open_source(
     })?;
     let prepared = guarded(|| {
         let own = tables::Own::read(&database)?;
-        if own.format > migrate::FORMAT {
-            return Err(StoreError::Newer {
-                found: own.format,
-                supported: migrate::FORMAT,
-            });
-        }
+        migrate::check(own.format)?;
         gate.release()?;
         migrate::migrate(&database, own.format)?;
         Ok(own.checksum)
@@ -403,30 +402,12 @@ mod tests {
         with_format(&path, migrate::FORMAT + 1);
         let before = std::fs::read(&path).expect("read");
         for check_integrity in [true, false] {
-            let config = StoreConfig {
-                check_integrity,
-                ..StoreConfig::default()
-            };
+            let config = StoreConfig { check_integrity, ..StoreConfig::default() };
             let opened = Store::open(&path, config).expect_err("a newer format");
-            assert!(
-                matches!(
-                    opened,
-                    StoreError::Newer {
-                        found: 2,
-                        supported: 1
-                    }
-                ),
-                "{opened:?}"
-            );
+            assert!(matches!(opened, StoreError::Newer { found: 2, supported: 1 }), "{opened:?}");
             let message = opened.to_string();
-            assert!(
-                message.contains("format 2") && message.contains("up to 1"),
-                "{message}"
-            );
-            assert!(
-                std::fs::read(&path).expect("read") == before,
-                "the file was touched"
-            );
+            assert!(message.contains("format 2") && message.contains("up to 1"), "{message}");
+            assert!(std::fs::read(&path).expect("read") == before, "the file was touched");
         }
     }
 
@@ -443,10 +424,7 @@ mod tests {
     fn a_full_disk_costs_the_reserve() {
         let directory = tempfile::tempdir().expect("directory");
         let path = directory.path().join("store.redb");
-        let config = StoreConfig {
-            reserve_bytes: 1 << 20,
-            ..StoreConfig::default()
-        };
+        let config = StoreConfig { reserve_bytes: 1 << 20, ..StoreConfig::default() };
         let mut store = Store::open(&path, config).expect("create");
         assert!(!store.is_low_on_space());
         store.fail(StoreError::Io(io::ErrorKind::Other.into()));

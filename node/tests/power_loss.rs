@@ -73,13 +73,7 @@ fn record(random: &mut StdRng, cheat: Cheat) -> History {
             }
         }
     }
-    History {
-        base,
-        changes,
-        workload,
-        begun,
-        acknowledged,
-    }
+    History { base, changes, workload, begun, acknowledged }
 }
 
 /// Adds to `image`, which holds everything flushed, what a power cut might leave of `unflushed`.
@@ -117,10 +111,7 @@ fn cut_power(mut image: Vec<u8>, unflushed: &[Change], random: &mut StdRng) -> V
 
 /// Where the changes after the last flush among `changes` begin.
 fn unflushed(changes: &[Change]) -> usize {
-    changes
-        .iter()
-        .rposition(|change| matches!(change, Change::Sync))
-        .map_or(0, |last| last + 1)
+    changes.iter().rposition(|change| matches!(change, Change::Sync)).map_or(0, |last| last + 1)
 }
 
 /// Opens an image, compares it, closes it. Returns what happened to the disk meanwhile.
@@ -138,9 +129,7 @@ fn recover(
             .map_err(|error| format!("unopenable: {error}"))?;
         *slowest = (*slowest).max(start.elapsed());
         history.workload.check(&store, acknowledged, begun)?;
-        store
-            .close()
-            .map_err(|error| format!("unclosable: {error}"))
+        store.close().map_err(|error| format!("unclosable: {error}"))
     })?;
     let changes = std::mem::take(&mut disk.state().log);
     Ok(changes)
@@ -150,19 +139,14 @@ fn recover(
 type Failures = BTreeMap<String, (usize, String)>;
 
 fn note(failures: &mut Failures, failure: String) {
-    let word = failure
-        .split([':', ' '])
-        .next()
-        .unwrap_or_default()
-        .to_owned();
+    let word = failure.split([':', ' ']).next().unwrap_or_default().to_owned();
     failures.entry(word).or_insert((0, failure)).0 += 1;
 }
 
 /// Tries `images` power cuts, and a second one during every recovery.
 fn try_power_cuts(history: &History, images: usize, random: &mut StdRng) -> (Failures, Duration) {
-    let mut moments: Vec<usize> = (0..images)
-        .map(|_| random.random_range(0..=history.changes.len()))
-        .collect();
+    let mut moments: Vec<usize> =
+        (0..images).map(|_| random.random_range(0..=history.changes.len())).collect();
     moments.sort_unstable();
     let (mut failures, mut slowest) = (Failures::new(), Duration::ZERO);
     // What is flushed only grows, so one pass over the history serves all moments.
@@ -224,10 +208,7 @@ fn a_disk_that_ignores_flushes_is_noticed() {
     let history = record(random, Cheat::FlushIsIgnored);
     let (failures, _) = try_power_cuts(&history, 100, random);
     assert!(!failures.is_empty());
-    println!(
-        "check power-loss-control-flush: ok n=100 noticed={:?}",
-        counts(&failures)
-    );
+    println!("check power-loss-control-flush: ok n=100 noticed={:?}", counts(&failures));
 }
 
 /// … and a node that speaks too early.
@@ -237,15 +218,9 @@ fn an_early_acknowledgement_is_noticed() {
     let history = record(random, Cheat::AcknowledgedBeforeCommit);
     let (failures, _) = try_power_cuts(&history, 100, random);
     assert!(failures.contains_key("lost"), "{failures:?}");
-    println!(
-        "check power-loss-control-ack: ok n=100 noticed={:?}",
-        counts(&failures)
-    );
+    println!("check power-loss-control-ack: ok n=100 noticed={:?}", counts(&failures));
 }
 
 fn counts(failures: &Failures) -> BTreeMap<&str, usize> {
-    failures
-        .iter()
-        .map(|(word, (count, _))| (word.as_str(), *count))
-        .collect()
+    failures.iter().map(|(word, (count, _))| (word.as_str(), *count)).collect()
 }

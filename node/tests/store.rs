@@ -8,24 +8,16 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 
 use disk::{Change, Disk};
 use hypergolix_engine::{Table, View, Write};
-use hypergolix_node::store::{Durability, Store, StoreConfig, StoreError};
+use hypergolix_node::store::{Compaction, Durability, Store, StoreConfig, StoreError};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 fn put(key: &[u8], value: &[u8]) -> Write {
-    Write {
-        table: Table::Objects,
-        key: key.to_vec(),
-        value: Some(value.to_vec()),
-    }
+    Write { table: Table::Objects, key: key.to_vec(), value: Some(value.to_vec()) }
 }
 
 fn delete(key: &[u8]) -> Write {
-    Write {
-        table: Table::Objects,
-        key: key.to_vec(),
-        value: None,
-    }
+    Write { table: Table::Objects, key: key.to_vec(), value: None }
 }
 
 fn commit(store: &mut Store, writes: &[Write]) {
@@ -35,11 +27,7 @@ fn commit(store: &mut Store, writes: &[Write]) {
 }
 
 fn get(store: &Store, key: &[u8]) -> Option<Vec<u8>> {
-    store
-        .snapshot()
-        .expect("snapshot")
-        .get(Table::Objects, key)
-        .expect("get")
+    store.snapshot().expect("snapshot").get(Table::Objects, key).expect("get")
 }
 
 #[test]
@@ -58,27 +46,14 @@ fn a_batch_reads_its_own_writes_and_others_do_not() {
 
     let mut batch = store.batch().expect("batch");
     batch.apply(&[put(b"a", b"3"), delete(b"b"), put(b"c", b"4")]);
-    assert_eq!(
-        batch.get(Table::Objects, b"a").expect("get"),
-        Some(b"3".to_vec())
-    );
+    assert_eq!(batch.get(Table::Objects, b"a").expect("get"), Some(b"3".to_vec()));
     assert_eq!(batch.get(Table::Objects, b"b").expect("get"), None);
-    assert_eq!(
-        batch.get(Table::Heads, b"a").expect("get"),
-        None,
-        "another table"
-    );
+    assert_eq!(batch.get(Table::Heads, b"a").expect("get"), None, "another table");
     assert_eq!(batch.len(Table::Objects).expect("len"), 2);
-    assert_eq!(
-        before.get(Table::Objects, b"a").expect("get"),
-        Some(b"1".to_vec())
-    );
+    assert_eq!(before.get(Table::Objects, b"a").expect("get"), Some(b"1".to_vec()));
     batch.commit().expect("commit");
 
-    assert_eq!(
-        before.get(Table::Objects, b"b").expect("get"),
-        Some(b"2".to_vec())
-    );
+    assert_eq!(before.get(Table::Objects, b"b").expect("get"), Some(b"2".to_vec()));
     assert_eq!(get(&store, b"a"), Some(b"3".to_vec()));
     assert_eq!(get(&store, b"b"), None);
 }
@@ -92,14 +67,7 @@ fn an_abandoned_batch_leaves_nothing() {
     let mut batch = store.batch().expect("batch");
     batch.apply(&[put(b"b", b"1")]);
     drop(batch);
-    assert_eq!(
-        store
-            .snapshot()
-            .expect("snapshot")
-            .len(Table::Objects)
-            .expect("len"),
-        0
-    );
+    assert_eq!(store.snapshot().expect("snapshot").len(Table::Objects).expect("len"), 0);
 }
 
 /// Reads through a batch against a map, with random writes in both layers.
@@ -110,9 +78,7 @@ fn a_batch_is_an_ordered_map() {
     let mut model: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
     let key = |random: &mut StdRng| {
         let len = random.random_range(0..3);
-        (0..len)
-            .map(|_| random.random_range(b'a'..b'f'))
-            .collect::<Vec<u8>>()
+        (0..len).map(|_| random.random_range(b'a'..b'f')).collect::<Vec<u8>>()
     };
     for _ in 0..150 {
         let mut batch = store.batch().expect("batch");
@@ -136,14 +102,9 @@ fn a_batch_is_an_ordered_map() {
                 .take(limit)
                 .map(|(key, value)| (key.clone(), value.clone()))
                 .collect();
-            let found = batch
-                .range(Table::Objects, &start, &end, limit)
-                .expect("range");
+            let found = batch.range(Table::Objects, &start, &end, limit).expect("range");
             assert_eq!(found, expected, "{start:?}..{end:?} limit {limit}");
-            assert_eq!(
-                batch.get(Table::Objects, &start).expect("get"),
-                model.get(&start).cloned()
-            );
+            assert_eq!(batch.get(Table::Objects, &start).expect("get"), model.get(&start).cloned());
         }
         batch.commit().expect("commit");
     }
@@ -159,15 +120,10 @@ fn a_file_is_private_locked_and_still_there_tomorrow() {
     let mode = fs::metadata(&path).expect("metadata").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let names = fs::read_dir(directory.path()).expect("list");
-    let mut names: Vec<_> = names
-        .map(|entry| entry.expect("entry").file_name())
-        .collect();
+    let mut names: Vec<_> = names.map(|entry| entry.expect("entry").file_name()).collect();
     names.sort();
     assert_eq!(names, ["store.redb", "store.redb.reserve"]);
-    assert!(matches!(
-        Store::open(&path, StoreConfig::default()),
-        Err(StoreError::Locked)
-    ));
+    assert!(matches!(Store::open(&path, StoreConfig::default()), Err(StoreError::Locked)));
     commit(&mut store, &[put(b"a", b"1")]);
     store.reopen().expect("reopen");
     assert_eq!(get(&store, b"a"), Some(b"1".to_vec()));
@@ -195,27 +151,14 @@ fn what_is_not_a_store_is_refused_and_left_alone() {
     let database = redb::Database::create(&foreign).expect("create");
     let transaction = database.begin_write().expect("begin");
     let table = redb::TableDefinition::<u64, u64>::new("theirs");
-    transaction
-        .open_table(table)
-        .expect("table")
-        .insert(1, 2)
-        .expect("insert");
+    transaction.open_table(table).expect("table").insert(1, 2).expect("insert");
     transaction.commit().expect("commit");
     drop(database);
 
-    for path in [
-        &link,
-        &dangling,
-        &text,
-        &foreign,
-        &directory.path().to_owned(),
-    ] {
+    for path in [&link, &dangling, &text, &foreign, &directory.path().to_owned()] {
         let before = fs::read(path).ok();
         let opened = Store::open(path, StoreConfig::default());
-        assert!(
-            matches!(opened, Err(StoreError::NotOurs(_))),
-            "{path:?}: {opened:?}"
-        );
+        assert!(matches!(opened, Err(StoreError::NotOurs(_))), "{path:?}: {opened:?}");
         assert!(fs::read(path).ok() == before, "{path:?} was touched");
     }
     assert!(!directory.path().join("nowhere").exists());
@@ -239,18 +182,11 @@ fn an_empty_file_is_not_a_new_store() {
 #[test]
 fn a_commit_flushes_unless_told_otherwise_and_closing_always_does() {
     let flushes = |disk: &Disk| {
-        disk.state()
-            .log
-            .iter()
-            .filter(|change| matches!(change, Change::Sync))
-            .count()
+        disk.state().log.iter().filter(|change| matches!(change, Change::Sync)).count()
     };
     for durability in [Durability::Full, Durability::Os] {
         let disk = Disk::default();
-        let config = StoreConfig {
-            durability,
-            ..StoreConfig::default()
-        };
+        let config = StoreConfig { durability, ..StoreConfig::default() };
         let mut store = Store::with_backend(disk.clone(), config).expect("create");
         let before = flushes(&disk);
         commit(&mut store, &[put(b"a", b"1")]);
@@ -282,10 +218,7 @@ fn an_empty_batch_touches_nothing() {
 fn compaction_forgets() {
     const MARK: &[u8] = b"remember ";
     let marker = |number: u32| [MARK, &number.to_be_bytes()].concat();
-    let config = StoreConfig {
-        reserve_bytes: 0,
-        ..StoreConfig::default()
-    };
+    let config = StoreConfig { reserve_bytes: 0, ..StoreConfig::default() };
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path().join("store.redb");
     let leftover = directory.path().join("store.redb.new-0123456789abcdef");
@@ -294,40 +227,25 @@ fn compaction_forgets() {
     assert!(!leftover.exists());
     for first in (0..1000).step_by(100) {
         let numbers = first..first + 100;
-        let rows: Vec<_> = numbers
-            .map(|number: u32| put(&number.to_be_bytes(), &marker(number)))
-            .collect();
+        let rows: Vec<_> =
+            numbers.map(|number: u32| put(&number.to_be_bytes(), &marker(number))).collect();
         commit(&mut store, &rows);
     }
-    let rows: Vec<_> = (100..1000)
-        .map(|number: u32| delete(&number.to_be_bytes()))
-        .collect();
+    let rows: Vec<_> = (100..1000).map(|number: u32| delete(&number.to_be_bytes())).collect();
     commit(&mut store, &rows);
 
     let old = store.snapshot().expect("snapshot");
     let before = store.file_bytes().expect("len");
-    store.compact().expect("compact");
+    assert_eq!(store.compact().expect("compact"), Compaction::Forgotten);
     assert!(store.file_bytes().expect("len") < before);
     assert!(old.verify().is_err(), "the old file is closed");
-    assert_eq!(
-        store
-            .snapshot()
-            .expect("snapshot")
-            .verify()
-            .expect("verify"),
-        100
-    );
-    assert!(matches!(
-        Store::open(&path, StoreConfig::default()),
-        Err(StoreError::Locked)
-    ));
+    assert_eq!(store.snapshot().expect("snapshot").verify().expect("verify"), 100);
+    assert!(matches!(Store::open(&path, StoreConfig::default()), Err(StoreError::Locked)));
 
     let mut found = Vec::new();
     for entry in fs::read_dir(directory.path()).expect("list") {
         let bytes = fs::read(entry.expect("entry").path()).expect("read");
-        let marks = bytes
-            .windows(MARK.len() + 4)
-            .filter_map(|window| window.strip_prefix(MARK));
+        let marks = bytes.windows(MARK.len() + 4).filter_map(|window| window.strip_prefix(MARK));
         found.extend(marks.map(|number| u32::from_be_bytes(number.try_into().expect("4 bytes"))));
     }
     found.sort_unstable();
@@ -336,14 +254,7 @@ fn compaction_forgets() {
 
     commit(&mut store, &[put(b"after", b"1")]);
     store.reopen().expect("reopen");
-    assert_eq!(
-        store
-            .snapshot()
-            .expect("snapshot")
-            .verify()
-            .expect("verify"),
-        101
-    );
+    assert_eq!(store.snapshot().expect("snapshot").verify().expect("verify"), 101);
 }
 
 /// What a node does on a full disk: reads go on, deleting works, and so does writing afterwards.
@@ -366,11 +277,7 @@ fn a_full_disk_is_survived() {
     // The reserve of a store with a file makes this room.
     disk.state().capacity = Some((2 << 20) + (1 << 20));
     store.reopen().expect("reopen");
-    let there = store
-        .snapshot()
-        .expect("snapshot")
-        .verify()
-        .expect("verify");
+    let there = store.snapshot().expect("snapshot").verify().expect("verify");
     assert!(there >= u64::from(stored), "{there} of {stored}");
     for number in 0..stored / 2 {
         commit(&mut store, &[delete(&number.to_be_bytes())]);
@@ -378,4 +285,46 @@ fn a_full_disk_is_survived() {
     for number in 0..stored / 4 {
         commit(&mut store, &[put(&number.to_be_bytes(), &value)]);
     }
+}
+
+/// The same with a real file system, the reserve and compaction. Wants an empty directory on a small
+/// file system of its own:
+///
+/// ```sh
+/// unshare -rm sh -c 'mount -t tmpfs -o size=8m none /mnt &&
+///     HYPERGOLIX_SMALL_DISK=/mnt cargo test -p hypergolix-node --test store small'
+/// ```
+#[test]
+fn a_small_disk_is_survived() {
+    let Some(directory) = std::env::var_os("HYPERGOLIX_SMALL_DISK") else { return };
+    let path = std::path::Path::new(&directory).join("store.redb");
+    let config = StoreConfig { reserve_bytes: 2 << 20, ..StoreConfig::default() };
+    let mut store = Store::open(&path, config).expect("create");
+    let value = vec![7; 30_000];
+    let mut stored = 0u32;
+    let error = loop {
+        let mut batch = store.batch().expect("batch");
+        batch.apply(&[put(&stored.to_be_bytes(), &value)]);
+        match batch.commit() {
+            Ok(()) => stored += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, StoreError::Full), "{error:?}");
+    assert!(!store.is_low_on_space());
+    store.reopen().expect("reopen");
+    assert!(store.is_low_on_space());
+    let there = store.snapshot().expect("snapshot").verify().expect("verify");
+    assert!(there >= u64::from(stored), "{there} of {stored}");
+    for number in 0..stored / 2 {
+        commit(&mut store, &[delete(&number.to_be_bytes())]);
+    }
+    store.compact().expect("compact");
+    store.restore_reserve().expect("restore");
+    assert!(!store.is_low_on_space());
+    for number in 0..stored / 4 {
+        commit(&mut store, &[put(&number.to_be_bytes(), &value)]);
+    }
+    let there = store.snapshot().expect("snapshot").verify().expect("verify");
+    println!("check store-full-disk: ok n={stored} there={there}");
 }

@@ -26,10 +26,7 @@ const TRANSACTIONS: usize = 5;
 
 /// A cache that holds next to nothing, so that reads reach the disk.
 fn config() -> StoreConfig {
-    StoreConfig {
-        cache_bytes: 8 * PAGE,
-        ..StoreConfig::default()
-    }
+    StoreConfig { cache_bytes: 8 * PAGE, ..StoreConfig::default() }
 }
 
 /// What an application does and knows.
@@ -47,13 +44,7 @@ struct Session {
 impl Session {
     fn new() -> Self {
         let random = StdRng::seed_from_u64(7);
-        Self {
-            workload: Workload::new(12, 6000),
-            random,
-            acknowledged: 0,
-            begun: 0,
-            full: false,
-        }
+        Self { workload: Workload::new(12, 6000), random, acknowledged: 0, begun: 0, full: false }
     }
 
     /// Goes on as a node does: after a failure it reopens the store and continues with what is
@@ -95,19 +86,10 @@ impl Session {
         let failed = |error: hypergolix_engine::ViewError| StoreError::Damaged(error.0);
         let mut batch = store.batch()?;
         for table in [Table::Meta, Table::Objects, Table::Pending] {
-            let seen = batch
-                .range(table, &[], &[0xFF; 32], usize::MAX)
-                .map_err(failed)?;
-            let stored = self
-                .workload
-                .newest()
-                .iter()
-                .filter(|((other, _), _)| *other == table);
+            let seen = batch.range(table, &[], &[0xFF; 32], usize::MAX).map_err(failed)?;
+            let stored = self.workload.newest().iter().filter(|((other, _), _)| *other == table);
             let stored = stored.map(|(_, value)| &value[..]);
-            assert!(
-                seen.iter().map(|(_, value)| &value[..]).eq(stored),
-                "a wrong row was read"
-            );
+            assert!(seen.iter().map(|(_, value)| &value[..]).eq(stored), "a wrong row was read");
         }
         batch.apply(&self.workload.next(&mut self.random));
         self.begun = self.workload.len();
@@ -143,12 +125,7 @@ fn a_failing_disk_makes_no_liar_of_the_store() {
     for operation in 0..operations {
         for for_ever in [false, true] {
             for kind in [io::ErrorKind::Other, io::ErrorKind::StorageFull] {
-                let fault = Fault {
-                    operation,
-                    for_ever,
-                    kind,
-                    torn: random.random(),
-                };
+                let fault = Fault { operation, for_ever, kind, torn: random.random() };
                 let disk = Disk::holding(base.clone());
                 disk.state().fault = Some(fault);
                 let (mut session, start) = (Session::new(), Instant::now());
@@ -157,9 +134,7 @@ fn a_failing_disk_makes_no_liar_of_the_store() {
                     disk.state().fault = None;
                     let store = Store::with_backend(disk.clone(), config())
                         .map_err(|error| format!("unopenable: {error}"))?;
-                    session
-                        .workload
-                        .check(&store, session.acknowledged, session.begun)
+                    session.workload.check(&store, session.acknowledged, session.begun)
                 });
                 if let Err(failure) = ended {
                     failures.entry(failure).or_insert((0, fault)).0 += 1;
@@ -205,12 +180,7 @@ fn written() -> Written {
     let crashed = disk.state().bytes.clone();
     store.close().expect("close");
     let closed = disk.state().bytes.clone();
-    Written {
-        old,
-        crashed,
-        closed,
-        workload,
-    }
+    Written { old, crashed, closed, workload }
 }
 
 /// What became of a rotten file.
@@ -268,11 +238,7 @@ fn a_rotten_file_is_never_served_from() {
         let random = &mut StdRng::seed_from_u64(4);
         let (mut outcomes, mut failures) = (BTreeMap::new(), BTreeMap::new());
         for image in 0..images {
-            let intact = if image % 2 == 0 {
-                &written.closed
-            } else {
-                &written.crashed
-            };
+            let intact = if image % 2 == 0 { &written.closed } else { &written.crashed };
             let mut bytes = intact.clone();
             rot(&mut bytes, &written.old, random);
             match serve(&written.workload, bytes) {
@@ -305,31 +271,21 @@ fn one_bit_of_the_header_counts() {
             }
         }
         if let Some(failure) = failures.remove(&NEWER_COMMIT) {
-            assert!(
-                name == "crashed" && failure.starts_with("lost: 44"),
-                "{name}: {failure}"
-            );
+            assert!(name == "crashed" && failure.starts_with("lost: 44"), "{name}: {failure}");
         }
         assert!(failures.is_empty(), "{name}: {failures:#?}");
-        println!(
-            "check store-rot-header-{name}: ok n={} {outcomes:?}",
-            HEADER * 8
-        );
+        println!("check store-rot-header-{name}: ok n={} {outcomes:?}", HEADER * 8);
     }
 }
 
 /// Rot under a running node: redb checks pages only when it opens a file, the rows check themselves.
 #[test]
 fn a_row_that_rots_later_is_not_served_either() {
-    let Written {
-        crashed, workload, ..
-    } = written();
+    let Written { crashed, workload, .. } = written();
     let (mut noticed, mut hidden) = (0, 0);
     for ((table, key), value) in workload.newest().iter().step_by(4) {
         // Only what can be found again by its content, and lies in one piece.
-        let Some(needle) = value
-            .get(..64.min(value.len()))
-            .filter(|needle| needle.len() >= 16)
+        let Some(needle) = value.get(..64.min(value.len())).filter(|needle| needle.len() >= 16)
         else {
             continue;
         };
@@ -349,25 +305,15 @@ fn a_row_that_rots_later_is_not_served_either() {
         match disk::no_panic(|| Ok(batch.get(*table, key))).expect("no panic comes out") {
             // The page was still in the cache.
             Ok(served) => {
-                assert_eq!(
-                    served.as_deref(),
-                    Some(&value[..]),
-                    "a wrong row was served"
-                );
+                assert_eq!(served.as_deref(), Some(&value[..]), "a wrong row was served");
                 hidden += 1;
                 continue;
             }
             Err(_) => noticed += 1,
         }
-        assert!(
-            matches!(batch.commit(), Err(StoreError::Poisoned)),
-            "decided upon a wrong row"
-        );
+        assert!(matches!(batch.commit(), Err(StoreError::Poisoned)), "decided upon a wrong row");
         assert!(store.is_poisoned());
-        assert!(
-            matches!(store.reopen(), Err(StoreError::Damaged(_))),
-            "does not mend"
-        );
+        assert!(matches!(store.reopen(), Err(StoreError::Damaged(_))), "does not mend");
         assert!(matches!(store.batch(), Err(StoreError::Poisoned)));
     }
     assert!(noticed > 20, "{noticed}");

@@ -39,11 +39,7 @@ struct Change {
 
 impl<'store> Batch<'store> {
     pub(super) fn new(store: &'store mut Store, reader: Reader) -> Self {
-        Self {
-            store,
-            reader: Some(reader),
-            pending: Pending::default(),
-        }
+        Self { store, reader: Some(reader), pending: Pending::default() }
     }
 
     /// Adds writes; later ones win. Visible to reads at once.
@@ -53,10 +49,7 @@ impl<'store> Batch<'store> {
             if let Some(change) = rows.get_mut(key) {
                 change.value.clone_from(value);
             } else {
-                let change = Change {
-                    value: value.clone(),
-                    stored: OnceCell::new(),
-                };
+                let change = Change { value: value.clone(), stored: OnceCell::new() };
                 rows.insert(key.clone(), change);
             }
         }
@@ -178,9 +171,7 @@ fn write(database: &Database, checksum: &Checksum, pending: &Pending) -> Result<
         if changes.is_empty() {
             continue;
         }
-        let mut rows = transaction
-            .open_table(tables::definition(table))
-            .map_err(from_redb)?;
+        let mut rows = transaction.open_table(tables::definition(table)).map_err(from_redb)?;
         for (key, change) in changes {
             let key = key.as_slice();
             match &change.value {

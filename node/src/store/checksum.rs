@@ -93,16 +93,8 @@ mod tests {
         let stored = checksum.seal(3, b"key", b"value");
         assert_eq!(checksum.open(4, b"key", &stored), None, "other table");
         assert_eq!(checksum.open(3, b"kez", &stored), None, "other key");
-        assert_eq!(
-            checksum.open(3, b"ke", &stored),
-            None,
-            "key and value do not run together"
-        );
-        assert_eq!(
-            Checksum::new(&[8; 16]).open(3, b"key", &stored),
-            None,
-            "other store"
-        );
+        assert_eq!(checksum.open(3, b"ke", &stored), None, "key and value do not run together");
+        assert_eq!(Checksum::new(&[8; 16]).open(3, b"key", &stored), None, "other store");
         assert_eq!(checksum.open(3, b"key", &stored[..7]), None, "too short");
     }
 

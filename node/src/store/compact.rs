@@ -1,5 +1,7 @@
 //! Forgetting what was deleted, and giving its space back.
 
+use std::path::Path;
+
 use hypergolix_engine::Table;
 use redb::{Builder, Database};
 
@@ -8,6 +10,16 @@ use super::disk::{self, Gate};
 use super::error::{StoreError, from_redb, guarded};
 use super::view::Reader;
 use super::{Source, Store, StoreConfig, begin_write, close, file_backend, tables};
+
+/// What a compaction has achieved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compaction {
+    /// Space was given back, and nothing of what was deleted is left.
+    Forgotten,
+    /// Space was given back. There was no room for a copy, or there is no file, so remains of what
+    /// was deleted may be left.
+    Shrunk,
+}
 
 impl Store {
     /// Copies every row into a new file that takes the place of the old one, so that nothing of
@@ -19,13 +31,25 @@ impl Store {
     /// old file or the new one under the name, both complete; [`open`](Self::open) removes the
     /// other. [`Snapshot`](super::Snapshot)s end.
     ///
+    /// Without room for a copy it falls back to redb's compaction, which needs next to none: on a
+    /// full disk it is what turns deleted rows into free space, since redb takes pages for free that
+    /// the file system has yet to find a place for.
+    ///
     /// # Errors
-    /// [`StoreError::Full`] and [`StoreError::Io`]: the store goes on as before, unless it could
-    /// not be read. [`StoreError::Busy`] only without a file, while a snapshot is alive.
-    pub fn compact(&mut self) -> Result<(), StoreError> {
-        let Source::File(path) = &self.source else {
-            return self.compact_in_place();
-        };
+    /// [`StoreError::Busy`] without room for a copy, while a snapshot is alive. [`StoreError::Io`]:
+    /// see [`is_poisoned`](Self::is_poisoned) for whether the store goes on as before.
+    pub fn compact(&mut self) -> Result<Compaction, StoreError> {
+        match &self.source {
+            Source::Backend(_) => self.compact_in_place(),
+            Source::File(path) => match self.compact_by_copy(&path.clone()) {
+                Ok(()) => Ok(Compaction::Forgotten),
+                Err(StoreError::Full) => self.compact_in_place(),
+                Err(error) => Err(error),
+            },
+        }
+    }
+
+    fn compact_by_copy(&mut self, path: &Path) -> Result<(), StoreError> {
         let reader = self.reader()?;
         let (beside, file) = disk::create_beside(path)?;
         let copied = file_backend(file).and_then(|backend| {
@@ -61,8 +85,7 @@ impl Store {
         }
     }
 
-    /// Gives space back where there is no file to replace.
-    fn compact_in_place(&mut self) -> Result<(), StoreError> {
+    fn compact_in_place(&mut self) -> Result<Compaction, StoreError> {
         if self.is_poisoned() {
             return Err(StoreError::Poisoned);
         }
@@ -72,10 +95,11 @@ impl Store {
             // Compaction leaves no allocator state; the next commit does.
             begin_write(database)?.commit().map_err(from_redb)
         });
-        compacted.map_err(|error| match error {
-            StoreError::Busy => StoreError::Busy,
-            error => self.fail(error),
-        })
+        match compacted {
+            Ok(()) => Ok(Compaction::Shrunk),
+            Err(StoreError::Busy) => Err(StoreError::Busy),
+            Err(error) => Err(self.fail(error)),
+        }
     }
 }
 
@@ -85,10 +109,7 @@ pub(super) fn create(gate: Gate, config: &StoreConfig) -> Result<(Database, Chec
     gate.release()?;
     let database = guarded(|| {
         let mut builder = Builder::new();
-        builder
-            .set_cache_size(config.cache_bytes)
-            .create_with_backend(gate)
-            .map_err(from_redb)
+        builder.set_cache_size(config.cache_bytes).create_with_backend(gate).map_err(from_redb)
     })?;
     let written = guarded(|| {
         let transaction = begin_write(&database)?;
@@ -108,14 +129,10 @@ pub(super) fn create(gate: Gate, config: &StoreConfig) -> Result<(Database, Chec
 fn copy(reader: &Reader, database: &Database, checksum: &Checksum) -> Result<(), StoreError> {
     let transaction = begin_write(database)?;
     for table in Table::ALL {
-        let mut rows = transaction
-            .open_table(tables::definition(table))
-            .map_err(from_redb)?;
+        let mut rows = transaction.open_table(tables::definition(table)).map_err(from_redb)?;
         reader.for_all(table, |key, value| {
             let stored = checksum.seal(table as u8, key, value);
-            rows.insert(key, stored.as_slice())
-                .map(drop)
-                .map_err(from_redb)
+            rows.insert(key, stored.as_slice()).map(drop).map_err(from_redb)
         })?;
     }
     transaction.commit().map_err(from_redb)

@@ -111,16 +111,8 @@ pub(super) fn remove_unpublished(path: &Path) {
         return;
     };
     let prefix = format!("{name}{UNPUBLISHED}");
-    for entry in fs::read_dir(directory(path))
-        .into_iter()
-        .flatten()
-        .flatten()
-    {
-        if entry
-            .file_name()
-            .to_str()
-            .is_some_and(|name| name.starts_with(&prefix))
-        {
+    for entry in fs::read_dir(directory(path)).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().is_some_and(|name| name.starts_with(&prefix)) {
             // Best effort: the next opening tries again.
             let _ = fs::remove_file(entry.path());
         }
@@ -156,10 +148,7 @@ fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
     // NONBLOCK so that a FIFO under our name cannot hold the node; it means nothing to files.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    options
-        .read(true)
-        .write(true)
-        .custom_flags(flags.bits().cast_signed());
+    options.read(true).write(true).custom_flags(flags.bits().cast_signed());
     options
 }
 
@@ -212,10 +201,7 @@ impl Gate {
         storage: Arc<dyn StorageBackend>,
         durability: Durability,
     ) -> Result<Self, StoreError> {
-        let held = Held {
-            len: storage.len()?,
-            changes: Vec::new(),
-        };
+        let held = Held { len: storage.len()?, changes: Vec::new() };
         Ok(Self(Arc::new(Inner {
             storage,
             durability,
@@ -322,10 +308,7 @@ impl StorageBackend for Gate {
         match self.held() {
             Some(mut held) => {
                 held.len = held.len.max(offset + data.len() as u64);
-                held.changes.push(Change::Write {
-                    offset,
-                    bytes: data.to_vec(),
-                });
+                held.changes.push(Change::Write { offset, bytes: data.to_vec() });
                 Ok(())
             }
             None => self.0.storage.write(offset, data),

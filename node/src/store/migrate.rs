@@ -15,10 +15,7 @@ pub(super) fn check(found: u32) -> Result<(), StoreError> {
     match found {
         1..=FORMAT => Ok(()),
         0 => Err(StoreError::Damaged("format 0 never existed".to_owned())),
-        found => Err(StoreError::Newer {
-            found,
-            supported: FORMAT,
-        }),
+        found => Err(StoreError::Newer { found, supported: FORMAT }),
     }
 }
 

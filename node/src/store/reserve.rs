@@ -26,11 +26,7 @@ impl Reserve {
     pub(super) fn take(store: &Path, bytes: u64) -> Self {
         let mut name = store.file_name().unwrap_or_default().to_owned();
         name.push(".reserve");
-        let mut reserve = Self {
-            path: store.with_file_name(name),
-            bytes,
-            held: false,
-        };
+        let mut reserve = Self { path: store.with_file_name(name), bytes, held: false };
         // Without room the node starts all the same, as one that is low on space.
         let _ = reserve.restore();
         reserve
@@ -67,11 +63,7 @@ impl Reserve {
         }
         // Whatever else is there, a link for instance, makes way.
         let _ = fs::remove_file(&self.path);
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&self.path)?;
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.path)?;
         match fallocate(&file, FallocateFlags::empty(), 0, self.bytes) {
             Ok(()) => Ok(()),
             Err(rustix::io::Errno::OPNOTSUPP) => self.fill(file),

@@ -67,10 +67,7 @@ impl Own {
         let transaction = database.begin_read().map_err(from_redb)?;
         let format = read_row(&transaction, FORMAT)?;
         let key = read_row(&transaction, CHECKSUM_KEY)?;
-        Ok(Self {
-            format: u32::from_be_bytes(format),
-            checksum: Checksum::new(&key),
-        })
+        Ok(Self { format: u32::from_be_bytes(format), checksum: Checksum::new(&key) })
     }
 }
 
@@ -82,17 +79,11 @@ pub(super) fn create(
 ) -> Result<(), StoreError> {
     let unkeyed = Checksum::unkeyed();
     let mut own = transaction.open_table(OWN).map_err(from_redb)?;
-    for (key, value) in [
-        (FORMAT, &format.to_be_bytes()[..]),
-        (CHECKSUM_KEY, &checksum_key),
-    ] {
-        own.insert(key, unkeyed.seal(OWN_ID, key, value).as_slice())
-            .map_err(from_redb)?;
+    for (key, value) in [(FORMAT, &format.to_be_bytes()[..]), (CHECKSUM_KEY, &checksum_key)] {
+        own.insert(key, unkeyed.seal(OWN_ID, key, value).as_slice()).map_err(from_redb)?;
     }
     for table in Table::ALL {
-        transaction
-            .open_table(definition(table))
-            .map_err(from_redb)?;
+        transaction.open_table(definition(table)).map_err(from_redb)?;
     }
     Ok(())
 }
@@ -104,9 +95,7 @@ fn read_row<const N: usize>(
     let own = match transaction.open_table(OWN) {
         Ok(own) => own,
         Err(redb::TableError::TableDoesNotExist(_)) => {
-            return Err(StoreError::NotOurs(
-                "a redb file of another program".to_owned(),
-            ));
+            return Err(StoreError::NotOurs("a redb file of another program".to_owned()));
         }
         Err(error) => return Err(from_redb(error)),
     };
@@ -129,10 +118,8 @@ mod tests {
 
     #[test]
     fn every_table_has_a_place_of_its_own() {
-        let names: BTreeSet<String> = Table::ALL
-            .iter()
-            .map(|table| definition(*table).name().to_owned())
-            .collect();
+        let names: BTreeSet<String> =
+            Table::ALL.iter().map(|table| definition(*table).name().to_owned()).collect();
         assert_eq!(names.len(), TABLES);
         assert!(!names.contains(OWN.name()));
         for (position, table) in Table::ALL.into_iter().enumerate() {

@@ -114,10 +114,7 @@ impl Reader {
         self.read(|| {
             for row in self.table(table)?.range(start..end).map_err(from_redb)? {
                 let (key, stored) = row.map_err(from_redb)?;
-                if !visit(
-                    key.value(),
-                    self.unseal(table, key.value(), stored.value())?,
-                ) {
+                if !visit(key.value(), self.unseal(table, key.value(), stored.value())?) {
                     break;
                 }
             }
@@ -148,9 +145,7 @@ impl Reader {
                 rows += 1;
             }
             if rows != opened.len().map_err(from_redb)? {
-                return Err(StoreError::Damaged(format!(
-                    "rows of {table:?} are missing"
-                )));
+                return Err(StoreError::Damaged(format!("rows of {table:?} are missing")));
             }
             Ok(Ok(()))
         })?;
@@ -158,10 +153,7 @@ impl Reader {
     }
 
     pub(super) fn verify(&self) -> Result<u64, StoreError> {
-        Table::ALL
-            .into_iter()
-            .map(|table| self.for_all(table, |_, _| Ok(())))
-            .sum()
+        Table::ALL.into_iter().map(|table| self.for_all(table, |_, _| Ok(()))).sum()
     }
 
     fn table(&self, table: Table) -> Result<&ReadOnlyTable<Bytes, Bytes>, StoreError> {
@@ -170,9 +162,7 @@ impl Reader {
             return Ok(opened);
         }
         let transaction = self.transaction.as_ref().ok_or(StoreError::Poisoned)?;
-        let opened = transaction
-            .open_table(tables::definition(table))
-            .map_err(from_redb)?;
+        let opened = transaction.open_table(tables::definition(table)).map_err(from_redb)?;
         Ok(cell.get_or_init(|| opened))
     }
 
@@ -196,9 +186,7 @@ impl Reader {
 
 impl std::fmt::Debug for Reader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Reader")
-            .field("health", &self.health)
-            .finish_non_exhaustive()
+        f.debug_struct("Reader").field("health", &self.health).finish_non_exhaustive()
     }
 }
 

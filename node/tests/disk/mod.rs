@@ -74,10 +74,7 @@ pub struct State {
 impl Disk {
     /// A disk that holds these bytes.
     pub fn holding(bytes: Vec<u8>) -> Self {
-        Self(Arc::new(Mutex::new(State {
-            bytes,
-            ..State::default()
-        })))
+        Self(Arc::new(Mutex::new(State { bytes, ..State::default() })))
     }
 
     /// What the disk is made of.
@@ -116,10 +113,7 @@ impl StorageBackend for Disk {
         if let Some(fault) = Self::operate(&mut state) {
             return Err(fault.kind.into());
         }
-        if state
-            .capacity
-            .is_some_and(|capacity| len as usize > capacity)
-        {
+        if state.capacity.is_some_and(|capacity| len as usize > capacity) {
             return Err(io::ErrorKind::StorageFull.into());
         }
         state.bytes.resize(len as usize, 0);
@@ -168,11 +162,7 @@ pub struct Workload {
 impl Workload {
     /// A workload over `keys` different keys with values up to `value_len_max` bytes.
     pub fn new(keys: u64, value_len_max: usize) -> Self {
-        Self {
-            after: vec![Rows::new()],
-            keys,
-            value_len_max,
-        }
+        Self { after: vec![Rows::new()], keys, value_len_max }
     }
 
     /// How many transactions there were.
@@ -205,11 +195,7 @@ impl Workload {
         }
         let number = (self.after.len() as u64).to_be_bytes().to_vec();
         rows.insert((NUMBER.0, NUMBER.1.to_vec()), number.as_slice().into());
-        writes.push(Write {
-            table: NUMBER.0,
-            key: NUMBER.1.to_vec(),
-            value: Some(number),
-        });
+        writes.push(Write { table: NUMBER.0, key: NUMBER.1.to_vec(), value: Some(number) });
         self.after.push(rows);
         writes
     }
@@ -224,16 +210,12 @@ impl Workload {
         started: usize,
     ) -> Result<usize, String> {
         let rows = all_rows(store).map_err(|error| format!("unreadable: {error}"))?;
-        let number = rows
-            .get(&(NUMBER.0, NUMBER.1.to_vec()))
-            .map_or(0, |number| {
-                let number = number.as_ref().try_into().map(u64::from_be_bytes);
-                number.map_or(usize::MAX, |number| number as usize)
-            });
+        let number = rows.get(&(NUMBER.0, NUMBER.1.to_vec())).map_or(0, |number| {
+            let number = number.as_ref().try_into().map(u64::from_be_bytes);
+            number.map_or(usize::MAX, |number| number as usize)
+        });
         if number < acknowledged {
-            return Err(format!(
-                "lost: {acknowledged} was acknowledged, {number} is there"
-            ));
+            return Err(format!("lost: {acknowledged} was acknowledged, {number} is there"));
         }
         if number > started {
             return Err(format!("invented: {started} was begun, {number} is there"));
@@ -251,18 +233,12 @@ pub fn all_rows(store: &Store) -> Result<Rows, StoreError> {
     let snapshot = store.snapshot()?;
     let mut rows = Rows::new();
     for table in Table::ALL {
-        let found = snapshot
-            .range(table, &[], &[0xFF; 32], usize::MAX)
-            .map_err(damaged)?;
+        let found = snapshot.range(table, &[], &[0xFF; 32], usize::MAX).map_err(damaged)?;
         let len = snapshot.len(table).map_err(damaged)?;
         if len != found.len() as u64 {
             return Err(StoreError::Damaged(format!("{table:?} counts {len} rows")));
         }
-        rows.extend(
-            found
-                .into_iter()
-                .map(|(key, value)| ((table, key), value.into())),
-        );
+        rows.extend(found.into_iter().map(|(key, value)| ((table, key), value.into())));
     }
     Ok(rows)
 }
@@ -273,10 +249,7 @@ pub fn hide_caught_panics() {
     ONCE.call_once(|| {
         let shown = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            if !panic
-                .location()
-                .is_some_and(|location| location.file().contains("/redb-"))
-            {
+            if !panic.location().is_some_and(|location| location.file().contains("/redb-")) {
                 shown(panic);
             }
         }));
@@ -292,8 +265,5 @@ pub fn no_panic<T>(body: impl FnOnce() -> Result<T, String>) -> Result<T, String
 
 /// A count from the environment.
 pub fn count(variable: &str, default: usize) -> usize {
-    std::env::var(variable)
-        .ok()
-        .and_then(|count| count.parse().ok())
-        .unwrap_or(default)
+    std::env::var(variable).ok().and_then(|count| count.parse().ok()).unwrap_or(default)
 }
