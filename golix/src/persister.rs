@@ -68,10 +68,7 @@ pub fn admit<V: View>(object: &Verified, view: &V) -> Result<Result<Plan, Reject
         Object::Request(request) => self::request(object, request, &mut draft)?,
     };
     match verdict {
-        Verdict::Known => Ok(Ok(Plan {
-            already: true,
-            ..Plan::default()
-        })),
+        Verdict::Known => Ok(Ok(Plan { already: true, ..Plan::default() })),
         Verdict::Refused(rejection) => Ok(Err(rejection)),
         Verdict::Admitted => {
             retention::collect(&mut draft, limits::STEPS_MAX)?;
@@ -161,12 +158,7 @@ fn static_binding<V: View>(
     }
     rule!(authors::author(view, &binder)?);
     rule!(targets::bindable(view, &binding.target())?);
-    rule!(liveness::alive(
-        view,
-        object.object().suite(),
-        &binder,
-        &ghid
-    )?);
+    rule!(liveness::alive(view, object.object().suite(), &binder, &ghid)?);
     draft.put_object(object);
     draft.hold(binding.target(), ghid);
     liveness::disprove(draft, ghid)?;
@@ -193,10 +185,7 @@ fn dynamic_binding<V: View>(
     rule!(authors::author(view, &binder)?);
     rule!(targets::bindable(view, &frame.target())?);
     rule!(targets::acyclic(view, &dynamic, &frame.target())?);
-    rule!(authors::binder(
-        &binder,
-        head.as_ref().map(|head| &head.binder)
-    ));
+    rule!(authors::binder(&binder, head.as_ref().map(|head| &head.binder)));
     let step = match frames::step(frame, head.as_ref(), view.high_water(&dynamic)?) {
         Ok(step) => step,
         Err(rejection) => return Ok(Verdict::Refused(rejection)),
@@ -252,38 +241,21 @@ fn debinding<V: View>(
     rule!(authors::author(view, &debinder)?);
     rule!(targets::debindable(&target, &found));
     rule!(authors::debinder(&debinder, &found));
-    rule!(liveness::alive(
-        view,
-        object.object().suite(),
-        &debinder,
-        &ghid
-    )?);
+    rule!(liveness::alive(view, object.object().suite(), &debinder, &ghid)?);
     if found == targets::Target::Unknown {
         let max = view.unproven_max(&debinder);
         rule!((view.unproven(&debinder, max)? >= max).then_some(Rejection::UnprovenFull));
     }
 
     draft.put_object(object);
-    draft.change(Change::PutDebinding {
-        target,
-        debinding: ghid,
-    });
+    draft.change(Change::PutDebinding { target, debinding: ghid });
     liveness::disprove(draft, ghid)?;
     match found {
         targets::Target::Unknown => {
-            draft.change(Change::PutPending(Pending::Unproven {
-                debinder,
-                debinding: ghid,
-            }));
+            draft.change(Change::PutPending(Pending::Unproven { debinder, debinding: ghid }));
         }
         targets::Target::Dynamic(head) => {
-            draft.put_head(
-                target,
-                Head {
-                    debound: true,
-                    ..*head
-                },
-            );
+            draft.put_head(target, Head { debound: true, ..*head });
             draft.released.push_back(target);
         }
         targets::Target::Object(Stored::StaticBinding { target: held, .. }) => {
@@ -294,16 +266,9 @@ fn debinding<V: View>(
         }
         targets::Target::Object(Stored::Request { recipient }) => {
             draft.drop_object(target);
-            draft.change(Change::DropRequest {
-                recipient,
-                request: target,
-            });
+            draft.change(Change::DropRequest { recipient, request: target });
             let request = target;
-            draft.notify(Notice::RequestGone {
-                recipient,
-                request,
-                debinding: ghid,
-            });
+            draft.notify(Notice::RequestGone { recipient, request, debinding: ghid });
         }
         // Refused above.
         targets::Target::Object(
@@ -323,23 +288,12 @@ fn request<V: View>(
         return Ok(Verdict::Known);
     }
     rule!(authors::recipient(view, &recipient)?);
-    rule!(liveness::alive(
-        view,
-        object.object().suite(),
-        &recipient,
-        &ghid
-    )?);
+    rule!(liveness::alive(view, object.object().suite(), &recipient, &ghid)?);
     let waiting = view.requests(&recipient, None, limits::REQUESTS_MAX)?.len();
     rule!((waiting >= limits::REQUESTS_MAX).then_some(Rejection::RequestsFull));
     draft.put_object(object);
-    draft.change(Change::PutRequest {
-        recipient,
-        request: ghid,
-    });
-    draft.notify(Notice::Request {
-        recipient,
-        request: ghid,
-    });
+    draft.change(Change::PutRequest { recipient, request: ghid });
+    draft.notify(Notice::Request { recipient, request: ghid });
     liveness::disprove(draft, ghid)?;
     Ok(Verdict::Admitted)
 }

@@ -60,11 +60,7 @@ fn the_chain_grows_by_one_debinding_a_cycle() {
             }
         }
         assert_eq!(view.contains(&binding.ghid()), newest % 2 == 0);
-        assert_eq!(
-            view.publish(&object).is_ok(),
-            newest % 2 == 0,
-            "the container follows"
-        );
+        assert_eq!(view.publish(&object).is_ok(), newest % 2 == 0, "the container follows");
     }
 }
 
@@ -75,10 +71,7 @@ fn an_address_of_a_debinding_is_the_one_that_is_looked_up() {
     let binding = bind(&ALICE, Ghid::of(b"anything"));
     let debinding = debind(&ALICE, binding.ghid());
     accepted(&mut view, &debinding);
-    assert_eq!(
-        refused(&mut view, &binding),
-        Rejection::Debound(debinding.ghid())
-    );
+    assert_eq!(refused(&mut view, &binding), Rejection::Debound(debinding.ghid()));
 }
 
 #[test]
@@ -89,10 +82,7 @@ fn early_debindings_are_judged_when_the_target_arrives() {
     let container = container(alice, "c");
     let targets = [
         (binding.clone(), binding.ghid()),
-        (
-            debind(alice, Ghid::of(b"y")),
-            debind(alice, Ghid::of(b"y")).ghid(),
-        ),
+        (debind(alice, Ghid::of(b"y")), debind(alice, Ghid::of(b"y")).ghid()),
         (request(bob, alice, "r"), request(bob, alice, "r").ghid()),
         (first_frame(alice, birth), dynamic(alice, birth)),
     ];
@@ -102,18 +92,9 @@ fn early_debindings_are_judged_when_the_target_arrives() {
         accepted(&mut view, &foreign);
         accepted(&mut view, &target);
         assert!(view.contains(&address));
-        assert!(
-            !view.contains(&foreign.ghid()),
-            "a stranger's debinding is dropped"
-        );
-        assert_eq!(
-            refused(&mut view, &foreign),
-            Rejection::Inconsistent(alice.ghid())
-        );
-        let counted = Pending::Unproven {
-            debinder: bob.ghid(),
-            debinding: foreign.ghid(),
-        };
+        assert!(!view.contains(&foreign.ghid()), "a stranger's debinding is dropped");
+        assert_eq!(refused(&mut view, &foreign), Rejection::Inconsistent(alice.ghid()));
+        let counted = Pending::Unproven { debinder: bob.ghid(), debinding: foreign.ghid() };
         assert!(view.pending_rows().all(|row| row != counted));
 
         let mut view = persister();
@@ -126,10 +107,8 @@ fn early_debindings_are_judged_when_the_target_arrives() {
     // What cannot be debound: the debinding goes, whoever made it.
     let frame = first_frame(alice, birth);
     accepted(&mut persister(), &frame);
-    for (target, holder) in [
-        (frame, None),
-        (container.clone(), Some(bind(bob, container.ghid()))),
-    ] {
+    for (target, holder) in [(frame, None), (container.clone(), Some(bind(bob, container.ghid())))]
+    {
         let mut view = persister();
         let early = debind(alice, target.ghid());
         accepted(&mut view, &early);
@@ -138,10 +117,7 @@ fn early_debindings_are_judged_when_the_target_arrives() {
         }
         accepted(&mut view, &target);
         assert!(!view.contains(&early.ghid()));
-        assert_eq!(
-            refused(&mut view, &early),
-            Rejection::TargetType(target.ghid())
-        );
+        assert_eq!(refused(&mut view, &early), Rejection::TargetType(target.ghid()));
     }
     assert_eq!(
         refused(&mut persister(), &debind(alice, alice.ghid())),
@@ -152,16 +128,12 @@ fn early_debindings_are_judged_when_the_target_arrives() {
 #[test]
 fn a_debinder_has_a_quota_of_unknown_targets() {
     let mut view = persister();
-    let early: Vec<_> = (0..=limits::UNPROVEN_MAX)
-        .map(|i| debind(&MALLORY, Ghid::of(&i.to_be_bytes())))
-        .collect();
+    let early: Vec<_> =
+        (0..=limits::UNPROVEN_MAX).map(|i| debind(&MALLORY, Ghid::of(&i.to_be_bytes()))).collect();
     for debinding in &early[..limits::UNPROVEN_MAX] {
         accepted(&mut view, debinding);
     }
-    assert_eq!(
-        refused(&mut view, &early[limits::UNPROVEN_MAX]),
-        Rejection::UnprovenFull
-    );
+    assert_eq!(refused(&mut view, &early[limits::UNPROVEN_MAX]), Rejection::UnprovenFull);
     // Others, and debindings of known targets, are not affected.
     accepted(&mut view, &debind(&ALICE, Ghid::of(b"unknown")));
     let binding = bind(&MALLORY, Ghid::of(b"x"));
@@ -190,18 +162,10 @@ fn a_flood_of_foreign_debindings_neither_blocks_nor_outlives_its_target() {
     }
     assert_eq!(view.debound().count(), strangers);
     accepted(&mut view, &binding);
-    assert_eq!(
-        view.debound().count(),
-        strangers - limits::STEPS_MAX,
-        "one batch in one plan"
-    );
+    assert_eq!(view.debound().count(), strangers - limits::STEPS_MAX, "one batch in one plan");
     let plans = view.collect_all(8);
     assert_eq!(view.debound().count(), 0);
-    assert!(
-        plans
-            .iter()
-            .all(|plan| plan.changes.len() <= 8 + 8 * 3 * limits::STEPS_MAX)
-    );
+    assert!(plans.iter().all(|plan| plan.changes.len() <= 8 + 8 * 3 * limits::STEPS_MAX));
     assert!(view.contains(&binding.ghid()));
     assert_eq!(view.pending_rows().count(), 0);
 }
@@ -220,19 +184,13 @@ fn replay_after_deletion_is_refused() {
     let notices = accepted(&mut view, &removal);
     assert_eq!(
         notices,
-        [Notice::Gone {
-            address: the_dyn,
-            debinding: Some(removal.ghid())
-        }],
+        [Notice::Gone { address: the_dyn, debinding: Some(removal.ghid()) }],
         "subscribers hear which debinding ended it"
     );
     for (i, frame) in frames.iter().enumerate() {
         let newest = 4;
-        let expected = if i < 4 {
-            Rejection::Counter { newest }
-        } else {
-            Rejection::Debound(removal.ghid())
-        };
+        let expected =
+            if i < 4 { Rejection::Counter { newest } } else { Rejection::Debound(removal.ghid()) };
         assert_eq!(refused(&mut view, frame), expected, "frame {i}");
     }
     // The binder takes it back: the newest frame may return, older ones may not.
@@ -254,10 +212,7 @@ fn a_losing_frame_does_not_return_after_deletion() {
     let removal = debind(alice, dynamic(alice, birth));
     accepted(&mut view, &removal);
     accepted(&mut view, &debind(alice, removal.ghid()));
-    assert_eq!(
-        refused(&mut view, &pair[0]),
-        Rejection::Counter { newest: 9 }
-    );
+    assert_eq!(refused(&mut view, &pair[0]), Rejection::Counter { newest: 9 });
     accepted(&mut view, &pair[1]);
     accepted(&mut view, &pair[0]);
 }
@@ -271,11 +226,7 @@ fn a_debinding_taken_back_in_time_keeps_a_held_binding_alive() {
     let removal = debind(alice, the_dyn);
     accepted(&mut view, &first_frame(alice, birth));
     accepted(&mut view, &holder);
-    assert_eq!(
-        accepted(&mut view, &removal),
-        [],
-        "held: nothing is gone yet"
-    );
+    assert_eq!(accepted(&mut view, &removal), [], "held: nothing is gone yet");
     assert!(view.heads().all(|(_, head)| head.debound));
     accepted(&mut view, &debind(alice, removal.ghid()));
     assert!(view.heads().all(|(_, head)| !head.debound));
@@ -289,14 +240,8 @@ fn an_early_debinding_of_a_held_binding_becomes_proven() {
     let the_dyn = dynamic(alice, birth);
     let mut view = persister();
     accepted(&mut view, &debind(alice, the_dyn));
-    assert!(
-        view.pending_rows()
-            .any(|row| matches!(row, Pending::Unproven { .. }))
-    );
-    assert!(matches!(
-        refused(&mut view, &first_frame(alice, birth)),
-        Rejection::Debound(_)
-    ));
+    assert!(view.pending_rows().any(|row| matches!(row, Pending::Unproven { .. })));
+    assert!(matches!(refused(&mut view, &first_frame(alice, birth)), Rejection::Debound(_)));
     let holder = bind(bob, the_dyn);
     accepted(&mut view, &holder);
     accepted(&mut view, &first_frame(alice, birth));

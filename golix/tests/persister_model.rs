@@ -18,16 +18,10 @@ use proptest::prelude::*;
 /// Everything that may be published: small enough that sequences meet each other.
 static POOL: LazyLock<Vec<Verified>> = LazyLock::new(|| {
     let people = [&*ALICE, &*BOB];
-    let containers: Vec<_> = ["c0", "c1", "c2"]
-        .map(|name| container(&ALICE, name))
-        .into();
+    let containers: Vec<_> = ["c0", "c1", "c2"].map(|name| container(&ALICE, name)).into();
     let births = [containers[0].ghid(), Ghid::of(b"throw-away")];
     let dynamics = [dynamic(&ALICE, births[0]), dynamic(&BOB, births[1])];
-    let bindables: Vec<_> = containers
-        .iter()
-        .map(Verified::ghid)
-        .chain(dynamics)
-        .collect();
+    let bindables: Vec<_> = containers.iter().map(Verified::ghid).chain(dynamics).collect();
 
     let mut bindings = Vec::new();
     for person in people {
@@ -97,11 +91,7 @@ impl Model {
                 Stored::StaticBinding { target: held, .. } if held == target => {
                     holders.insert(*ghid);
                 }
-                Stored::Frame {
-                    target: held,
-                    dynamic,
-                    ..
-                } if held == target => {
+                Stored::Frame { target: held, dynamic, .. } if held == target => {
                     holders.insert(*dynamic);
                 }
                 _ => {}
@@ -113,12 +103,7 @@ impl Model {
     fn frames(&self, dynamic: &Ghid) -> BTreeMap<(u64, Ghid), Ghid> {
         let mut frames = BTreeMap::new();
         for (ghid, object) in &self.stored {
-            if let Stored::Frame {
-                dynamic: of,
-                counter,
-                target,
-                ..
-            } = object
+            if let Stored::Frame { dynamic: of, counter, target, .. } = object
                 && of == dynamic
             {
                 frames.insert((*counter, *ghid), *target);
@@ -128,20 +113,14 @@ impl Model {
     }
 
     fn debound(&self, target: &Ghid, owner: &Ghid) -> bool {
-        self.stored.values().any(|object| {
-            *object
-                == Stored::Debinding {
-                    debinder: *owner,
-                    target: *target,
-                }
-        })
+        self.stored
+            .values()
+            .any(|object| *object == Stored::Debinding { debinder: *owner, target: *target })
     }
 
     fn owner(&self, address: &Ghid) -> Owner {
         for object in self.stored.values() {
-            if let Stored::Frame {
-                dynamic, binder, ..
-            } = object
+            if let Stored::Frame { dynamic, binder, .. } = object
                 && dynamic == address
             {
                 return Owner::Is(*binder);
@@ -159,11 +138,7 @@ impl Model {
     }
 
     fn leads_to(&self, from: &Ghid, to: &Ghid) -> bool {
-        from == to
-            || self
-                .frames(from)
-                .values()
-                .any(|next| self.leads_to(next, to))
+        from == to || self.frames(from).values().any(|next| self.leads_to(next, to))
     }
 
     fn author(&self, author: &Ghid) -> Result<(), &'static str> {
@@ -186,27 +161,14 @@ impl Model {
             Stored::Identity => Ok(()),
             Stored::Container { author } => {
                 self.author(author)?;
-                if self.holders(ghid).is_empty() {
-                    Err("UNBOUND")
-                } else {
-                    Ok(())
-                }
+                if self.holders(ghid).is_empty() { Err("UNBOUND") } else { Ok(()) }
             }
             Stored::StaticBinding { binder, target } => {
                 self.author(binder)?;
                 self.bindable(target)?;
-                if self.debound(ghid, binder) {
-                    Err("DEBOUND")
-                } else {
-                    Ok(())
-                }
+                if self.debound(ghid, binder) { Err("DEBOUND") } else { Ok(()) }
             }
-            Stored::Frame {
-                binder,
-                counter,
-                target,
-                dynamic,
-            } => {
+            Stored::Frame { binder, counter, target, dynamic } => {
                 self.author(binder)?;
                 self.bindable(target)?;
                 if self.leads_to(target, dynamic) {
@@ -233,19 +195,11 @@ impl Model {
                     Owner::Is(owner) if owner != *debinder => return Err("INCONSISTENT"),
                     Owner::Is(_) | Owner::Unknown => {}
                 }
-                if self.debound(ghid, debinder) {
-                    Err("DEBOUND")
-                } else {
-                    Ok(())
-                }
+                if self.debound(ghid, debinder) { Err("DEBOUND") } else { Ok(()) }
             }
             Stored::Request { recipient } => {
                 self.author(recipient).map_err(|_| "RECIPIENT_UNKNOWN")?;
-                if self.debound(ghid, recipient) {
-                    Err("DEBOUND")
-                } else {
-                    Ok(())
-                }
+                if self.debound(ghid, recipient) { Err("DEBOUND") } else { Ok(()) }
             }
         }
     }
@@ -256,19 +210,11 @@ impl Model {
         }
         self.rules(&ghid, &object)?;
         self.stored.insert(ghid, object);
-        if let Stored::Frame {
-            dynamic, counter, ..
-        } = object
-        {
+        if let Stored::Frame { dynamic, counter, .. } = object {
             let newest = self.newest.entry(dynamic).or_insert((counter, ghid));
             *newest = (counter, ghid).max(*newest);
         }
-        while let Some(gone) = self
-            .stored
-            .keys()
-            .copied()
-            .find(|ghid| self.may_not_stay(ghid))
-        {
+        while let Some(gone) = self.stored.keys().copied().find(|ghid| self.may_not_stay(ghid)) {
             self.stored.remove(&gone);
         }
         Ok(true)
@@ -279,12 +225,7 @@ impl Model {
             Stored::Identity => false,
             Stored::Container { .. } => self.holders(ghid).is_empty(),
             Stored::StaticBinding { binder, .. } => self.debound(ghid, &binder),
-            Stored::Frame {
-                binder,
-                counter,
-                dynamic,
-                ..
-            } => {
+            Stored::Frame { binder, counter, dynamic, .. } => {
                 counter < self.newest[&dynamic].0
                     || self.debound(&dynamic, &binder) && self.holders(&dynamic).is_empty()
             }
@@ -301,26 +242,18 @@ impl Model {
 fn facts(object: &Verified) -> Stored {
     match object.object() {
         Object::Identity(_) => Stored::Identity,
-        Object::Container(it) => Stored::Container {
-            author: it.author(),
-        },
-        Object::StaticBinding(it) => Stored::StaticBinding {
-            binder: it.binder(),
-            target: it.target(),
-        },
+        Object::Container(it) => Stored::Container { author: it.author() },
+        Object::StaticBinding(it) => {
+            Stored::StaticBinding { binder: it.binder(), target: it.target() }
+        }
         Object::DynamicBinding(it) => Stored::Frame {
             binder: it.binder(),
             counter: it.counter(),
             target: it.target(),
             dynamic: it.dynamic(),
         },
-        Object::Debinding(it) => Stored::Debinding {
-            debinder: it.debinder(),
-            target: it.target(),
-        },
-        Object::Request(it) => Stored::Request {
-            recipient: it.recipient(),
-        },
+        Object::Debinding(it) => Stored::Debinding { debinder: it.debinder(), target: it.target() },
+        Object::Request(it) => Stored::Request { recipient: it.recipient() },
     }
 }
 
@@ -328,12 +261,7 @@ fn facts(object: &Verified) -> Stored {
 fn check_rows(view: &MemoryView) -> Result<(), TestCaseError> {
     let objects: BTreeMap<_, _> = view
         .objects()
-        .map(|(ghid, bytes)| {
-            (
-                *ghid,
-                Stored::read(bytes).expect("stored objects can be read"),
-            )
-        })
+        .map(|(ghid, bytes)| (*ghid, Stored::read(bytes).expect("stored objects can be read")))
         .collect();
     let mut holds = BTreeSet::new();
     let mut debindings = BTreeSet::new();
@@ -344,9 +272,7 @@ fn check_rows(view: &MemoryView) -> Result<(), TestCaseError> {
             Stored::StaticBinding { target, .. } => {
                 holds.insert((*target, *ghid));
             }
-            Stored::Frame {
-                target, dynamic, ..
-            } => {
+            Stored::Frame { target, dynamic, .. } => {
                 holds.insert((*target, *dynamic));
                 frames.insert((*dynamic, *ghid));
             }
@@ -360,55 +286,29 @@ fn check_rows(view: &MemoryView) -> Result<(), TestCaseError> {
         }
     }
     prop_assert_eq!(&holds, &view.holds().copied().collect::<BTreeSet<_>>());
-    prop_assert_eq!(
-        &debindings,
-        &view.debound().copied().collect::<BTreeSet<_>>()
-    );
+    prop_assert_eq!(&debindings, &view.debound().copied().collect::<BTreeSet<_>>());
     prop_assert_eq!(&requests, &view.waiting().copied().collect::<BTreeSet<_>>());
     let of_heads = |(dynamic, head): (&Ghid, &golix::persister::Head)| {
-        head.frames()
-            .map(|frame| (*dynamic, frame))
-            .collect::<Vec<_>>()
+        head.frames().map(|frame| (*dynamic, frame)).collect::<Vec<_>>()
     };
-    prop_assert_eq!(
-        &frames,
-        &view.heads().flat_map(of_heads).collect::<BTreeSet<_>>()
-    );
+    prop_assert_eq!(&frames, &view.heads().flat_map(of_heads).collect::<BTreeSet<_>>());
     for (dynamic, head) in view.heads() {
         let debound = debindings.iter().any(|(target, debinding)| {
             let by = objects[debinding];
-            target == dynamic
-                && by
-                    == Stored::Debinding {
-                        debinder: head.binder,
-                        target: *target,
-                    }
+            target == dynamic && by == Stored::Debinding { debinder: head.binder, target: *target }
         });
         prop_assert_eq!(head.debound, debound);
         let frame = objects[&head.frame];
-        let Stored::Frame {
-            binder,
-            counter,
-            target,
-            dynamic: of,
-        } = frame
-        else {
+        let Stored::Frame { binder, counter, target, dynamic: of } = frame else {
             return Err(TestCaseError::fail("a head names a frame"));
         };
-        prop_assert_eq!(
-            (binder, counter, target),
-            (head.binder, head.counter, head.target)
-        );
+        prop_assert_eq!((binder, counter, target), (head.binder, head.counter, head.target));
         prop_assert_eq!(of, *dynamic);
     }
     // Nothing that nobody holds.
     for (ghid, object) in &objects {
         if let Stored::Container { .. } = object {
-            prop_assert!(
-                holds.iter().any(|(target, _)| target == ghid),
-                "{:?} is held",
-                ghid
-            );
+            prop_assert!(holds.iter().any(|(target, _)| target == ghid), "{:?} is held", ghid);
         }
     }
     for (dynamic, head) in view.heads() {
@@ -417,18 +317,10 @@ fn check_rows(view: &MemoryView) -> Result<(), TestCaseError> {
     }
     // Unproven is a debinding whose target is not here.
     for row in view.pending_rows() {
-        let Pending::Unproven {
-            debinder,
-            debinding,
-        } = row
-        else {
+        let Pending::Unproven { debinder, debinding } = row else {
             return Err(TestCaseError::fail("small plans leave no work"));
         };
-        let Some(Stored::Debinding {
-            debinder: by,
-            target,
-        }) = objects.get(&debinding)
-        else {
+        let Some(Stored::Debinding { debinder: by, target }) = objects.get(&debinding) else {
             return Err(TestCaseError::fail("an unproven debinding is stored"));
         };
         prop_assert_eq!(*by, debinder);
@@ -449,10 +341,7 @@ fn run(steps: &[usize]) -> Result<(), TestCaseError> {
             Err(rejection) => prop_assert_eq!(Err(rejection.rule()), expected),
         }
         let stored: BTreeSet<_> = view.objects().map(|(ghid, _)| *ghid).collect();
-        prop_assert_eq!(
-            stored,
-            model.stored.keys().copied().collect::<BTreeSet<_>>()
-        );
+        prop_assert_eq!(stored, model.stored.keys().copied().collect::<BTreeSet<_>>());
         check_rows(&view)?;
 
         // Once more: the same answer, and nothing changes.
@@ -472,20 +361,10 @@ fn run(steps: &[usize]) -> Result<(), TestCaseError> {
 
 #[test]
 fn the_pool_fits_the_quotas() {
-    let debindings = POOL
-        .iter()
-        .filter(|o| matches!(facts(o), Stored::Debinding { .. }))
-        .count();
-    assert!(
-        debindings < limits::UNPROVEN_MAX,
-        "{debindings}: the model knows no quota"
-    );
+    let debindings = POOL.iter().filter(|o| matches!(facts(o), Stored::Debinding { .. })).count();
+    assert!(debindings < limits::UNPROVEN_MAX, "{debindings}: the model knows no quota");
     for object in POOL.iter() {
-        assert_eq!(
-            Stored::read(object.bytes()),
-            Some(facts(object)),
-            "fixed offsets are right"
-        );
+        assert_eq!(Stored::read(object.bytes()), Some(facts(object)), "fixed offsets are right");
     }
 }
 

@@ -37,12 +37,7 @@ fn the_larger_frame_of_one_counter_wins_whatever_comes_first() {
     let (alice, birth) = (&*ALICE, Ghid::of(b"birth"));
     let the_dyn = dynamic(alice, birth);
     let targets = [container(alice, "a"), container(alice, "b")];
-    let pair = sorted(
-        targets
-            .iter()
-            .map(|t| frame(alice, birth, 7, &[t.ghid()]))
-            .collect(),
-    );
+    let pair = sorted(targets.iter().map(|t| frame(alice, birth, 7, &[t.ghid()])).collect());
     let mut states = Vec::new();
     for order in [[0, 1], [1, 0]] {
         let mut view = persister();
@@ -53,43 +48,26 @@ fn the_larger_frame_of_one_counter_wins_whatever_comes_first() {
             accepted(&mut view, target);
         }
         let (_, head) = view.heads().next().expect("a head");
-        assert_eq!(
-            (head.frame, head.forks.as_slice()),
-            (pair[1].ghid(), &[pair[0].ghid()][..])
-        );
+        assert_eq!((head.frame, head.forks.as_slice()), (pair[1].ghid(), &[pair[0].ghid()][..]));
         assert!(view.contains(&pair[0].ghid()), "the loser is served");
-        assert_eq!(
-            view.get(&the_dyn).map(|bytes| &**bytes),
-            Some(pair[1].bytes())
-        );
-        assert!(
-            targets.iter().all(|t| view.contains(&t.ghid())),
-            "both states can be had"
-        );
+        assert_eq!(view.get(&the_dyn).map(|bytes| &**bytes), Some(pair[1].bytes()));
+        assert!(targets.iter().all(|t| view.contains(&t.ghid())), "both states can be had");
         states.push(view);
     }
     assert_eq!(states[0], states[1]);
     // The next frame ends the fork and releases both.
     let mut view = states.remove(0);
     accepted(&mut view, &frame(alice, birth, 8, &[Ghid::of(b"merged")]));
-    assert!(
-        pair.iter()
-            .chain(&targets)
-            .all(|object| !view.contains(&object.ghid()))
-    );
-    assert_eq!(
-        view.publish(&pair[0]),
-        Err(Rejection::Counter { newest: 8 })
-    );
+    assert!(pair.iter().chain(&targets).all(|object| !view.contains(&object.ghid())));
+    assert_eq!(view.publish(&pair[0]), Err(Rejection::Counter { newest: 8 }));
 }
 
 #[test]
 fn a_fork_set_keeps_the_eight_largest() {
     let (alice, birth) = (&*ALICE, Ghid::of(b"birth"));
     let many = limits::FORKS_MAX + 5;
-    let frames: Vec<_> = (0..many)
-        .map(|i| frame(alice, birth, 1, &[Ghid::of(&i.to_be_bytes())]))
-        .collect();
+    let frames: Vec<_> =
+        (0..many).map(|i| frame(alice, birth, 1, &[Ghid::of(&i.to_be_bytes())])).collect();
     let frames = sorted(frames);
     let ghids: Vec<_> = frames.iter().rev().map(Verified::ghid).collect();
     for order in [(0..many).collect::<Vec<_>>(), (0..many).rev().collect()] {
@@ -101,10 +79,7 @@ fn a_fork_set_keeps_the_eight_largest() {
             }
         }
         let (_, head) = view.heads().next().expect("a head");
-        assert_eq!(
-            head.frames().collect::<Vec<_>>(),
-            ghids[..=limits::FORKS_MAX]
-        );
+        assert_eq!(head.frames().collect::<Vec<_>>(), ghids[..=limits::FORKS_MAX]);
         assert_eq!(view.holds().count(), 1 + limits::FORKS_MAX);
         assert_eq!(view.objects().count(), 3 + 1 + limits::FORKS_MAX);
     }
@@ -174,10 +149,7 @@ fn a_history_holds_nothing() {
     let (alice, birth) = (&*ALICE, container(&ALICE, "birth"));
     let old = container(alice, "old");
     let mut view = persister();
-    accepted(
-        &mut view,
-        &frame(alice, birth.ghid(), 3, &[Ghid::of(b"new"), old.ghid()]),
-    );
+    accepted(&mut view, &frame(alice, birth.ghid(), 3, &[Ghid::of(b"new"), old.ghid()]));
     assert_eq!(view.publish(&old), Err(Rejection::Unbound));
     assert_eq!(view.publish(&birth), Err(Rejection::Unbound));
 }
@@ -194,13 +166,7 @@ fn targets_have_to_be_of_the_right_kind() {
     for object in [&binding, &held, &the_frame, &wait, &early] {
         accepted(&mut view, object);
     }
-    let wrong = [
-        alice.ghid(),
-        binding.ghid(),
-        the_frame.ghid(),
-        wait.ghid(),
-        early.ghid(),
-    ];
+    let wrong = [alice.ghid(), binding.ghid(), the_frame.ghid(), wait.ghid(), early.ghid()];
     for target in wrong {
         let no = Err(Rejection::TargetType(target));
         assert_eq!(view.publish(&bind(bob, target)), no);
@@ -212,10 +178,7 @@ fn targets_have_to_be_of_the_right_kind() {
         accepted(&mut view, &first_frame(bob, target));
     }
     for target in [alice.ghid(), held.ghid(), the_frame.ghid()] {
-        assert_eq!(
-            view.publish(&debind(alice, target)),
-            Err(Rejection::TargetType(target))
-        );
+        assert_eq!(view.publish(&debind(alice, target)), Err(Rejection::TargetType(target)));
     }
 }
 
@@ -225,21 +188,13 @@ fn authors_and_recipients_have_to_be_known_identities() {
     let mut view = MemoryView::new();
     let unknown = Err(Rejection::AuthorUnknown(alice.ghid()));
     let x = Ghid::of(b"x");
-    let objects = [
-        bind(alice, x),
-        first_frame(alice, x),
-        debind(alice, x),
-        container(alice, "c"),
-    ];
+    let objects = [bind(alice, x), first_frame(alice, x), debind(alice, x), container(alice, "c")];
     for object in objects {
         assert_eq!(view.publish(&object), unknown);
     }
     accepted(&mut view, &identity(alice));
     let ask = request(alice, bob, "r");
-    assert_eq!(
-        view.publish(&ask),
-        Err(Rejection::RecipientUnknown(bob.ghid()))
-    );
+    assert_eq!(view.publish(&ask), Err(Rejection::RecipientUnknown(bob.ghid())));
 }
 
 #[test]
@@ -250,19 +205,10 @@ fn no_circles_of_dynamic_bindings() {
     let mut view = persister();
     accepted(&mut view, &frame(alice, births[0], 1, &[b]));
     accepted(&mut view, &frame(alice, births[1], 1, &[c]));
-    assert_eq!(
-        view.publish(&frame(alice, births[2], 1, &[a])),
-        Err(Rejection::Cycle(a))
-    );
+    assert_eq!(view.publish(&frame(alice, births[2], 1, &[a])), Err(Rejection::Cycle(a)));
     accepted(&mut view, &first_frame(alice, births[2]));
-    assert_eq!(
-        view.publish(&frame(alice, births[2], 1, &[a])),
-        Err(Rejection::Cycle(a))
-    );
-    assert_eq!(
-        view.publish(&frame(alice, births[2], 1, &[c])),
-        Err(Rejection::Cycle(c))
-    );
+    assert_eq!(view.publish(&frame(alice, births[2], 1, &[a])), Err(Rejection::Cycle(a)));
+    assert_eq!(view.publish(&frame(alice, births[2], 1, &[c])), Err(Rejection::Cycle(c)));
     // A losing frame holds its target, so it may not close a circle either.
     let mut view = persister();
     let pair = sorted(vec![
@@ -272,29 +218,18 @@ fn no_circles_of_dynamic_bindings() {
     for frame in &pair {
         accepted(&mut view, frame);
     }
-    assert_eq!(
-        view.publish(&frame(alice, births[1], 1, &[a])),
-        Err(Rejection::Cycle(a))
-    );
-    accepted(
-        &mut view,
-        &frame(alice, births[0], 2, &[Ghid::of(b"elsewhere")]),
-    );
+    assert_eq!(view.publish(&frame(alice, births[1], 1, &[a])), Err(Rejection::Cycle(a)));
+    accepted(&mut view, &frame(alice, births[0], 2, &[Ghid::of(b"elsewhere")]));
     accepted(&mut view, &frame(alice, births[1], 1, &[a]));
 }
 
 /// `links` dynamic bindings, each the target of the one before; built from the front, so that no
 /// walk is long.
 fn chain(view: &mut MemoryView, links: usize) -> Vec<Ghid> {
-    let births: Vec<_> = (0..links)
-        .map(|i| Ghid::of(format!("link {i}").as_bytes()))
-        .collect();
+    let births: Vec<_> = (0..links).map(|i| Ghid::of(format!("link {i}").as_bytes())).collect();
     let addresses: Vec<_> = births.iter().map(|birth| dynamic(&ALICE, *birth)).collect();
     for (i, birth) in births.into_iter().enumerate() {
-        let next = addresses
-            .get(i + 1)
-            .copied()
-            .unwrap_or_else(|| Ghid::of(b"end"));
+        let next = addresses.get(i + 1).copied().unwrap_or_else(|| Ghid::of(b"end"));
         accepted(view, &frame(&ALICE, birth, 1, &[next]));
     }
     addresses
@@ -305,10 +240,7 @@ fn a_circle_check_is_bounded() {
     let mut view = persister();
     let addresses = chain(&mut view, limits::CHAIN_MAX + 1);
     let first = addresses[0];
-    assert_eq!(
-        view.publish(&first_frame(&BOB, first)),
-        Err(Rejection::ChainTooLong(first))
-    );
+    assert_eq!(view.publish(&first_frame(&BOB, first)), Err(Rejection::ChainTooLong(first)));
     accepted(&mut view, &first_frame(&BOB, addresses[1]));
 }
 
@@ -322,15 +254,9 @@ fn collection_cascades_in_bounded_steps() {
     accepted(&mut view, &frame(&ALICE, end_birth, 2, &[end.ghid()]));
     accepted(&mut view, &end);
     for address in addresses.iter().skip(1) {
-        assert_eq!(
-            accepted(&mut view, &debind(&ALICE, *address)),
-            [],
-            "held by the one before"
-        );
+        assert_eq!(accepted(&mut view, &debind(&ALICE, *address)), [], "held by the one before");
     }
-    let plan = view
-        .publish(&debind(&ALICE, addresses[0]))
-        .expect("its own");
+    let plan = view.publish(&debind(&ALICE, addresses[0])).expect("its own");
     assert_eq!(plan.notices.len(), limits::STEPS_MAX);
     assert_eq!(view.heads().count(), links - limits::STEPS_MAX);
     // What waits for collection is no longer there for those who publish it…
@@ -348,11 +274,7 @@ fn collection_cascades_in_bounded_steps() {
     let plans = view.collect_all(7);
     assert!(plans.len() >= (links - limits::STEPS_MAX) / 7);
     let gone = plans.iter().flat_map(|plan| &plan.notices).count();
-    assert_eq!(
-        gone,
-        links - limits::STEPS_MAX + 1,
-        "every binding and the container"
-    );
+    assert_eq!(gone, links - limits::STEPS_MAX + 1, "every binding and the container");
     assert_eq!(view.heads().count(), 0);
     assert_eq!(view.holds().count(), 0);
     assert!(!view.contains(&end.ghid()));
@@ -398,33 +320,20 @@ fn updates_are_told_once_the_target_is_there() {
     let mut view = persister();
     let first = first_frame(alice, birth.ghid());
     assert_eq!(updates(accepted(&mut view, &first)), []);
-    assert_eq!(
-        updates(accepted(&mut view, &birth)),
-        [(the_dyn, first.ghid())]
-    );
+    assert_eq!(updates(accepted(&mut view, &birth)), [(the_dyn, first.ghid())]);
     // The target is stored already: at once.
     let second = container(alice, "second");
     accepted(&mut view, &bind(&BOB, second.ghid()));
-    assert_eq!(
-        updates(accepted(&mut view, &second)),
-        [],
-        "a static binding is not updated"
-    );
+    assert_eq!(updates(accepted(&mut view, &second)), [], "a static binding is not updated");
     let next = frame(alice, birth.ghid(), 1, &[second.ghid()]);
-    assert_eq!(
-        updates(accepted(&mut view, &next)),
-        [(the_dyn, next.ghid())]
-    );
+    assert_eq!(updates(accepted(&mut view, &next)), [(the_dyn, next.ghid())]);
     // The target is a dynamic binding that comes later.
     let inner_birth = Ghid::of(b"inner");
     let inner = dynamic(alice, inner_birth);
     let outer = frame(alice, birth.ghid(), 2, &[inner]);
     assert_eq!(updates(accepted(&mut view, &outer)), []);
     let inner_first = first_frame(alice, inner_birth);
-    assert_eq!(
-        updates(accepted(&mut view, &inner_first)),
-        [(the_dyn, outer.ghid())]
-    );
+    assert_eq!(updates(accepted(&mut view, &inner_first)), [(the_dyn, outer.ghid())]);
     // A loser moves nothing; its target neither, not even when the winner's is there.
     let (a, b) = (container(alice, "a"), container(alice, "b"));
     let pair = sorted(vec![
@@ -433,19 +342,9 @@ fn updates_are_told_once_the_target_is_there() {
     ]);
     assert_eq!(updates(accepted(&mut view, &pair[1])), []);
     assert_eq!(updates(accepted(&mut view, &pair[0])), []);
-    let (_, head) = view
-        .heads()
-        .find(|(dynamic, _)| **dynamic == the_dyn)
-        .expect("a head");
-    let (winner, loser) = if head.target == a.ghid() {
-        (a, b)
-    } else {
-        (b, a)
-    };
-    assert_eq!(
-        updates(accepted(&mut view, &winner)),
-        [(the_dyn, pair[1].ghid())]
-    );
+    let (_, head) = view.heads().find(|(dynamic, _)| **dynamic == the_dyn).expect("a head");
+    let (winner, loser) = if head.target == a.ghid() { (a, b) } else { (b, a) };
+    assert_eq!(updates(accepted(&mut view, &winner)), [(the_dyn, pair[1].ghid())]);
     assert_eq!(updates(accepted(&mut view, &loser)), []);
 }
 
@@ -455,18 +354,11 @@ fn many_waiting_heads_are_told_in_batches() {
     let bindings = 3 * limits::STEPS_MAX + 7;
     let mut view = persister();
     for i in 0..bindings {
-        accepted(
-            &mut view,
-            &frame(&ALICE, Ghid::of(&i.to_be_bytes()), 1, &[target.ghid()]),
-        );
+        accepted(&mut view, &frame(&ALICE, Ghid::of(&i.to_be_bytes()), 1, &[target.ghid()]));
     }
     let mut notices = accepted(&mut view, &target);
     assert_eq!(notices.len(), limits::STEPS_MAX);
-    notices.extend(
-        view.collect_all(3)
-            .into_iter()
-            .flat_map(|plan| plan.notices),
-    );
+    notices.extend(view.collect_all(3).into_iter().flat_map(|plan| plan.notices));
     let mut told: Vec<_> = notices.iter().map(Notice::topic).collect();
     told.sort_unstable();
     told.dedup();
@@ -478,18 +370,11 @@ fn many_waiting_heads_are_told_in_batches() {
 fn requests_come_and_go_with_notices_and_a_limit() {
     let (alice, bob) = (&*ALICE, &*BOB);
     let mut view = persister();
-    let requests: Vec<_> = (0..=limits::REQUESTS_MAX)
-        .map(|i| request(alice, bob, &i.to_string()))
-        .collect();
+    let requests: Vec<_> =
+        (0..=limits::REQUESTS_MAX).map(|i| request(alice, bob, &i.to_string())).collect();
     for ask in &requests[..limits::REQUESTS_MAX] {
         let notices = accepted(&mut view, ask);
-        assert_eq!(
-            notices,
-            [Notice::Request {
-                recipient: bob.ghid(),
-                request: ask.ghid()
-            }]
-        );
+        assert_eq!(notices, [Notice::Request { recipient: bob.ghid(), request: ask.ghid() }]);
     }
     let last = &requests[limits::REQUESTS_MAX];
     assert_eq!(view.publish(last), Err(Rejection::RequestsFull));
@@ -497,19 +382,9 @@ fn requests_come_and_go_with_notices_and_a_limit() {
     let done = debind(bob, requests[0].ghid());
     let notices = accepted(&mut view, &done);
     let (recipient, request) = (bob.ghid(), requests[0].ghid());
-    assert_eq!(
-        notices,
-        [Notice::RequestGone {
-            recipient,
-            request,
-            debinding: done.ghid()
-        }]
-    );
+    assert_eq!(notices, [Notice::RequestGone { recipient, request, debinding: done.ghid() }]);
     accepted(&mut view, last);
-    assert_eq!(
-        view.publish(&requests[0]),
-        Err(Rejection::Debound(done.ghid()))
-    );
+    assert_eq!(view.publish(&requests[0]), Err(Rejection::Debound(done.ghid())));
 }
 
 #[test]
@@ -519,9 +394,7 @@ fn plans_are_small_for_an_ordinary_update() {
     accepted(&mut view, &first_frame(alice, birth.ghid()));
     accepted(&mut view, &birth);
     let next = container(alice, "next");
-    let plan = view
-        .publish(&frame(alice, birth.ghid(), 1, &[next.ghid()]))
-        .expect("the owner's");
+    let plan = view.publish(&frame(alice, birth.ghid(), 1, &[next.ghid()])).expect("the owner's");
     // Frame in, new target held, old target released, old frame out, head, high water, container.
     assert_eq!(plan.changes.len(), 7, "{:?}", plan.changes);
     let puts = |change: &&Change| matches!(change, Change::PutObject { .. });

@@ -208,12 +208,7 @@ const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "early-debinding-waits-for-its-target",
-        steps: &[
-            ("gidc_a", "new"),
-            ("gidc_b", "new"),
-            ("xxx1", "new"),
-            ("bbb1", "DEBOUND"),
-        ],
+        steps: &[("gidc_a", "new"), ("gidc_b", "new"), ("xxx1", "new"), ("bbb1", "DEBOUND")],
         present: &["xxx1"],
         absent: &["bbb1"],
     },
@@ -231,10 +226,7 @@ const SCENARIOS: &[Scenario] = &[
 ];
 
 /// The objects of the vectors' library, made anew in suite 3.
-fn library() -> (
-    BTreeMap<&'static str, Verified>,
-    BTreeMap<&'static str, Ghid>,
-) {
+fn library() -> (BTreeMap<&'static str, Verified>, BTreeMap<&'static str, Ghid>) {
     let (alice, bob) = (&*ALICE, &*BOB);
     let obj1 = container(alice, "obj1");
     let obj2 = container(alice, "obj2");
@@ -254,10 +246,7 @@ fn library() -> (
         ("gidc_b", identity(bob)),
         ("frame0", first_frame(alice, birth)),
         ("frame1", frame(alice, birth, 1, &[obj2.ghid()])),
-        (
-            "frame4",
-            frame(alice, birth, 4, &[obj1.ghid(), obj2.ghid()]),
-        ),
+        ("frame4", frame(alice, birth, 4, &[obj1.ghid(), obj2.ghid()])),
         ("xdyn", debind(alice, the_dyn)),
         ("xhold", debind(bob, hold_dyn.ghid())),
         ("outer0", first_frame(bob, the_dyn)),
@@ -286,13 +275,7 @@ fn library() -> (
 #[test]
 fn every_scenario_of_the_vectors() {
     let (objects, ghids) = library();
-    for Scenario {
-        name,
-        steps,
-        present,
-        absent,
-    } in SCENARIOS
-    {
+    for Scenario { name, steps, present, absent } in SCENARIOS {
         let mut view = MemoryView::new();
         for (at, (object, expected)) in steps.iter().enumerate() {
             let before = view.clone();
@@ -302,25 +285,14 @@ fn every_scenario_of_the_vectors() {
                 Err(rejection) => rejection.rule(),
             };
             assert_eq!(answer, *expected, "{name}, step {at}: {object}");
-            assert_eq!(
-                answer == "new",
-                view != before,
-                "{name}, step {at}: {object}"
-            );
-            assert_eq!(
-                view.pending_rows().filter(Pending::is_work).count(),
-                0,
-                "{name}"
-            );
+            assert_eq!(answer == "new", view != before, "{name}, step {at}: {object}");
+            assert_eq!(view.pending_rows().filter(Pending::is_work).count(), 0, "{name}");
         }
         for held in *present {
             assert!(view.contains(&ghids[held]), "{name}: {held} is missing");
         }
         for gone in *absent {
-            assert!(
-                !view.contains(&ghids[gone]),
-                "{name}: {gone} is still there"
-            );
+            assert!(!view.contains(&ghids[gone]), "{name}: {gone} is still there");
         }
     }
 }

@@ -50,7 +50,5 @@ pub(super) fn debinder(debinder: &Ghid, target: &Target) -> Option<Rejection> {
 
 /// Only the binder of the first frame makes further ones.
 pub(super) fn binder(binder: &Ghid, owner: Option<&Ghid>) -> Option<Rejection> {
-    owner
-        .filter(|owner| *owner != binder)
-        .map(|owner| Rejection::Inconsistent(*owner))
+    owner.filter(|owner| *owner != binder).map(|owner| Rejection::Inconsistent(*owner))
 }

@@ -76,9 +76,7 @@ impl Head {
         if *version != Self::VERSION || *debound > 1 || ghids.len() % Ghid::LEN != 0 {
             return None;
         }
-        let mut ghids = ghids
-            .chunks_exact(Ghid::LEN)
-            .map(|chunk| Ghid::from_bytes(chunk).ok());
+        let mut ghids = ghids.chunks_exact(Ghid::LEN).map(|chunk| Ghid::from_bytes(chunk).ok());
         let mut next = || ghids.next().flatten();
         let head = Self {
             suite: Suite::from_code(*suite)?,
@@ -96,10 +94,7 @@ impl Head {
     /// The head's place in the order of frames.
     #[must_use]
     pub fn order(&self) -> HighWater {
-        HighWater {
-            counter: self.counter,
-            frame: self.frame,
-        }
+        HighWater { counter: self.counter, frame: self.frame }
     }
 
     /// Every stored frame of the binding: the head, then the forks.
@@ -130,22 +125,15 @@ pub(super) fn step(
     if !frame.is_proven() {
         return Err(Rejection::Unproven);
     }
-    let order = HighWater {
-        counter: frame.counter(),
-        frame: frame.ghid(),
-    };
+    let order = HighWater { counter: frame.counter(), frame: frame.ghid() };
     let Some(head) = head else {
         return match high_water {
-            Some(newest) if order < newest => Err(Rejection::Counter {
-                newest: newest.counter,
-            }),
+            Some(newest) if order < newest => Err(Rejection::Counter { newest: newest.counter }),
             _ => Ok(Step::First),
         };
     };
     if order.counter < head.counter {
-        Err(Rejection::Counter {
-            newest: head.counter,
-        })
+        Err(Rejection::Counter { newest: head.counter })
     } else if order.counter > head.counter {
         Ok(Step::Newer)
     } else if order > head.order() {
@@ -189,18 +177,12 @@ pub(super) fn advance(
         }
         Step::Loses => {
             forks.push(frame.ghid());
-            Head {
-                debound,
-                forks,
-                ..head.clone()
-            }
+            Head { debound, forks, ..head.clone() }
         }
     };
     // The largest ones stay: the same set on every persister, whatever the order of arrival.
     next.forks.sort_unstable_by(|a, b| b.cmp(a));
-    let dropped = next
-        .forks
-        .split_off(next.forks.len().min(limits::FORKS_MAX));
+    let dropped = next.forks.split_off(next.forks.len().min(limits::FORKS_MAX));
     (next, dropped)
 }
 

@@ -58,10 +58,7 @@ pub(super) fn drop_debinding<V: View>(
     };
     draft.drop_object(debinding);
     draft.change(Change::DropDebinding { target, debinding });
-    draft.change(Change::DropPending(Pending::Unproven {
-        debinder,
-        debinding,
-    }));
+    draft.change(Change::DropPending(Pending::Unproven { debinder, debinding }));
     if let Some(mut head) = draft.head(&target)?
         && head.debound
         && head.binder == debinder
@@ -81,17 +78,12 @@ pub(super) fn disprove<V: View>(draft: &mut Draft<'_, V>, target: Ghid) -> Resul
         // The target went again meanwhile: then they are early debindings as before.
         (None, None) => return Ok(()),
     };
-    let found = draft
-        .view()
-        .debindings(&target, None, limits::STEPS_MAX + 2)?;
+    let found = draft.view().debindings(&target, None, limits::STEPS_MAX + 2)?;
     let mut dropped = 0;
     for debinding in found {
         match draft.object(&debinding)? {
             Some(Stored::Debinding { debinder, .. }) if Some(debinder) == owner => {
-                draft.change(Change::DropPending(Pending::Unproven {
-                    debinder,
-                    debinding,
-                }));
+                draft.change(Change::DropPending(Pending::Unproven { debinder, debinding }));
             }
             Some(_) if dropped == limits::STEPS_MAX => {
                 draft.change(Change::PutPending(Pending::Disprove { target }));

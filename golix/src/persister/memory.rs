@@ -56,12 +56,7 @@ impl MemoryView {
     /// the plans.
     pub fn collect_all(&mut self, limit: usize) -> Vec<Plan> {
         let mut plans = Vec::new();
-        while self
-            .pending
-            .keys()
-            .next()
-            .is_some_and(|key| key.first() < Some(&Pending::UNPROVEN))
-        {
+        while self.pending.keys().next().is_some_and(|key| key.first() < Some(&Pending::UNPROVEN)) {
             let plan = match collect_more(self, limit) {
                 Ok(plan) => plan,
                 Err(never) => match never {},
@@ -112,9 +107,7 @@ impl MemoryView {
 
     /// Every pending row.
     pub fn pending_rows(&self) -> impl Iterator<Item = Pending> + '_ {
-        self.pending
-            .iter()
-            .filter_map(|(key, value)| Pending::decode(key, value))
+        self.pending.iter().filter_map(|(key, value)| Pending::decode(key, value))
     }
 
     fn change(&mut self, change: &Change) {
@@ -143,18 +136,8 @@ impl MemoryView {
             Change::DropDebinding { target, debinding } => {
                 self.debindings.remove(&(*target, *debinding));
             }
-            Change::HighWater {
-                dynamic,
-                counter,
-                frame,
-            } => {
-                self.high_water.insert(
-                    *dynamic,
-                    HighWater {
-                        counter: *counter,
-                        frame: *frame,
-                    },
-                );
+            Change::HighWater { dynamic, counter, frame } => {
+                self.high_water.insert(*dynamic, HighWater { counter: *counter, frame: *frame });
             }
             Change::PutRequest { recipient, request } => {
                 self.requests.insert((*recipient, *request));
@@ -179,9 +162,7 @@ fn seconds(
     after: Option<&Ghid>,
     limit: usize,
 ) -> Vec<Ghid> {
-    let start = after
-        .copied()
-        .unwrap_or_else(|| Ghid::from_address([0; 64]));
+    let start = after.copied().unwrap_or_else(|| Ghid::from_address([0; 64]));
     rows.range((*first, start)..)
         .take_while(|(key, _)| key == first)
         .map(|(_, second)| *second)
@@ -236,17 +217,11 @@ impl View for MemoryView {
         let mut prefix = vec![Pending::UNPROVEN];
         prefix.extend_from_slice(debinder.as_bytes());
         let rows = self.pending.range(prefix.clone()..);
-        Ok(rows
-            .take_while(|(key, _)| key.starts_with(&prefix))
-            .take(limit)
-            .count())
+        Ok(rows.take_while(|(key, _)| key.starts_with(&prefix)).take(limit).count())
     }
 
     fn pending(&self, limit: usize) -> Result<Vec<Pending>, Infallible> {
         let work = self.pending.range(..vec![Pending::UNPROVEN]);
-        Ok(work
-            .filter_map(|(key, value)| Pending::decode(key, value))
-            .take(limit)
-            .collect())
+        Ok(work.filter_map(|(key, value)| Pending::decode(key, value)).take(limit).collect())
     }
 }

@@ -20,12 +20,18 @@ pub struct Plan {
     pub already: bool,
 }
 
+impl Plan {
+    /// Whether it leaves work for [`collect_more`](super::collect_more).
+    #[must_use]
+    pub fn leaves_work(&self) -> bool {
+        let work = |change: &Change| matches!(change, Change::PutPending(row) if row.is_work());
+        self.changes.iter().any(work)
+    }
+}
+
 /// One row written or deleted. Deleting a row that is not there is no error.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a plan has a handful; a head is worth no box"
-)]
+#[expect(clippy::large_enum_variant, reason = "a plan has a handful; a head is worth no box")]
 pub enum Change {
     /// Objects: address to packed bytes.
     PutObject {
@@ -150,10 +156,7 @@ impl Pending {
             Self::Collect { address } => (0x01, address, None),
             Self::Disprove { target } => (0x02, target, None),
             Self::Announce { target, .. } => (0x03, target, None),
-            Self::Unproven {
-                debinder,
-                debinding,
-            } => (Self::UNPROVEN, debinder, Some(debinding)),
+            Self::Unproven { debinder, debinding } => (Self::UNPROVEN, debinder, Some(debinding)),
         };
         let mut key = vec![kind];
         key.extend_from_slice(first.as_bytes());
@@ -180,19 +183,13 @@ impl Pending {
             let (debinder, debinding) = rest.split_at_checked(Ghid::LEN)?;
             let debinder = Ghid::from_bytes(debinder).ok()?;
             let debinding = Ghid::from_bytes(debinding).ok()?;
-            return value.is_empty().then_some(Self::Unproven {
-                debinder,
-                debinding,
-            });
+            return value.is_empty().then_some(Self::Unproven { debinder, debinding });
         }
         let address = Ghid::from_bytes(rest).ok()?;
         match kind {
             0x01 if value.is_empty() => Some(Self::Collect { address }),
             0x02 if value.is_empty() => Some(Self::Disprove { target: address }),
-            0x03 => Some(Self::Announce {
-                target: address,
-                after: Ghid::from_bytes(value).ok()?,
-            }),
+            0x03 => Some(Self::Announce { target: address, after: Ghid::from_bytes(value).ok()? }),
             _ => None,
         }
     }
@@ -303,12 +300,8 @@ impl<'v, V: View> Draft<'v, V> {
             return Ok(true);
         }
         // One more than was released here: if the view knows that many, one of them still holds.
-        let stored = self
-            .view
-            .holders(target, None, ours().count().saturating_add(1))?;
-        Ok(stored
-            .iter()
-            .any(|holder| !self.holds.contains_key(&(*target, *holder))))
+        let stored = self.view.holders(target, None, ours().count().saturating_add(1))?;
+        Ok(stored.iter().any(|holder| !self.holds.contains_key(&(*target, *holder))))
     }
 
     pub(super) fn put_object(&mut self, object: &Verified) {
@@ -336,10 +329,7 @@ impl<'v, V: View> Draft<'v, V> {
     pub(super) fn hold(&mut self, target: Ghid, holder: Ghid) {
         self.holds.insert((target, holder), true);
         self.plan.changes.push(Change::Hold { target, holder });
-        self.notify(Notice::Bound {
-            target,
-            binding: holder,
-        });
+        self.notify(Notice::Bound { target, binding: holder });
     }
 
     /// Lets go, and remembers that `target` may have to be collected.
@@ -351,11 +341,7 @@ impl<'v, V: View> Draft<'v, V> {
 
     pub(super) fn raise_high_water(&mut self, dynamic: Ghid, to: HighWater) {
         let HighWater { counter, frame } = to;
-        self.plan.changes.push(Change::HighWater {
-            dynamic,
-            counter,
-            frame,
-        });
+        self.plan.changes.push(Change::HighWater { dynamic, counter, frame });
     }
 
     /// Any change that later steps of the same plan need not see.
@@ -365,5 +351,28 @@ impl<'v, V: View> Draft<'v, V> {
 
     pub(super) fn notify(&mut self, notice: Notice) {
         self.plan.notices.push(notice);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pending_rows_survive_their_stored_form_and_work_sorts_first() {
+        let [a, b] = [Ghid::of(b"a"), Ghid::of(b"b")];
+        let rows = [
+            Pending::Collect { address: a },
+            Pending::Disprove { target: a },
+            Pending::Announce { target: a, after: b },
+            Pending::Unproven { debinder: a, debinding: b },
+        ];
+        for row in rows {
+            assert_eq!(Pending::decode(&row.key(), &row.value()), Some(row));
+            assert_eq!(row.is_work(), row.key() < vec![Pending::UNPROVEN]);
+            assert_eq!(Pending::decode(&row.key()[1..], &row.value()), None);
+            assert_eq!(Pending::decode(&row.key(), b"x"), None);
+            assert_eq!(Pending::decode(&[], &[]), None);
+        }
     }
 }

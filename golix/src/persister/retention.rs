@@ -37,10 +37,7 @@ pub(super) fn collect<V: View>(draft: &mut Draft<'_, V>, steps: usize) -> Result
             }
         } else if let Some(Stored::Container { .. }) = draft.object(&address)? {
             draft.drop_object(address);
-            draft.notify(Notice::Gone {
-                address,
-                debinding: None,
-            });
+            draft.notify(Notice::Gone { address, debinding: None });
         }
     }
     Ok(())
@@ -54,10 +51,7 @@ pub(super) fn remove_static<V: View>(
     debinding: Ghid,
 ) {
     draft.drop_object(binding);
-    draft.notify(Notice::Gone {
-        address: binding,
-        debinding: Some(debinding),
-    });
+    draft.notify(Notice::Gone { address: binding, debinding: Some(debinding) });
     draft.release(target, binding);
 }
 
@@ -73,10 +67,7 @@ fn remove_dynamic<V: View>(
     }
     draft.drop_head(dynamic);
     let debinding = debinding_address(head.suite, &head.binder, &dynamic);
-    draft.notify(Notice::Gone {
-        address: dynamic,
-        debinding: Some(debinding),
-    });
+    draft.notify(Notice::Gone { address: dynamic, debinding: Some(debinding) });
     for target in targets {
         draft.release(target, dynamic);
     }

@@ -44,10 +44,7 @@ pub(super) fn updated<V: View>(draft: &mut Draft<'_, V>, dynamic: Ghid) -> Resul
     let stored = draft.head(&head.target)?.is_some()
         || matches!(draft.object(&head.target)?, Some(Stored::Container { .. }));
     if stored {
-        draft.notify(Notice::Updated {
-            dynamic,
-            frame: head.frame,
-        });
+        draft.notify(Notice::Updated { dynamic, frame: head.frame });
     }
     Ok(())
 }
@@ -59,23 +56,15 @@ pub(super) fn announce<V: View>(
     target: Ghid,
     after: Option<Ghid>,
 ) -> Result<(), V::Error> {
-    let holders = draft
-        .view()
-        .holders(&target, after.as_ref(), limits::STEPS_MAX)?;
+    let holders = draft.view().holders(&target, after.as_ref(), limits::STEPS_MAX)?;
     for holder in &holders {
-        if draft
-            .head(holder)?
-            .is_some_and(|head| head.target == target)
-        {
+        if draft.head(holder)?.is_some_and(|head| head.target == target) {
             updated(draft, *holder)?;
         }
     }
     match holders.last() {
         Some(last) if holders.len() >= limits::STEPS_MAX => {
-            draft.change(Change::PutPending(Pending::Announce {
-                target,
-                after: *last,
-            }));
+            draft.change(Change::PutPending(Pending::Announce { target, after: *last }));
         }
         Some(_) | None => {}
     }

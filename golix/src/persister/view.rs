@@ -119,10 +119,7 @@ impl HighWater {
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (counter, frame) = bytes.split_first_chunk::<8>()?;
         let frame = Ghid::from_bytes(frame).ok()?;
-        Some(Self {
-            counter: u64::from_be_bytes(*counter),
-            frame,
-        })
+        Some(Self { counter: u64::from_be_bytes(*counter), frame })
     }
 }
 
@@ -182,20 +179,10 @@ impl Stored {
         };
         match magic {
             b"GIDC" => Some(Self::Identity),
-            b"GEOC" => Some(Self::Container {
-                author: ghid_at(9)?,
-            }),
-            b"GOBS" => Some(Self::StaticBinding {
-                binder: ghid_at(9)?,
-                target: ghid_at(74)?,
-            }),
-            b"GDXX" => Some(Self::Debinding {
-                debinder: ghid_at(9)?,
-                target: ghid_at(74)?,
-            }),
-            b"GARQ" => Some(Self::Request {
-                recipient: ghid_at(9)?,
-            }),
+            b"GEOC" => Some(Self::Container { author: ghid_at(9)? }),
+            b"GOBS" => Some(Self::StaticBinding { binder: ghid_at(9)?, target: ghid_at(74)? }),
+            b"GDXX" => Some(Self::Debinding { debinder: ghid_at(9)?, target: ghid_at(74)? }),
+            b"GARQ" => Some(Self::Request { recipient: ghid_at(9)? }),
             b"GOBD" => {
                 let counter = u64::from_be_bytes(*bytes.get(74..)?.first_chunk()?);
                 let length = u16::from_be_bytes(*bytes.get(82..)?.first_chunk()?);
@@ -221,5 +208,30 @@ impl Stored {
             Self::Debinding { .. } => Kind::Debinding,
             Self::Request { .. } => Kind::Request,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn high_water_survives_its_stored_form() {
+        let newest = HighWater { counter: u64::MAX, frame: Ghid::of(b"frame") };
+        let bytes = newest.encode();
+        assert_eq!(HighWater::decode(&bytes), Some(newest));
+        assert_eq!(HighWater::decode(&bytes[1..]), None);
+        assert!(newest > HighWater { counter: 0, ..newest });
+    }
+
+    #[test]
+    fn other_bytes_are_no_object() {
+        for magic in [b"GEOC", b"GOBS", b"GOBD", b"GDXX", b"GARQ", b"XXXX"] {
+            let mut bytes = magic.to_vec();
+            assert_eq!(Stored::read(&bytes), None);
+            bytes.resize(400, 0xff);
+            assert_eq!(Stored::read(&bytes), None);
+        }
+        assert_eq!(Stored::read(&[]), None);
     }
 }
