@@ -24,19 +24,13 @@ pub static MALLORY: LazyLock<PrivateIdentity> = LazyLock::new(|| person(3));
 /// The public identity, as an object to publish.
 pub fn identity(of: &PrivateIdentity) -> Verified {
     let bytes = of.identity().encode();
-    Unverified::parse(&bytes)
-        .expect("we packed it")
-        .verify(None)
-        .expect("an identity")
+    Unverified::parse(&bytes).expect("we packed it").verify(None).expect("an identity")
 }
 
 /// A container whose content, secret and salt follow from `name`.
 pub fn container(author: &PrivateIdentity, name: &str) -> Verified {
     let digest = Ghid::of(name.as_bytes()).address();
-    let (salt, key) = (
-        digest.first_chunk::<32>().copied(),
-        digest.last_chunk::<32>().copied(),
-    );
+    let (salt, key) = (digest.first_chunk::<32>().copied(), digest.last_chunk::<32>().copied());
     let secret = Secret::new(Suite::Suite3, key.expect("64 bytes"), [7; 16]);
     Container::seal(author, &secret, salt.expect("64 bytes"), name.as_bytes())
 }
