@@ -73,12 +73,7 @@ pub struct NewOptions {
 
 impl Default for NewOptions {
     fn default() -> Self {
-        Self {
-            api_id: None,
-            dynamic: true,
-            private: false,
-            legroom: LEGROOM_DEFAULT,
-        }
+        Self { api_id: None, dynamic: true, private: false, legroom: LEGROOM_DEFAULT }
     }
 }
 
@@ -96,11 +91,7 @@ pub struct LinkOptions {
 impl Default for LinkOptions {
     /// Port 7772, one attempt.
     fn default() -> Self {
-        Self {
-            port: 7772,
-            patience: Duration::ZERO,
-            check_uid: true,
-        }
+        Self { port: 7772, patience: Duration::ZERO, check_uid: true }
     }
 }
 
@@ -169,11 +160,7 @@ impl HgxLink {
     /// # Errors
     /// [`LinkError::NoDaemon`], [`LinkError::NotOurDaemon`].
     pub async fn connect(port: u16) -> Result<Self, LinkError> {
-        Self::connect_with(LinkOptions {
-            port,
-            ..LinkOptions::default()
-        })
-        .await
+        Self::connect_with(LinkOptions { port, ..LinkOptions::default() }).await
     }
 
     /// Connects to the daemon.
@@ -201,27 +188,14 @@ impl HgxLink {
         });
         let (commands, commands_rx) = mpsc::channel(IN_FLIGHT_MAX);
         let (stop, stop_rx) = watch::channel(false);
-        let inner = Arc::new(Inner {
-            commands,
-            shared: Arc::clone(&shared),
-            stop,
-        });
-        tokio::spawn(driver::run(
-            websocket,
-            Arc::downgrade(&inner),
-            shared,
-            commands_rx,
-            stop_rx,
-        ));
+        let inner = Arc::new(Inner { commands, shared: Arc::clone(&shared), stop });
+        tokio::spawn(driver::run(websocket, Arc::downgrade(&inner), shared, commands_rx, stop_rx));
         Ok(Self(inner))
     }
 
     /// The fingerprint of the user, as the daemon said when the link connected.
     pub fn fingerprint(&self) -> Ghid {
-        self.0
-            .shared
-            .fingerprint()
-            .expect("a link knows its user before it exists")
+        self.0.shared.fingerprint().expect("a link knows its user before it exists")
     }
 
     /// Asks the daemon who the user is.
@@ -250,11 +224,7 @@ impl HgxLink {
             Answer::Reply(Reply::Token(_)) => {}
             answer => return Err(answer.unexpected()),
         }
-        if token.is_none() {
-            Ok(None)
-        } else {
-            self.startup().await
-        }
+        if token.is_none() { Ok(None) } else { self.startup().await }
     }
 
     /// The application's startup object.
@@ -328,19 +298,11 @@ impl HgxLink {
     pub async fn shares(&self, api_id: ApiId) -> Result<Shares, LinkError> {
         let (sender, receiver) = mpsc::channel(shares::SHARES_MAX);
         // In place before the daemon knows: shares follow its answer at once.
-        self.0
-            .shared
-            .registry()
-            .handlers
-            .insert(api_id, sender.clone());
+        self.0.shared.registry().handlers.insert(api_id, sender.clone());
         let registered = self.0.ask_done(Request::RegisterApi(api_id)).await;
         if registered.is_err() {
             let mut registry = self.0.shared.registry();
-            if registry
-                .handlers
-                .get(&api_id)
-                .is_some_and(|now| now.same_channel(&sender))
-            {
+            if registry.handlers.get(&api_id).is_some_and(|now| now.same_channel(&sender)) {
                 registry.handlers.remove(&api_id);
             }
         }
@@ -400,10 +362,7 @@ impl HgxLink {
     pub async fn stop(&self) {
         self.0.stop.send_replace(true);
         // The sender lives as long as we do.
-        let _ = self
-            .connection()
-            .wait_for(|status| *status == LinkStatus::Stopped)
-            .await;
+        let _ = self.connection().wait_for(|status| *status == LinkStatus::Stopped).await;
     }
 }
 
@@ -441,15 +400,8 @@ impl Inner {
         mark: Option<PushMark>,
     ) -> Result<Answer, LinkError> {
         let (answer, answered) = oneshot::channel();
-        let command = Command::Ask {
-            request,
-            mark,
-            answer,
-        };
-        self.commands
-            .send(command)
-            .await
-            .map_err(|_| LinkError::Stopped)?;
+        let command = Command::Ask { request, mark, answer };
+        self.commands.send(command).await.map_err(|_| LinkError::Stopped)?;
         answered.await.map_err(|_| LinkError::Stopped)?
     }
 
@@ -495,10 +447,7 @@ impl Shared {
             registry.handlers.clear();
             std::mem::take(&mut registry.objects)
         };
-        objects
-            .values()
-            .filter_map(Weak::upgrade)
-            .for_each(|core| core.ended());
+        objects.values().filter_map(Weak::upgrade).for_each(|core| core.ended());
         self.status.send_replace(LinkStatus::Stopped);
     }
 
@@ -509,9 +458,7 @@ impl Shared {
     }
 
     fn track(&self, ghid: Ghid, obj: &Obj) {
-        self.registry()
-            .objects
-            .insert(ghid, Arc::downgrade(obj.core()));
+        self.registry().objects.insert(ghid, Arc::downgrade(obj.core()));
     }
 
     fn forget(&self, ghid: Ghid) {

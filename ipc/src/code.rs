@@ -117,11 +117,7 @@ impl fmt::Debug for Code {
 /// Two bytes as Python writes them, `b'??'`: how both ends name a code they do not know.
 pub fn python_notation(bytes: [u8; 2]) -> String {
     use std::fmt::Write as _;
-    let quote = if bytes.contains(&b'\'') && !bytes.contains(&b'"') {
-        '"'
-    } else {
-        '\''
-    };
+    let quote = if bytes.contains(&b'\'') && !bytes.contains(&b'"') { '"' } else { '\'' };
     let mut text = format!("b{quote}");
     for byte in bytes {
         match byte {

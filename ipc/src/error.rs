@@ -89,10 +89,7 @@ pub struct IpcError {
 impl IpcError {
     /// A refusal of the given kind.
     pub fn new(code: ErrorCode, text: impl Into<String>) -> Self {
-        Self {
-            code,
-            text: text.into(),
-        }
+        Self { code, text: text.into() }
     }
 
     /// A mistake of the application (`FF FF`).
@@ -121,19 +118,12 @@ impl IpcError {
     /// [`NakError`]: what the Python client turns into a `RequestError`.
     pub fn from_body(body: &[u8]) -> Result<Self, NakError> {
         let Some((code, text)) = body.split_at_checked(2) else {
-            return Err(if body.is_empty() {
-                NakError::Empty
-            } else {
-                NakError::Short
-            });
+            return Err(if body.is_empty() { NakError::Empty } else { NakError::Short });
         };
         let code = u16::from_be_bytes([code[0], code[1]]);
         let code = ErrorCode::from_code(code).ok_or(NakError::UnknownCode(code))?;
         let text = std::str::from_utf8(text).map_err(|_| NakError::Text)?;
-        Ok(Self {
-            code,
-            text: text.to_owned(),
-        })
+        Ok(Self { code, text: text.to_owned() })
     }
 }
 
@@ -183,15 +173,9 @@ mod tests {
     fn damaged_bodies() {
         assert_eq!(IpcError::from_body(b""), Err(NakError::Empty));
         assert_eq!(IpcError::from_body(&[0]), Err(NakError::Short));
-        assert_eq!(
-            IpcError::from_body(&[0x12, 0x34, b'x']),
-            Err(NakError::UnknownCode(0x1234))
-        );
+        assert_eq!(IpcError::from_body(&[0x12, 0x34, b'x']), Err(NakError::UnknownCode(0x1234)));
         assert_eq!(IpcError::from_body(&[0, 0, 0xff]), Err(NakError::Text));
-        assert_eq!(
-            IpcError::from_body(&[0, 8]),
-            Ok(IpcError::does_not_exist(""))
-        );
+        assert_eq!(IpcError::from_body(&[0, 8]), Ok(IpcError::does_not_exist("")));
     }
 
     #[test]

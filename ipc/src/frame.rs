@@ -74,11 +74,7 @@ mod tests {
 
     #[test]
     fn header() {
-        let frame = Frame {
-            code: *b"?I",
-            token: RequestToken(0xc877),
-            body: b"",
-        };
+        let frame = Frame { code: *b"?I", token: RequestToken(0xc877), body: b"" };
         let bytes = encode(&frame);
         assert_eq!(bytes, [0, 0, 0x3f, 0x49, 0xc8, 0x77]);
         assert_eq!(decode(&bytes), Ok(frame));
@@ -89,9 +85,6 @@ mod tests {
         for len in 0..6 {
             assert_eq!(decode(&[0; 6][..len]), Err(FrameError::TooShort(len)));
         }
-        assert_eq!(
-            decode(&[0, 1, b'A', b'K', 0, 0]),
-            Err(FrameError::Version(1))
-        );
+        assert_eq!(decode(&[0, 1, b'A', b'K', 0, 0]), Err(FrameError::Version(1)));
     }
 }

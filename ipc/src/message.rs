@@ -317,11 +317,9 @@ impl Reply {
                 done(body)?;
                 Reply::Done
             }
-            Code::Status => Reply::Status(
-                std::str::from_utf8(body)
-                    .map_err(|_| BodyError::Text)?
-                    .to_owned(),
-            ),
+            Code::Status => {
+                Reply::Status(std::str::from_utf8(body).map_err(|_| BodyError::Text)?.to_owned())
+            }
             Code::Ack | Code::Nak | Code::ShareSucceeded | Code::ShareFailed => {
                 return Err(BodyError::UnknownCode(answered.bytes()));
             }
@@ -357,11 +355,7 @@ impl Notice {
         let code = self.code().bytes();
         match self {
             Notice::Update(record) => with_record(code, token, record),
-            Notice::Share {
-                object,
-                origin,
-                api,
-            } => {
+            Notice::Share { object, origin, api } => {
                 let mut out = frame::begin(code, token, 3 * Ghid::LEN);
                 out.extend_from_slice(object.as_bytes());
                 out.extend_from_slice(origin.as_bytes());
@@ -472,10 +466,7 @@ fn with_record(code: [u8; 2], token: RequestToken, record: &ObjectRecord) -> Vec
 }
 
 fn exactly<const N: usize>(body: &[u8]) -> Result<[u8; N], BodyError> {
-    body.try_into().map_err(|_| BodyError::Length {
-        needed: N,
-        got: body.len(),
-    })
+    body.try_into().map_err(|_| BodyError::Length { needed: N, got: body.len() })
 }
 
 fn empty(body: &[u8]) -> Result<(), BodyError> {

@@ -71,10 +71,7 @@ impl ObjectRecord {
     /// and a state of more than [`STATE_MAX`] bytes.
     pub fn decode(bytes: &[u8]) -> Result<Self, BodyError> {
         let Some((header, state)) = bytes.split_first_chunk::<RECORD_HEADER_LEN>() else {
-            return Err(BodyError::Short {
-                needed: RECORD_HEADER_LEN,
-                got: bytes.len(),
-            });
+            return Err(BodyError::Short { needed: RECORD_HEADER_LEN, got: bytes.len() });
         };
         if header[0] != 0 {
             return Err(BodyError::RecordVersion(header[0]));
@@ -119,11 +116,7 @@ fn write_optional(out: &mut Vec<u8>, ghid: Option<&Ghid>) {
 }
 
 fn read_optional(bytes: &[u8]) -> Result<Option<Ghid>, BodyError> {
-    if bytes.iter().all(|byte| *byte == 0) {
-        Ok(None)
-    } else {
-        Ok(Some(Ghid::from_bytes(bytes)?))
-    }
+    if bytes.iter().all(|byte| *byte == 0) { Ok(None) } else { Ok(Some(Ghid::from_bytes(bytes)?)) }
 }
 
 fn read_flag(field: &'static str, byte: u8) -> Result<bool, BodyError> {
@@ -166,49 +159,22 @@ mod tests {
         for len in 0..RECORD_HEADER_LEN {
             assert_eq!(
                 ObjectRecord::decode(&bytes[..len]),
-                Err(BodyError::Short {
-                    needed: 200,
-                    got: len
-                })
+                Err(BodyError::Short { needed: 200, got: len })
             );
         }
         for (at, value, error) in [
             (0, 1, BodyError::RecordVersion(1)),
-            (
-                131,
-                2,
-                BodyError::Flag {
-                    field: "private",
-                    value: 2,
-                },
-            ),
-            (
-                132,
-                9,
-                BodyError::Flag {
-                    field: "dynamic",
-                    value: 9,
-                },
-            ),
+            (131, 2, BodyError::Flag { field: "private", value: 2 }),
+            (132, 9, BodyError::Flag { field: "dynamic", value: 9 }),
             (134, 1, BodyError::ApiId),
-            (
-                199,
-                255,
-                BodyError::Flag {
-                    field: "link",
-                    value: 255,
-                },
-            ),
+            (199, 255, BodyError::Flag { field: "link", value: 255 }),
         ] {
             let mut bytes = bytes.clone();
             bytes[at] = value;
             assert_eq!(ObjectRecord::decode(&bytes), Err(error));
         }
         bytes[1] = 0;
-        assert!(matches!(
-            ObjectRecord::decode(&bytes),
-            Err(BodyError::Address(_))
-        ));
+        assert!(matches!(ObjectRecord::decode(&bytes), Err(BodyError::Address(_))));
     }
 
     #[test]
@@ -216,9 +182,6 @@ mod tests {
         let mut bytes = vec![0; RECORD_HEADER_LEN + STATE_MAX];
         assert!(ObjectRecord::decode(&bytes).is_ok());
         bytes.push(0);
-        assert_eq!(
-            ObjectRecord::decode(&bytes),
-            Err(BodyError::StateTooLarge(STATE_MAX + 1))
-        );
+        assert_eq!(ObjectRecord::decode(&bytes), Err(BodyError::StateTooLarge(STATE_MAX + 1)));
     }
 }

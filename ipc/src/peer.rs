@@ -55,11 +55,7 @@ pub(crate) fn owner_of_port(port: u16) -> Option<Owner> {
     })?;
     let pid = pid_of_socket(inode);
     let name = pid.and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).ok());
-    Some(Owner {
-        uid,
-        pid,
-        name: name.map(|name| name.trim().to_owned()),
-    })
+    Some(Owner { uid, pid, name: name.map(|name| name.trim().to_owned()) })
 }
 
 /// Whether processes can be told apart on this system at all.
@@ -70,27 +66,22 @@ pub(crate) fn is_known_here() -> bool {
 #[cfg(feature = "server")]
 fn pid_of_socket(inode: u64) -> Option<u32> {
     let wanted = format!("socket:[{inode}]");
-    std::fs::read_dir("/proc")
-        .ok()?
-        .filter_map(Result::ok)
-        .find_map(|process| {
-            let pid: u32 = process.file_name().to_str()?.parse().ok()?;
-            let has_it = std::fs::read_dir(process.path().join("fd"))
-                .ok()?
-                .filter_map(Result::ok)
-                .filter_map(|fd| std::fs::read_link(fd.path()).ok())
-                .any(|link| link.as_os_str() == wanted.as_str());
-            has_it.then_some(pid)
-        })
+    std::fs::read_dir("/proc").ok()?.filter_map(Result::ok).find_map(|process| {
+        let pid: u32 = process.file_name().to_str()?.parse().ok()?;
+        let has_it = std::fs::read_dir(process.path().join("fd"))
+            .ok()?
+            .filter_map(Result::ok)
+            .filter_map(|fd| std::fs::read_link(fd.path()).ok())
+            .any(|link| link.as_os_str() == wanted.as_str());
+        has_it.then_some(pid)
+    })
 }
 
 fn rows() -> impl Iterator<Item = String> {
-    ["/proc/net/tcp", "/proc/net/tcp6"]
-        .into_iter()
-        .flat_map(|path| {
-            let list = std::fs::read_to_string(path).unwrap_or_default();
-            list.lines().skip(1).map(str::to_owned).collect::<Vec<_>>()
-        })
+    ["/proc/net/tcp", "/proc/net/tcp6"].into_iter().flat_map(|path| {
+        let list = std::fs::read_to_string(path).unwrap_or_default();
+        list.lines().skip(1).map(str::to_owned).collect::<Vec<_>>()
+    })
 }
 
 /// One line: `sl local remote state tx:rx tr:when retransmits uid timeout inode …`.
@@ -99,10 +90,7 @@ struct Row<'a> {
     remote: &'a str,
     state: &'a str,
     uid: u32,
-    #[cfg_attr(
-        not(feature = "server"),
-        expect(dead_code, reason = "only the server looks")
-    )]
+    #[cfg_attr(not(feature = "server"), expect(dead_code, reason = "only the server looks"))]
     inode: u64,
 }
 

@@ -103,10 +103,7 @@ impl Default for ServerConfig {
 impl ServerConfig {
     /// The default on another port.
     pub fn on_port(port: u16) -> Self {
-        Self {
-            port,
-            ..Self::default()
-        }
+        Self { port, ..Self::default() }
     }
 }
 
@@ -170,9 +167,7 @@ impl Server {
         loop {
             tries -= 1;
             let v4 = listen((Ipv4Addr::LOCALHOST, config.port).into()).await?;
-            let port = v4
-                .local_addr()
-                .map_or(config.port, |address| address.port());
+            let port = v4.local_addr().map_or(config.port, |address| address.port());
             let v6 = match listen((Ipv6Addr::LOCALHOST, port).into()).await {
                 Ok(v6) => Some(v6),
                 Err(BindError::InUse { .. }) if tries > 0 => continue,
@@ -184,12 +179,7 @@ impl Server {
                     None
                 }
             };
-            return Ok(Self {
-                v4,
-                v6,
-                port,
-                config,
-            });
+            return Ok(Self { v4, v6, port, config });
         }
     }
 
@@ -271,10 +261,7 @@ impl Server {
         // Receivers live in the tasks; none left is fine.
         let _ = down_tx.send(true);
         let ended = async { while tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(2 * CLOSE_DEADLINE, ended)
-            .await
-            .is_err()
-        {
+        if tokio::time::timeout(2 * CLOSE_DEADLINE, ended).await.is_err() {
             tracing::warn!("some connections did not end in time");
         }
     }
@@ -285,24 +272,15 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, BindError> {
     match TcpListener::bind(address).await {
         Ok(listener) => Ok(listener),
         Err(error) => Err(match error.kind() {
-            ErrorKind::AddrInUse => BindError::InUse {
-                port,
-                owner: owner_of_port(port).await,
-            },
+            ErrorKind::AddrInUse => BindError::InUse { port, owner: owner_of_port(port).await },
             ErrorKind::PermissionDenied => BindError::Denied { port },
-            _ => BindError::Failed {
-                port,
-                source: error,
-            },
+            _ => BindError::Failed { port, source: error },
         }),
     }
 }
 
 async fn owner_of_port(port: u16) -> Option<Owner> {
-    tokio::task::spawn_blocking(move || peer::owner_of_port(port))
-        .await
-        .ok()
-        .flatten()
+    tokio::task::spawn_blocking(move || peer::owner_of_port(port)).await.ok().flatten()
 }
 
 async fn accept(listener: Option<&TcpListener>) -> std::io::Result<(TcpStream, SocketAddr)> {

@@ -31,8 +31,8 @@ fn record() -> impl Strategy<Value = ObjectRecord> {
         api(),
         proptest::collection::vec(any::<u8>(), 0..300),
     )
-        .prop_map(
-            |(address, author, (private, dynamic, legroom, link), api, state)| ObjectRecord {
+        .prop_map(|(address, author, (private, dynamic, legroom, link), api, state)| {
+            ObjectRecord {
                 address,
                 author,
                 private,
@@ -41,8 +41,8 @@ fn record() -> impl Strategy<Value = ObjectRecord> {
                 api,
                 link,
                 state: state.into(),
-            },
-        )
+            }
+        })
 }
 
 fn app_token() -> impl Strategy<Value = AppToken> {
@@ -195,19 +195,14 @@ fn truncated_requests_are_refused_with_ffff() {
         Request::RegisterToken(Some(AppToken([1; 16]))),
         Request::RegisterApi(ApiId::OBJ),
         Request::Get(Ghid::of(b"x")),
-        Request::Share {
-            object: Ghid::of(b"x"),
-            recipient: Ghid::of(b"y"),
-        },
+        Request::Share { object: Ghid::of(b"x"), recipient: Ghid::of(b"y") },
         Request::Delete(Ghid::of(b"x")),
     ];
     for request in requests {
         let whole = request.encode(RequestToken(3));
         let mut longer = whole.clone();
         longer.push(0);
-        let damaged = (6..whole.len())
-            .map(|len| &whole[..len])
-            .chain([&longer[..]]);
+        let damaged = (6..whole.len()).map(|len| &whole[..len]).chain([&longer[..]]);
         for bytes in damaged {
             let received = DaemonSession::new().receive(bytes, Instant::now());
             let Ok(DaemonReceived::Refused { token, error }) = received else {

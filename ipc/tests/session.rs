@@ -26,11 +26,7 @@ fn update(name: &[u8]) -> Notice {
 }
 
 fn share(api: ApiId) -> Notice {
-    Notice::Share {
-        object: Ghid::of(b"o"),
-        origin: Ghid::of(b"u"),
-        api,
-    }
+    Notice::Share { object: Ghid::of(b"o"), origin: Ghid::of(b"u"), api }
 }
 
 fn asked(daemon: &mut DaemonSession, bytes: &[u8], now: Instant) -> (RequestToken, Request) {
@@ -53,9 +49,7 @@ fn answers_in_any_order_find_their_request() {
     assert!(!app.has_room());
     open.reverse();
     for (number, (token, request)) in open {
-        let Request::Freeze(object) = request else {
-            panic!("it was a freeze")
-        };
+        let Request::Freeze(object) = request else { panic!("it was a freeze") };
         let answer = if number % 2 == 0 {
             Ok(Reply::Address(object))
         } else {
@@ -79,9 +73,7 @@ fn both_directions_may_use_one_number() {
     let now = Instant::now();
     let (mut app, mut daemon) = (AppSession::new(), DaemonSession::new());
     let request = app.ask(Request::Whoami, ());
-    let notice = daemon
-        .notify(vec![NoticeId(1)], &update(b"a"), now)
-        .expect("room");
+    let notice = daemon.notify(vec![NoticeId(1)], &update(b"a"), now).expect("room");
     assert_eq!(request[4..6], notice[4..6]);
 
     let Ok(AppReceived::Notice { token, notice }) = app.receive(&notice) else {
@@ -90,24 +82,15 @@ fn both_directions_may_use_one_number() {
     let acknowledgement = Notice::acknowledge(notice.code(), token);
     assert_eq!(
         daemon.receive(&acknowledgement, now),
-        Ok(DaemonReceived::Acknowledged {
-            notices: vec![NoticeId(1)],
-            accepted: true
-        })
+        Ok(DaemonReceived::Acknowledged { notices: vec![NoticeId(1)], accepted: true })
     );
     // The second time it answers nothing.
-    assert_eq!(
-        daemon.receive(&acknowledgement, now),
-        Ok(DaemonReceived::Stray)
-    );
+    assert_eq!(daemon.receive(&acknowledgement, now), Ok(DaemonReceived::Stray));
 
     let (token, request) = asked(&mut daemon, &request, now);
     assert_eq!(request, Request::Whoami);
     let bytes = daemon.answer(token, &Ok(Reply::Fingerprint(Ghid::of(b"me"))), now);
-    assert!(matches!(
-        app.receive(&bytes),
-        Ok(AppReceived::Answer { .. })
-    ));
+    assert!(matches!(app.receive(&bytes), Ok(AppReceived::Answer { .. })));
     assert!(matches!(app.receive(&bytes), Ok(AppReceived::Stray)));
 }
 
@@ -121,9 +104,7 @@ fn numbers_in_use_are_not_given_again() {
         assert_ne!(bytes[4..6], first[4..6]);
         let (token, _) = asked(&mut daemon, &bytes, now);
         let bytes = daemon.answer(token, &Ok(Reply::Status(String::new())), now);
-        let Ok(AppReceived::Answer { waiter, .. }) = app.receive(&bytes) else {
-            panic!("answer")
-        };
+        let Ok(AppReceived::Answer { waiter, .. }) = app.receive(&bytes) else { panic!("answer") };
         assert_eq!(waiter, round);
     }
 }
@@ -134,9 +115,7 @@ fn open_notices_are_bounded_and_distinct() {
     let mut daemon = DaemonSession::new();
     let mut tokens = HashSet::new();
     for number in 0..NOTICES_OPEN_MAX as u64 {
-        let bytes = daemon
-            .notify(vec![NoticeId(number)], &update(b"a"), now)
-            .expect("room");
+        let bytes = daemon.notify(vec![NoticeId(number)], &update(b"a"), now).expect("room");
         assert!(tokens.insert([bytes[4], bytes[5]]));
     }
     assert_eq!(daemon.notify(vec![NoticeId(0)], &update(b"a"), now), None);
@@ -150,33 +129,21 @@ fn what_was_under_way_comes_back_in_order() {
     for name in &names {
         app.ask(Request::Get(*name), ());
     }
-    let again: Vec<_> = app
-        .into_waiting()
-        .into_iter()
-        .map(|(request, ())| request)
-        .collect();
-    assert_eq!(
-        again,
-        names.into_iter().map(Request::Get).collect::<Vec<_>>()
-    );
+    let again: Vec<_> = app.into_waiting().into_iter().map(|(request, ())| request).collect();
+    assert_eq!(again, names.into_iter().map(Request::Get).collect::<Vec<_>>());
 }
 
 #[test]
 fn a_notice_without_answer_is_overdue_after_its_deadline() {
     let now = Instant::now();
     let mut daemon = DaemonSession::new();
-    daemon
-        .notify(vec![NoticeId(1)], &update(b"a"), now)
-        .expect("room");
+    daemon.notify(vec![NoticeId(1)], &update(b"a"), now).expect("room");
     // The time runs from when it left.
     assert_eq!(daemon.deadline(), None);
     daemon.flushed(now + Duration::from_secs(5));
     let due = now + Duration::from_secs(5) + NOTICE_DEADLINE;
     assert_eq!(daemon.deadline(), Some(due));
-    assert_eq!(
-        daemon.overdue(due.checked_sub(Duration::from_millis(1)).expect("later")),
-        None
-    );
+    assert_eq!(daemon.overdue(due.checked_sub(Duration::from_millis(1)).expect("later")), None);
     assert_eq!(daemon.overdue(due), Some(Overdue::Silent));
 }
 
@@ -185,11 +152,7 @@ fn who_works_through_a_long_queue_is_not_overdue() {
     let mut now = Instant::now();
     let (mut app, mut daemon) = (AppSession::<()>::new(), DaemonSession::new());
     let notices: Vec<_> = (0..100)
-        .map(|id| {
-            daemon
-                .notify(vec![NoticeId(id)], &update(b"a"), now)
-                .expect("room")
-        })
+        .map(|id| daemon.notify(vec![NoticeId(id)], &update(b"a"), now).expect("room"))
         .collect();
     daemon.flushed(now);
     for bytes in notices {
@@ -198,9 +161,7 @@ fn who_works_through_a_long_queue_is_not_overdue() {
         let Ok(AppReceived::Notice { token, notice }) = app.receive(&bytes) else {
             panic!("a notice")
         };
-        daemon
-            .receive(&Notice::acknowledge(notice.code(), token), now)
-            .expect("a header");
+        daemon.receive(&Notice::acknowledge(notice.code(), token), now).expect("a header");
     }
     assert_eq!(daemon.deadline(), None);
 }
@@ -209,31 +170,18 @@ fn who_works_through_a_long_queue_is_not_overdue() {
 fn an_application_that_let_go_is_recognized() {
     let now = Instant::now();
     for (notice, request, subject) in [
-        (
-            update(b"a"),
-            Request::Discard(Ghid::of(b"a")),
-            LetGo::Object(Ghid::of(b"a")),
-        ),
-        (
-            share(ApiId::JSON),
-            Request::DeregisterApi(ApiId::JSON),
-            LetGo::Handler(ApiId::JSON),
-        ),
+        (update(b"a"), Request::Discard(Ghid::of(b"a")), LetGo::Object(Ghid::of(b"a"))),
+        (share(ApiId::JSON), Request::DeregisterApi(ApiId::JSON), LetGo::Handler(ApiId::JSON)),
     ] {
         let (mut app, mut daemon) = (AppSession::new(), DaemonSession::new());
-        daemon
-            .notify(vec![NoticeId(1)], &notice, now)
-            .expect("room");
+        daemon.notify(vec![NoticeId(1)], &notice, now).expect("room");
         daemon.flushed(now);
         let (token, _) = asked(&mut daemon, &app.ask(request, ()), now);
         // Not before the request was answered.
         assert_eq!(daemon.overdue(now + LET_GO_DEADLINE), None);
         daemon.answer(token, &Ok(Reply::Done), now);
         assert_eq!(daemon.deadline(), Some(now + LET_GO_DEADLINE));
-        assert_eq!(
-            daemon.overdue(now + LET_GO_DEADLINE),
-            Some(Overdue::LetGo(subject))
-        );
+        assert_eq!(daemon.overdue(now + LET_GO_DEADLINE), Some(Overdue::LetGo(subject)));
     }
 }
 
@@ -241,25 +189,17 @@ fn an_application_that_let_go_is_recognized() {
 fn discarding_in_a_callback_is_no_reason() {
     let now = Instant::now();
     let (mut app, mut daemon) = (AppSession::new(), DaemonSession::new());
-    let notice = daemon
-        .notify(vec![NoticeId(1)], &update(b"a"), now)
-        .expect("room");
+    let notice = daemon.notify(vec![NoticeId(1)], &update(b"a"), now).expect("room");
     daemon.flushed(now);
     let discard = app.ask(Request::Discard(Ghid::of(b"a")), ());
     let (token, _) = asked(&mut daemon, &discard, now);
     daemon.answer(token, &Ok(Reply::Done), now);
-    let Ok(AppReceived::Notice { token, notice }) = app.receive(&notice) else {
-        panic!("notice")
-    };
-    daemon
-        .receive(&Notice::acknowledge(notice.code(), token), now)
-        .expect("a header");
+    let Ok(AppReceived::Notice { token, notice }) = app.receive(&notice) else { panic!("notice") };
+    daemon.receive(&Notice::acknowledge(notice.code(), token), now).expect("a header");
     assert_eq!(daemon.deadline(), None);
     assert_eq!(daemon.overdue(now + Duration::from_secs(3_600)), None);
     // Another object's or a later one's discard is no reason either.
-    daemon
-        .notify(vec![NoticeId(2)], &update(b"b"), now)
-        .expect("room");
+    daemon.notify(vec![NoticeId(2)], &update(b"b"), now).expect("room");
     daemon.flushed(now);
     let discard = app.ask(Request::Discard(Ghid::of(b"a")), ());
     let (token, _) = asked(&mut daemon, &discard, now);

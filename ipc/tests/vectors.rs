@@ -94,10 +94,7 @@ impl Vector {
 
 /// Binary frames that are whole and have a header.
 fn well_formed() -> Vec<Vector> {
-    vectors()
-        .into_iter()
-        .filter(|v| v.whole && !v.is_damaged_on_purpose())
-        .collect()
+    vectors().into_iter().filter(|v| v.whole && !v.is_damaged_on_purpose()).collect()
 }
 
 #[test]
@@ -107,12 +104,7 @@ fn headers_come_back() {
         let frame = vector.frame();
         assert_eq!(Some(frame.token.0), vector.decoded.token, "{}", vector.at);
         let code = vector.decoded.code.as_ref().and_then(|code| code.as_str());
-        assert_eq!(
-            code.map(str::as_bytes),
-            Some(&frame.code[..]),
-            "{}",
-            vector.at
-        );
+        assert_eq!(code.map(str::as_bytes), Some(&frame.code[..]), "{}", vector.at);
         assert_eq!(encode(&frame), vector.bytes, "{}", vector.at);
         count += 1;
     }
@@ -222,12 +214,7 @@ fn acknowledgements_of_the_client() {
         if Notice::decode(answers, &[]) == Err(BodyError::UnknownCode(answers)) {
             continue;
         }
-        assert_eq!(
-            Notice::acknowledge(code, frame.token),
-            vector.bytes,
-            "{}",
-            vector.at
-        );
+        assert_eq!(Notice::acknowledge(code, frame.token), vector.bytes, "{}", vector.at);
         count += 1;
     }
     assert_eq!(count, 40);
@@ -243,12 +230,7 @@ fn refusals_in_both_directions() {
         }
         match IpcError::from_body(frame.body) {
             Ok(error) => {
-                assert_eq!(
-                    encode_refusal(frame.token, &error),
-                    vector.bytes,
-                    "{}",
-                    vector.at
-                );
+                assert_eq!(encode_refusal(frame.token, &error), vector.bytes, "{}", vector.at);
                 count += 1;
             }
             Err(_) => unnamed += 1,
@@ -264,12 +246,7 @@ fn unknown_codes_are_refused_as_the_client_does() {
         if frame.code == *b"NK" && matches!(vector.answers(), Some([b'?', b'?'] | [b'z', b'z'])) {
             let code = vector.answers().expect("just looked");
             let error = Request::decode(code, &[]).expect_err("unknown");
-            assert_eq!(
-                encode_refusal(frame.token, &error.into()),
-                vector.bytes,
-                "{}",
-                vector.at
-            );
+            assert_eq!(encode_refusal(frame.token, &error.into()), vector.bytes, "{}", vector.at);
         }
     }
 }

@@ -53,10 +53,7 @@ pub(super) enum Answer {
 
 impl Answer {
     /// A reply of the wrong kind cannot come out of the codec; this says so without a panic.
-    #[expect(
-        clippy::unused_self,
-        reason = "it is consumed as the answer that it is not"
-    )]
+    #[expect(clippy::unused_self, reason = "it is consumed as the answer that it is not")]
     pub(super) fn unexpected(self) -> LinkError {
         LinkError::Damaged(BodyError::Acknowledgement)
     }
@@ -138,16 +135,9 @@ pub(super) async fn run(
 fn repeat(todo: Todo, shared: &Shared) -> Todo {
     let mut again = Todo::new();
     let (apis, objects) = shared.tracked();
-    again.extend(
-        apis.into_iter()
-            .map(|api| (Request::RegisterApi(api), Waiter::Nobody)),
-    );
+    again.extend(apis.into_iter().map(|api| (Request::RegisterApi(api), Waiter::Nobody)));
     again.extend(todo);
-    again.extend(
-        objects
-            .into_iter()
-            .map(|ghid| (Request::Get(ghid), Waiter::Refetch(ghid))),
-    );
+    again.extend(objects.into_iter().map(|ghid| (Request::Get(ghid), Waiter::Refetch(ghid))));
     again
 }
 
@@ -201,10 +191,7 @@ async fn write(mut sink: SplitSink<&mut Websocket, Message>, mut out: mpsc::Rece
 
 async fn close(mut websocket: Websocket) {
     let goodbye = async {
-        let frame = CloseFrame {
-            code: CloseCode::Normal,
-            reason: "".into(),
-        };
+        let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
         if websocket.close(Some(frame)).await.is_ok() {
             while let Some(Ok(_)) = websocket.next().await {}
         }
@@ -282,25 +269,17 @@ impl Live<'_> {
 
     /// The last handle of an object is gone: no more updates, unless it is wanted again.
     fn forget(&mut self, ghid: Ghid) {
-        let wanted = self
-            .session
-            .requests()
-            .any(|request| *request == Request::Get(ghid));
+        let wanted = self.session.requests().any(|request| *request == Request::Get(ghid));
         if !wanted && self.shared.object(ghid).is_none() {
             self.shared.forget(ghid);
-            self.todo
-                .push_back((Request::Discard(ghid), Waiter::Nobody));
+            self.todo.push_back((Request::Discard(ghid), Waiter::Nobody));
         }
     }
 
     /// Applies a message; returns what to send back.
     fn handle(&mut self, received: AppReceived<Waiter>) -> Option<Vec<u8>> {
         match received {
-            AppReceived::Answer {
-                request,
-                waiter,
-                answer,
-            } => {
+            AppReceived::Answer { request, waiter, answer } => {
                 self.answered(request, waiter, answer);
                 None
             }
@@ -315,17 +294,12 @@ impl Live<'_> {
 
     fn answered(&mut self, request: Request, waiter: Waiter, answer: Result<Reply, AnswerError>) {
         match waiter {
-            Waiter::Caller {
-                mark,
-                answer: caller,
-                repeated,
-            } => {
+            Waiter::Caller { mark, answer: caller, repeated } => {
                 let result = match answer {
                     Ok(reply) => Ok(self.succeeded(request, reply, mark)),
                     // The first attempt did it.
                     Err(AnswerError::Refused(IpcError {
-                        code: ErrorCode::DoesNotExist,
-                        ..
+                        code: ErrorCode::DoesNotExist, ..
                     })) if repeated && matches!(request, Request::Delete(_)) => {
                         Ok(self.succeeded(request, Reply::Done, mark))
                     }
@@ -400,10 +374,7 @@ impl Live<'_> {
         match answer {
             Ok(Reply::Record(record)) => obj.core().refetched(&record.state),
             Ok(_) => {}
-            Err(AnswerError::Refused(IpcError {
-                code: ErrorCode::DoesNotExist,
-                ..
-            })) => {
+            Err(AnswerError::Refused(IpcError { code: ErrorCode::DoesNotExist, .. })) => {
                 self.shared.forget(ghid);
                 obj.core().deleted();
             }
@@ -428,16 +399,8 @@ impl Live<'_> {
                     None => self.forget(ghid),
                 }
             }
-            Notice::Share {
-                object,
-                origin,
-                api,
-            } => {
-                let share = Share {
-                    ghid: object,
-                    origin,
-                    api_id: api,
-                };
+            Notice::Share { object, origin, api } => {
+                let share = Share { ghid: object, origin, api_id: api };
                 if !self.shared.deliver(share) {
                     let error = IpcError::application("no handler takes this share");
                     return encode_refusal(token, &error);
@@ -474,14 +437,7 @@ impl Live<'_> {
                     let _ = answer.send(Err(LinkError::ConnectionLost));
                 }
                 (request, Waiter::Caller { mark, answer, .. }) => {
-                    todo.push_back((
-                        request,
-                        Waiter::Caller {
-                            mark,
-                            answer,
-                            repeated: true,
-                        },
-                    ));
+                    todo.push_back((request, Waiter::Caller { mark, answer, repeated: true }));
                 }
                 // Asked anew, or settled by the end of the connection.
                 (_, Waiter::Refetch(_) | Waiter::Nobody) => {}

@@ -58,13 +58,7 @@ mod tests {
     fn as_python_writes_it() {
         let value = serde_json::json!({"a": [1, null], "ä": "😀\n\u{7f}"});
         let text = String::from_utf8(pack(&value).expect("json")).expect("ascii");
-        assert_eq!(
-            text,
-            "{\"a\":[1,null],\"\\u00e4\":\"\\ud83d\\ude00\\n\u{7f}\"}"
-        );
-        assert_eq!(
-            serde_json::from_str::<serde_json::Value>(&text).expect("json"),
-            value
-        );
+        assert_eq!(text, "{\"a\":[1,null],\"\\u00e4\":\"\\ud83d\\ude00\\n\u{7f}\"}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).expect("json"), value);
     }
 }

@@ -183,13 +183,7 @@ impl Obj {
         if self.0.alive()?.private {
             return Err(LinkError::Unsharable);
         }
-        self.0
-            .inner
-            .ask_done(Request::Share {
-                object: self.0.ghid,
-                recipient,
-            })
-            .await
+        self.0.inner.ask_done(Request::Share { object: self.0.ghid, recipient }).await
     }
 
     /// Makes a static copy of the state that the daemon holds.
@@ -274,11 +268,7 @@ impl Obj {
     }
 
     fn set_callback(&self, callback: Option<AbortHandle>) {
-        let mut current = self
-            .0
-            .callback
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.0.callback.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(earlier) = std::mem::replace(&mut *current, callback) {
             earlier.abort();
         }
@@ -291,11 +281,7 @@ impl Obj {
             binder: record.author,
             api_id: record.api,
             dynamic: record.dynamic,
-            legroom: if record.legroom == 0 {
-                LEGROOM_DEFAULT
-            } else {
-                record.legroom
-            },
+            legroom: if record.legroom == 0 { LEGROOM_DEFAULT } else { record.legroom },
             state: Mutex::new(State {
                 local: Arc::clone(&record.state),
                 upstream: record.state,
@@ -324,11 +310,7 @@ impl ObjCore {
 
     fn alive(&self) -> Result<MutexGuard<'_, State>, LinkError> {
         let state = self.state();
-        if state.dead {
-            Err(LinkError::DeadObject)
-        } else {
-            Ok(state)
-        }
+        if state.dead { Err(LinkError::DeadObject) } else { Ok(state) }
     }
 
     pub(super) fn is_dead(&self) -> bool {
@@ -422,9 +404,5 @@ impl fmt::Debug for Obj {
 }
 
 pub(super) fn check_size(state: &[u8]) -> Result<(), LinkError> {
-    if state.len() > STATE_MAX {
-        Err(LinkError::StateTooLarge(state.len()))
-    } else {
-        Ok(())
-    }
+    if state.len() > STATE_MAX { Err(LinkError::StateTooLarge(state.len())) } else { Ok(()) }
 }

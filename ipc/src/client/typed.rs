@@ -41,10 +41,7 @@ pub struct TypedObj<T> {
 
 impl<T> Clone for TypedObj<T> {
     fn clone(&self) -> Self {
-        Self {
-            obj: self.obj.clone(),
-            state: PhantomData,
-        }
+        Self { obj: self.obj.clone(), state: PhantomData }
     }
 }
 
@@ -83,10 +80,7 @@ impl<T: Serialize + DeserializeOwned> TypedObj<T> {
 
     /// What happens to the object from now on, except this application's own pushes.
     pub fn updates(&self) -> TypedUpdates<T> {
-        TypedUpdates {
-            updates: self.obj.updates(),
-            state: PhantomData,
-        }
+        TypedUpdates { updates: self.obj.updates(), state: PhantomData }
     }
 
     /// Calls `callback` for every update, one at a time, in order; replaces an earlier callback.
@@ -154,9 +148,6 @@ impl<T: Serialize + DeserializeOwned> Object for TypedObj<T> {
 
     fn from_obj(obj: Obj) -> Result<Self, LinkError> {
         serde_json::from_slice::<T>(&obj.state()?)?;
-        Ok(Self {
-            obj,
-            state: PhantomData,
-        })
+        Ok(Self { obj, state: PhantomData })
     }
 }

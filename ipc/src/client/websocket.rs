@@ -46,9 +46,7 @@ pub(super) async fn connect(
     check_uid: bool,
     token: Option<AppToken>,
 ) -> Result<(Websocket, Ghid), LinkError> {
-    let stream = open(port)
-        .await
-        .map_err(|source| LinkError::NoDaemon { port, source })?;
+    let stream = open(port).await.map_err(|source| LinkError::NoDaemon { port, source })?;
     let foreign = |reason: String| LinkError::NotOurDaemon { port, reason };
     let addresses = stream.local_addr().ok().zip(stream.peer_addr().ok());
 
@@ -67,10 +65,7 @@ pub(super) async fn connect(
     let mut websocket = match timeout(HANDSHAKE_DEADLINE, handshake).await {
         Ok(Ok((websocket, _))) => websocket,
         Ok(Err(tungstenite::Error::Http(response))) => {
-            return Err(foreign(format!(
-                "it refused the connection ({})",
-                response.status()
-            )));
+            return Err(foreign(format!("it refused the connection ({})", response.status())));
         }
         Ok(Err(error)) => return Err(foreign(error.to_string())),
         Err(_) => return Err(foreign("it did not finish the handshake".to_owned())),
@@ -114,35 +109,23 @@ async fn ask(websocket: &mut Websocket, port: u16, request: Request) -> Result<R
     };
     let mut session = AppSession::new();
     let bytes = session.ask(request, ());
-    websocket
-        .send(Message::Binary(bytes.into()))
-        .await
-        .map_err(lost)?;
+    websocket.send(Message::Binary(bytes.into())).await.map_err(lost)?;
     while let Some(message) = websocket.next().await {
         let Message::Binary(bytes) = message.map_err(lost)? else {
             continue;
         };
         let received = session
             .receive(&bytes)
-            .map_err(|error| LinkError::NotOurDaemon {
-                port,
-                reason: error.to_string(),
-            })?;
+            .map_err(|error| LinkError::NotOurDaemon { port, reason: error.to_string() })?;
         let out = match received {
             AppReceived::Answer { answer, .. } => return Ok(answer?),
             AppReceived::Notice { token, notice } => Notice::acknowledge(notice.code(), token),
             AppReceived::Refused(bytes) => bytes,
             AppReceived::Stray => continue,
         };
-        websocket
-            .send(Message::Binary(out.into()))
-            .await
-            .map_err(lost)?;
+        websocket.send(Message::Binary(out.into())).await.map_err(lost)?;
     }
-    Err(LinkError::NotOurDaemon {
-        port,
-        reason: "the connection ended".to_owned(),
-    })
+    Err(LinkError::NotOurDaemon { port, reason: "the connection ended".to_owned() })
 }
 
 #[cfg(test)]

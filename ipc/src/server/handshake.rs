@@ -48,9 +48,7 @@ impl Refusal {
 pub(crate) fn judge(head: &[u8], port: u16, allowed_origins: &[String]) -> Result<String, Refusal> {
     let headers = Headers::parse(head)?;
 
-    let host = headers
-        .only("host")
-        .ok_or(Refusal::Forbidden("no single Host"))?;
+    let host = headers.only("host").ok_or(Refusal::Forbidden("no single Host"))?;
     if !is_local_host(host, port) {
         return Err(Refusal::Forbidden("a Host that is not this daemon"));
     }
@@ -73,17 +71,11 @@ pub(crate) fn judge(head: &[u8], port: u16, allowed_origins: &[String]) -> Resul
         return Err(Refusal::Forbidden("not a websocket upgrade"));
     }
     if headers.only("sec-websocket-version") != Some("13") {
-        return Err(Refusal::Forbidden(
-            "not version 13 of the websocket protocol",
-        ));
+        return Err(Refusal::Forbidden("not version 13 of the websocket protocol"));
     }
     let key = headers
         .only("sec-websocket-key")
-        .filter(|key| {
-            BASE64
-                .decode(key.as_bytes())
-                .is_ok_and(|bytes| bytes.len() == 16)
-        })
+        .filter(|key| BASE64.decode(key.as_bytes()).is_ok_and(|bytes| bytes.len() == 16))
         .ok_or(Refusal::Forbidden("no websocket key"))?;
     Ok(format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -98,9 +90,7 @@ fn is_local_host(host: &str, port: u16) -> bool {
         return false;
     };
     given == port.to_string()
-        && ["localhost", "127.0.0.1", "[::1]"]
-            .iter()
-            .any(|ours| name.eq_ignore_ascii_case(ours))
+        && ["localhost", "127.0.0.1", "[::1]"].iter().any(|ours| name.eq_ignore_ascii_case(ours))
 }
 
 /// The header lines of a request.
@@ -109,9 +99,7 @@ struct Headers<'a>(Vec<(&'a str, &'a str)>);
 impl<'a> Headers<'a> {
     fn parse(head: &'a [u8]) -> Result<Self, Refusal> {
         let head = std::str::from_utf8(head).map_err(|_| Refusal::Malformed("not text"))?;
-        let head = head
-            .strip_suffix("\r\n\r\n")
-            .ok_or(Refusal::Malformed("no end"))?;
+        let head = head.strip_suffix("\r\n\r\n").ok_or(Refusal::Malformed("no end"))?;
         let mut lines = head.split("\r\n");
         let request = lines.next().unwrap_or_default();
         match request.split(' ').collect::<Vec<_>>()[..] {
@@ -137,10 +125,7 @@ impl<'a> Headers<'a> {
     }
 
     fn values(&self, name: &str) -> impl Iterator<Item = &'a str> {
-        self.0
-            .iter()
-            .filter(move |(n, _)| n.eq_ignore_ascii_case(name))
-            .map(|(_, value)| *value)
+        self.0.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| *value)
     }
 
     fn count(&self, name: &str) -> usize {
@@ -156,8 +141,7 @@ impl<'a> Headers<'a> {
 
     fn any_starts_with(&self, prefix: &str) -> bool {
         self.0.iter().any(|(name, _)| {
-            name.get(..prefix.len())
-                .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+            name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
         })
     }
 
@@ -177,11 +161,7 @@ mod tests {
         Sec-WebSocket-Key: chh8JQaagNjYqnfGbEVWRA==\r\nSec-WebSocket-Version: 13\r\n";
 
     fn verdict(request: &str) -> Result<String, Refusal> {
-        judge(
-            request.as_bytes(),
-            7772,
-            &["https://ours.example".to_owned()],
-        )
+        judge(request.as_bytes(), 7772, &["https://ours.example".to_owned()])
     }
 
     #[test]
@@ -209,10 +189,7 @@ mod tests {
             format!("GET / HTTP/1.1\r\nHost: localhost\r\n{UPGRADE}\r\n"),
             format!("GET / HTTP/1.1\r\nHost: localhost:07772\r\n{UPGRADE}\r\n"),
         ] {
-            assert!(
-                matches!(verdict(&request), Err(Refusal::Forbidden(_))),
-                "{request}"
-            );
+            assert!(matches!(verdict(&request), Err(Refusal::Forbidden(_))), "{request}");
         }
     }
 
@@ -228,16 +205,10 @@ mod tests {
             "GET / HTTP/1.1\r\nHost: localhost:7772\nOrigin: x\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: localhost:7772\r\n",
         ] {
-            assert!(
-                matches!(verdict(request), Err(Refusal::Malformed(_))),
-                "{request:?}"
-            );
+            assert!(matches!(verdict(request), Err(Refusal::Malformed(_))), "{request:?}");
         }
         let many = "X: y\r\n".repeat(HTTP_HEADERS_MAX + 1);
         let request = format!("GET / HTTP/1.1\r\n{many}\r\n");
-        assert_eq!(
-            verdict(&request),
-            Err(Refusal::Malformed("too many headers"))
-        );
+        assert_eq!(verdict(&request), Err(Refusal::Malformed("too many headers")));
     }
 }

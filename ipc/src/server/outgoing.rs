@@ -31,8 +31,10 @@ pub struct Outgoing(Arc<Connection>);
 struct Connection {
     id: ConnectionId,
     state: Mutex<State>,
-    /// Something was queued, or the connection is to close.
+    /// Something was queued.
     wake: Notify,
+    /// The connection is to end.
+    close: Notify,
 }
 
 #[derive(Default)]
@@ -76,20 +78,13 @@ impl Item {
     }
 }
 
-/// What the writer finds.
-pub(crate) enum Next {
-    /// Items to write, in order; none if there are only undeliverable notices to report.
-    Items(Vec<Item>),
-    /// The connection is to end.
-    Close(&'static str),
-}
-
 impl Outgoing {
     pub(crate) fn new(id: ConnectionId) -> Self {
         Self(Arc::new(Connection {
             id,
             state: Mutex::default(),
             wake: Notify::new(),
+            close: Notify::new(),
         }))
     }
 
@@ -117,10 +112,7 @@ impl Outgoing {
     pub fn notify(&self, notice: NoticeId, body: Notice) {
         let mut state = self.state();
         if body.encoded_len() > MESSAGE_MAX_OUT {
-            tracing::error!(
-                len = body.encoded_len(),
-                "a notice is too long for the application"
-            );
+            tracing::error!(len = body.encoded_len(), "a notice is too long for the application");
             state.undeliverable.push(notice);
             drop(state);
             self.0.wake.notify_one();
@@ -131,12 +123,18 @@ impl Outgoing {
 
     /// Ends the connection. What is queued is not written any more.
     pub fn close(&self, reason: &'static str) {
-        let mut state = self.state();
-        state.closing.get_or_insert(reason);
-        state.queue.clear();
-        state.bytes = 0;
-        drop(state);
-        self.0.wake.notify_one();
+        self.state().close(reason);
+        self.0.close.notify_one();
+    }
+
+    /// Waits until the connection is to end, and tells why. Cancel-safe.
+    pub(crate) async fn closing(&self) -> &'static str {
+        loop {
+            if let Some(reason) = self.state().closing {
+                return reason;
+            }
+            self.0.close.notified().await;
+        }
     }
 
     /// Counts a request as in flight until it is answered.
@@ -146,14 +144,12 @@ impl Outgoing {
 
     /// Waits for something to write: at least one item, and more as long as they are short.
     ///
-    /// Cancel-safe: nothing is taken before it returns.
-    pub(crate) async fn next(&self, batch_bytes: usize) -> Next {
+    /// None at all if there are only undeliverable notices to report. Cancel-safe: nothing is
+    /// taken before it returns.
+    pub(crate) async fn next(&self, batch_bytes: usize) -> Vec<Item> {
         loop {
             {
                 let mut state = self.state();
-                if let Some(reason) = state.closing {
-                    return Next::Close(reason);
-                }
                 let mut items = Vec::new();
                 let mut bytes = 0;
                 while let Some(item) = state.queue.front() {
@@ -165,7 +161,7 @@ impl Outgoing {
                     items.extend(state.queue.pop_front());
                 }
                 if !items.is_empty() || !state.undeliverable.is_empty() {
-                    return Next::Items(items);
+                    return items;
                 }
             }
             self.0.wake.notified().await;
@@ -197,19 +193,26 @@ impl Outgoing {
         let full = state.queue.len() >= OUTGOING_MAX
             || (!state.queue.is_empty() && state.bytes + len > OUTGOING_BYTES_MAX);
         if full {
-            state.closing = Some("the application does not read what it is sent");
-            state.queue.clear();
-            state.bytes = 0;
+            state.close("the application does not read what it is sent");
+            drop(state);
+            self.0.close.notify_one();
         } else {
             state.bytes += len;
             state.queue.push_back(item);
+            drop(state);
+            self.0.wake.notify_one();
         }
-        drop(state);
-        self.0.wake.notify_one();
     }
 }
 
 impl State {
+    /// The first reason stands; nothing is written any more.
+    fn close(&mut self, reason: &'static str) {
+        self.closing.get_or_insert(reason);
+        self.queue.clear();
+        self.bytes = 0;
+    }
+
     /// Removes the queued updates of an object and returns their ids, oldest first.
     fn take_updates(&mut self, object: Ghid) -> Vec<NoticeId> {
         let mut notices = Vec::new();
@@ -255,10 +258,7 @@ mod tests {
     }
 
     async fn all(outgoing: &Outgoing) -> Vec<Item> {
-        match outgoing.next(usize::MAX).await {
-            Next::Items(items) => items,
-            Next::Close(reason) => panic!("{reason}"),
-        }
+        outgoing.next(usize::MAX).await
     }
 
     #[tokio::test]
@@ -268,10 +268,7 @@ mod tests {
         outgoing.notify(NoticeId(1), update(b"a", vec![1]));
         outgoing.clone().notify(NoticeId(2), update(b"a", vec![2]));
         let items = all(&outgoing).await;
-        assert!(matches!(
-            items[0],
-            Item::Answer(RequestToken(5), Ok(Reply::Done))
-        ));
+        assert!(matches!(items[0], Item::Answer(RequestToken(5), Ok(Reply::Done))));
         assert!(matches!(&items[1], Item::Notice(ids, _) if *ids == [NoticeId(1)]));
         assert!(matches!(&items[2], Item::Notice(ids, _) if *ids == [NoticeId(2)]));
     }
@@ -287,9 +284,7 @@ mod tests {
         let items = all(&outgoing).await;
         assert_eq!(items.len(), 2);
         assert!(matches!(items[0], Item::Answer(..)));
-        let Item::Notice(ids, Notice::Update(record)) = &items[1] else {
-            panic!("an update")
-        };
+        let Item::Notice(ids, Notice::Update(record)) = &items[1] else { panic!("an update") };
         assert_eq!(ids.len(), OUTGOING_LAG + 1);
         assert!(ids.is_sorted());
         assert_eq!(*record.state, [1]);
@@ -303,7 +298,7 @@ mod tests {
                 let name = number.to_be_bytes();
                 outgoing.notify(NoticeId(number as u64), update(&name, vec![0; size]));
             }
-            assert!(matches!(outgoing.next(usize::MAX).await, Next::Close(_)));
+            assert!(outgoing.closing().await.contains("does not read"));
         }
     }
 
@@ -313,9 +308,6 @@ mod tests {
         for number in 0..10 {
             outgoing.notify(NoticeId(number), update(b"a", vec![0; 1_000]));
         }
-        let Next::Items(items) = outgoing.next(3_000).await else {
-            panic!("items")
-        };
-        assert_eq!(items.len(), 2);
+        assert_eq!(outgoing.next(3_000).await.len(), 2);
     }
 }

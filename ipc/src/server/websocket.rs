@@ -22,7 +22,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 
 use super::handshake::{Refusal, judge};
-use super::outgoing::{InFlight, Item, Next, Outgoing};
+use super::outgoing::{InFlight, Item, Outgoing};
 use super::{Service, Shared};
 use crate::ids::{ConnectionId, NoticeId, RequestToken};
 use crate::limits::{
@@ -178,12 +178,7 @@ async fn close(mut websocket: Websocket, code: CloseCode, reason: String) {
     let goodbye = async {
         let mut reason = reason;
         reason.truncate(120);
-        websocket
-            .close(Some(CloseFrame {
-                code,
-                reason: reason.into(),
-            }))
-            .await?;
+        websocket.close(Some(CloseFrame { code, reason: reason.into() })).await?;
         while let Some(message) = websocket.next().await {
             message?;
         }
@@ -220,6 +215,7 @@ impl<S: Service> Connection<'_, S> {
             end = self.read(stream, requests, acknowledged) => end,
             end = self.write(sink) => end,
             end = self.watch() => end,
+            reason = self.outgoing.closing() => End::Close(CloseCode::Policy, reason.to_owned()),
             () = self.dispatch(requests_rx) => pending().await,
             () = self.acknowledge(acknowledged_rx) => pending().await,
         }
@@ -297,13 +293,7 @@ impl<S: Service> Connection<'_, S> {
             let Ok(permit) = Arc::clone(&in_flight).acquire_owned().await else {
                 return;
             };
-            self.outgoing.begin(
-                token,
-                InFlight {
-                    _bytes: bytes,
-                    _request: permit,
-                },
-            );
+            self.outgoing.begin(token, InFlight { _bytes: bytes, _request: permit });
             self.service.request(self.id, token, request).await;
         }
     }
@@ -318,10 +308,7 @@ impl<S: Service> Connection<'_, S> {
 
     async fn write(&self, mut sink: SplitSink<&mut Websocket, Message>) -> End {
         loop {
-            let items = match self.outgoing.next(FRAGMENT).await {
-                Next::Items(items) => items,
-                Next::Close(reason) => return End::Close(CloseCode::Policy, reason.to_owned()),
-            };
+            let items = self.outgoing.next(FRAGMENT).await;
             for notice in self.outgoing.take_undeliverable() {
                 self.service.acknowledged(self.id, notice, false).await;
             }
@@ -416,11 +403,7 @@ async fn send(sink: &mut SplitSink<&mut Websocket, Message>, bytes: Vec<u8>) -> 
     let mut at = 0;
     while at < bytes.len() {
         let end = bytes.len().min(at + FRAGMENT);
-        let opcode = if at == 0 {
-            Data::Binary
-        } else {
-            Data::Continue
-        };
+        let opcode = if at == 0 { Data::Binary } else { Data::Continue };
         let last = end == bytes.len();
         let frame = Frame::message(bytes.slice(at..end), OpCode::Data(opcode), last);
         sink.send(Message::Frame(frame)).await?;

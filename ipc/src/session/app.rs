@@ -65,11 +65,7 @@ struct Waiting<W> {
 
 impl<W> Default for AppSession<W> {
     fn default() -> Self {
-        Self {
-            waiting: HashMap::new(),
-            next_token: 0,
-            next_seq: 0,
-        }
+        Self { waiting: HashMap::new(), next_token: 0, next_seq: 0 }
     }
 }
 
@@ -99,24 +95,14 @@ impl<W> AppSession<W> {
     /// # Panics
     /// If 65,536 requests are in flight; callers ask [`AppSession::has_room`] first.
     pub fn ask(&mut self, request: Request, waiter: W) -> Vec<u8> {
-        assert!(
-            self.waiting.len() < usize::from(u16::MAX),
-            "callers ask has_room first"
-        );
+        assert!(self.waiting.len() < usize::from(u16::MAX), "callers ask has_room first");
         while self.waiting.contains_key(&self.next_token) {
             self.next_token = self.next_token.wrapping_add(1);
         }
         let token = self.next_token;
         self.next_token = self.next_token.wrapping_add(1);
         let bytes = request.encode(RequestToken(token));
-        self.waiting.insert(
-            token,
-            Waiting {
-                seq: self.next_seq,
-                request,
-                waiter,
-            },
-        );
+        self.waiting.insert(token, Waiting { seq: self.next_seq, request, waiter });
         self.next_seq += 1;
         bytes
     }
@@ -129,10 +115,7 @@ impl<W> AppSession<W> {
         let frame = frame::decode(bytes)?;
         let code = Code::from_bytes(frame.code);
         if let Some(Code::Ack | Code::Nak) = code {
-            let Some(Waiting {
-                request, waiter, ..
-            }) = self.waiting.remove(&frame.token.0)
-            else {
+            let Some(Waiting { request, waiter, .. }) = self.waiting.remove(&frame.token.0) else {
                 return Ok(AppReceived::Stray);
             };
             let answer = if code == Some(Code::Ack) {
@@ -143,17 +126,10 @@ impl<W> AppSession<W> {
                     Err(error) => AnswerError::Unnamed(error),
                 })
             };
-            return Ok(AppReceived::Answer {
-                request,
-                waiter,
-                answer,
-            });
+            return Ok(AppReceived::Answer { request, waiter, answer });
         }
         Ok(match Notice::decode(frame.code, frame.body) {
-            Ok(notice) => AppReceived::Notice {
-                token: frame.token,
-                notice,
-            },
+            Ok(notice) => AppReceived::Notice { token: frame.token, notice },
             Err(error) => AppReceived::Refused(encode_refusal(frame.token, &error.into())),
         })
     }
@@ -162,9 +138,6 @@ impl<W> AppSession<W> {
     pub fn into_waiting(self) -> Vec<(Request, W)> {
         let mut waiting: Vec<_> = self.waiting.into_values().collect();
         waiting.sort_by_key(|waiting| waiting.seq);
-        waiting
-            .into_iter()
-            .map(|waiting| (waiting.request, waiting.waiter))
-            .collect()
+        waiting.into_iter().map(|waiting| (waiting.request, waiting.waiter)).collect()
     }
 }

@@ -112,15 +112,9 @@ impl DaemonSession {
             _ => match Request::decode(frame.code, frame.body) {
                 Ok(request) => {
                     self.suspect(frame.token, &request);
-                    DaemonReceived::Request {
-                        token: frame.token,
-                        request,
-                    }
+                    DaemonReceived::Request { token: frame.token, request }
                 }
-                Err(error) => DaemonReceived::Refused {
-                    token: frame.token,
-                    error: error.into(),
-                },
+                Err(error) => DaemonReceived::Refused { token: frame.token, error: error.into() },
             },
         })
     }
@@ -133,10 +127,7 @@ impl DaemonSession {
         now: Instant,
     ) -> Vec<u8> {
         for seq in &self.suspects {
-            if let Some(Open {
-                let_go: Some(suspicion),
-                ..
-            }) = self.open.get_mut(seq)
+            if let Some(Open { let_go: Some(suspicion), .. }) = self.open.get_mut(seq)
                 && suspicion.request == token
             {
                 suspicion.answered.get_or_insert(now);
@@ -170,16 +161,7 @@ impl DaemonSession {
             self.oldest_since = Some(now);
         }
         self.by_token.insert(token, self.next_seq);
-        self.open.insert(
-            self.next_seq,
-            Open {
-                token,
-                notices,
-                subject,
-                sent: None,
-                let_go: None,
-            },
-        );
+        self.open.insert(self.next_seq, Open { token, notices, subject, sent: None, let_go: None });
         self.next_seq += 1;
         Some(notice.encode(RequestToken(token)))
     }
@@ -216,10 +198,7 @@ impl DaemonSession {
         }
         if self.oldest_deadline().is_some_and(|at| at <= now) {
             // Whoever let go of something hangs whether or not its request was answered.
-            let subject = self
-                .suspects
-                .iter()
-                .find_map(|seq| self.open.get(seq)?.subject);
+            let subject = self.suspects.iter().find_map(|seq| self.open.get(seq)?.subject);
             return Some(subject.map_or(Overdue::Silent, Overdue::LetGo));
         }
         None
@@ -233,10 +212,7 @@ impl DaemonSession {
     fn let_go_deadlines(&self) -> impl Iterator<Item = (Instant, LetGo)> + '_ {
         self.suspects.iter().filter_map(|seq| {
             let open = self.open.get(seq)?;
-            Some((
-                open.let_go.as_ref()?.answered? + LET_GO_DEADLINE,
-                open.subject?,
-            ))
+            Some((open.let_go.as_ref()?.answered? + LET_GO_DEADLINE, open.subject?))
         })
     }
 
@@ -249,23 +225,14 @@ impl DaemonSession {
         let Some(seq) = self.by_token.remove(&token.0) else {
             return DaemonReceived::Stray;
         };
-        let was_oldest = self
-            .open
-            .first_key_value()
-            .is_some_and(|(oldest, _)| *oldest == seq);
-        let open = self
-            .open
-            .remove(&seq)
-            .expect("every token belongs to an open notice");
+        let was_oldest = self.open.first_key_value().is_some_and(|(oldest, _)| *oldest == seq);
+        let open = self.open.remove(&seq).expect("every token belongs to an open notice");
         debug_assert_eq!(open.token, token.0);
         if was_oldest {
             self.oldest_since = Some(now);
         }
         self.suspects.retain(|suspect| *suspect != seq);
-        DaemonReceived::Acknowledged {
-            notices: open.notices,
-            accepted,
-        }
+        DaemonReceived::Acknowledged { notices: open.notices, accepted }
     }
 
     /// Notes a `-O` or `-A` that arrives while a notice about the same thing is open.
@@ -277,10 +244,7 @@ impl DaemonSession {
         };
         for (seq, open) in &mut self.open {
             if open.subject == Some(gone) && open.let_go.is_none() {
-                open.let_go = Some(Suspicion {
-                    request: token,
-                    answered: None,
-                });
+                open.let_go = Some(Suspicion { request: token, answered: None });
                 self.suspects.push(*seq);
             }
         }
