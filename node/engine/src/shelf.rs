@@ -21,14 +21,14 @@ pub(crate) fn admit(
     };
     apply(turn, &plan.changes)?;
     // A plan is bounded; what it had no room for is done at once here, also in bounded steps.
-    loop {
+    let mut leaves_work = plan.leaves_work();
+    while leaves_work {
         let more = persister::collect_more(&Rows(turn), persister::limits::STEPS_MAX)?;
-        if more.changes.is_empty() {
-            return Ok(Ok(plan));
-        }
         apply(turn, &more.changes)?;
+        leaves_work = !more.changes.is_empty();
         plan.notices.extend(more.notices);
     }
+    Ok(Ok(plan))
 }
 
 pub(crate) fn head(turn: &Turn<'_>, dynamic: &Ghid) -> Result<Option<Head>, ViewError> {
