@@ -30,7 +30,7 @@ impl<'a> Reader<'a> {
 
     /// Reads magic, version and suite.
     pub(crate) fn head(&mut self) -> Result<(Kind, Suite), DecodeError> {
-        let kind = Kind::from_magic(self.array()?).ok_or(DecodeError::Magic)?;
+        let kind = self.array().ok().and_then(Kind::from_magic).ok_or(DecodeError::Magic)?;
         let version = self.u32()?;
         if version != kind.version() {
             return Err(DecodeError::Version(version));

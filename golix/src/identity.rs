@@ -81,7 +81,7 @@ impl fmt::Debug for Identity {
         f.debug_struct("Identity")
             .field("ghid", &self.ghid)
             .field("suite", &self.suite())
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

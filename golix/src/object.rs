@@ -171,10 +171,7 @@ impl Unverified {
         if let Some(named) = self.object.author() {
             let author = author.ok_or(VerifyError::AuthorUnknown(named))?;
             if author.ghid() != named {
-                return Err(VerifyError::AuthorOther {
-                    named,
-                    given: author.ghid(),
-                });
+                return Err(VerifyError::AuthorOther(named));
             }
             if author.suite() != self.object.suite() {
                 return Err(VerifyError::SuiteMismatch);

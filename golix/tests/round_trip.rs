@@ -118,7 +118,7 @@ fn nobody_else_opens_or_claims() {
 
     let parsed = Unverified::parse(made.bytes()).unwrap();
     let error = parsed.clone().verify(Some(eve.identity())).unwrap_err();
-    assert!(matches!(error, VerifyError::AuthorOther { named, .. } if named == alice.ghid()));
+    assert_eq!(error, VerifyError::AuthorOther(alice.ghid()));
     let error = parsed.verify(None).unwrap_err();
     assert_eq!(error, VerifyError::AuthorUnknown(alice.ghid()));
 

@@ -54,6 +54,12 @@ pub enum DecodeError {
 }
 
 impl DecodeError {
+    /// The NAK code: not a Golix object.
+    #[must_use]
+    pub fn code(self) -> u16 {
+        0x0001
+    }
+
     /// The name of the broken rule, as in the test vectors.
     #[must_use]
     pub fn rule(self) -> &'static str {
@@ -84,14 +90,9 @@ pub enum VerifyError {
     /// The author's identity was not given, though the object needs one (NAK 0003).
     #[error("the author {0:?} is unknown")]
     AuthorUnknown(Ghid),
-    /// The identity given is not the one the object names; the caller's mistake.
-    #[error("the object names {named:?} as its author, not {given:?}")]
-    AuthorOther {
-        /// Whom the object names.
-        named: Ghid,
-        /// Whose identity was given.
-        given: Ghid,
-    },
+    /// The identity given is not the one the object names, which is this; the caller's mistake.
+    #[error("the identity given is not that of the author {0:?}")]
+    AuthorOther(Ghid),
     /// The object's suite is not its author's (NAK 0002).
     #[error("the object's suite is not that of its author")]
     SuiteMismatch,
@@ -104,12 +105,21 @@ pub enum VerifyError {
 }
 
 impl VerifyError {
+    /// The NAK code: 0003 if the author is not known, else 0002.
+    #[must_use]
+    pub fn code(self) -> u16 {
+        match self {
+            Self::AuthorUnknown(_) | Self::AuthorOther(_) => 0x0003,
+            Self::SuiteMismatch | Self::Signature | Self::Outer => 0x0002,
+        }
+    }
+
     /// The name of the broken rule, as in the test vectors.
     #[must_use]
     pub fn rule(self) -> &'static str {
         match self {
             Self::AuthorUnknown(_) => "AUTHOR_UNKNOWN",
-            Self::AuthorOther { .. } => "AUTHOR",
+            Self::AuthorOther(_) => "AUTHOR",
             Self::SuiteMismatch => "SUITE_MISMATCH",
             Self::Signature => "SIGNATURE",
             Self::Outer => "OUTER",

@@ -100,9 +100,8 @@ impl PublicKeys {
 
     /// Whether `signature` is this identity's over the object `ghid`.
     pub(super) fn verify(&self, ghid: &Ghid, signature: &[u8]) -> bool {
-        Signature::from_slice(signature).is_ok_and(|signature| {
-            self.verify_strict(&[SIGN, ghid.as_bytes()].concat(), &signature)
-        })
+        Signature::from_slice(signature)
+            .is_ok_and(|signature| self.verify_strict(&signed_bytes(ghid), &signature))
     }
 
     /// Whether `signature` is this identity's over `statement`, label included.
@@ -120,6 +119,14 @@ impl fmt::Debug for PublicKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("PublicKeys(suite 3)")
     }
+}
+
+/// What a signature covers: `"golix-3 sign" 00 | GHID`, 78 bytes.
+fn signed_bytes(ghid: &Ghid) -> [u8; SIGN.len() + Ghid::LEN] {
+    let mut bytes = [0; SIGN.len() + Ghid::LEN];
+    bytes[..SIGN.len()].copy_from_slice(SIGN);
+    bytes[SIGN.len()..].copy_from_slice(ghid.as_bytes());
+    bytes
 }
 
 /// The five X25519 public keys, in canonical form, whose agreement is zero for every private key.
@@ -192,7 +199,7 @@ impl PrivateKeys {
 
     /// Ed25519 over `"golix-3 sign" 00 | GHID`.
     pub(super) fn sign(&self, ghid: &Ghid, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.sign_statement(&[SIGN, ghid.as_bytes()].concat()));
+        out.extend_from_slice(&self.sign_statement(&signed_bytes(ghid)));
     }
 
     pub(super) fn sign_statement(&self, statement: &[u8]) -> [u8; 64] {
