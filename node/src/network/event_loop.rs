@@ -452,8 +452,10 @@ impl EventLoop {
                 self.publish();
             }
             BehaviourEvent::Ping(ping::Event { peer, connection, result: Err(error) }) => {
-                tracing::debug!(%peer, %error, "a connection does not answer");
-                self.swarm.close_connection(connection);
+                if matches!(error, ping::Failure::Timeout) {
+                    tracing::debug!(%peer, "a connection does not answer");
+                    self.swarm.close_connection(connection);
+                }
             }
             BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => {
                 for (peer, address) in found {
@@ -532,6 +534,11 @@ impl EventLoop {
             peer.opening = None;
             peer.reopen_at = Some(now);
         }
+        if let Some(current) = &peer.link
+            && current.connection == connection
+        {
+            current.link.connection_gone();
+        }
         if peer.connections.is_empty() {
             self.on_alone(id, now);
         }
@@ -544,8 +551,9 @@ impl EventLoop {
         peer.opening = None;
         peer.reopen_at = None;
         self.book.lost(&id, peer.lived(now), now);
-        if peer.link.is_none() {
-            // Otherwise its task still passes on what it read, and then ends.
+        if let Some(current) = &peer.link {
+            current.link.connection_gone();
+        } else {
             self.peers.remove(&id);
         }
         if let Some(beacon) = &self.beacon {

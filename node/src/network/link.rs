@@ -52,6 +52,8 @@ pub(super) struct Link {
     filled: Notify,
     /// Cancelled when the link has to end.
     ending: CancellationToken,
+    /// Cancelled when the connection under the link is gone.
+    gone: CancellationToken,
     /// Cancelled when the task is done: `LinkDown` was reported.
     done: CancellationToken,
 }
@@ -72,6 +74,7 @@ impl Link {
             queue: Mutex::default(),
             filled: Notify::new(),
             ending: CancellationToken::new(),
+            gone: CancellationToken::new(),
             done: CancellationToken::new(),
         })
     }
@@ -111,6 +114,12 @@ impl Link {
         } else {
             self.ending.cancel();
         }
+    }
+
+    /// The connection is gone: what it brought before may still be read for a moment. A muxer
+    /// that we closed does not say so to those who read from it.
+    pub(super) fn connection_gone(&self) {
+        self.gone.cancel();
     }
 
     /// Bytes waiting to be written.
@@ -233,6 +242,7 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
             let written = tokio::select! {
                 end = &mut read => return end,
                 end = write_loop(&link, writer, &outlet) => end,
+                () = link.gone.cancelled() => End::Lost,
             };
             if written == End::Lost {
                 // What the peer wrote before it went may still be read.
