@@ -18,7 +18,7 @@ use delivery::Queue;
 /// The applications connected now.
 #[derive(Default)]
 pub(crate) struct Apps {
-    apps: BTreeMap<ConnectionId, App>,
+    open: BTreeMap<ConnectionId, App>,
     trackers: BTreeMap<Ghid, BTreeSet<ConnectionId>>,
     /// Connections whose queue has something to send.
     busy: BTreeSet<ConnectionId>,
@@ -35,19 +35,19 @@ struct App {
 
 impl Apps {
     pub(crate) fn connected(&mut self, connection: ConnectionId) {
-        self.apps.insert(connection, App::default());
+        self.open.insert(connection, App::default());
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.apps.len()
+        self.open.len()
     }
 
     pub(crate) fn token(&self, connection: ConnectionId) -> Option<AppToken> {
-        self.apps.get(&connection).and_then(|app| app.token)
+        self.open.get(&connection).and_then(|app| app.token)
     }
 
     fn with_token(&self, token: AppToken) -> Option<ConnectionId> {
-        self.apps
+        self.open
             .iter()
             .find(|(_, app)| app.token == Some(token))
             .map(|(connection, _)| *connection)
@@ -55,7 +55,7 @@ impl Apps {
 
     /// Connections that registered `api`, in the order of their connection.
     fn with_api(&self, api: ApiId) -> Vec<ConnectionId> {
-        self.apps
+        self.open
             .iter()
             .filter(|(_, app)| app.apis.contains(&api))
             .map(|(connection, _)| *connection)
@@ -63,14 +63,14 @@ impl Apps {
     }
 
     fn track(&mut self, connection: ConnectionId, address: Ghid) {
-        if let Some(app) = self.apps.get_mut(&connection) {
+        if let Some(app) = self.open.get_mut(&connection) {
             app.tracked.insert(address);
             self.trackers.entry(address).or_default().insert(connection);
         }
     }
 
     pub(crate) fn untrack(&mut self, connection: ConnectionId, address: &Ghid) {
-        if let Some(app) = self.apps.get_mut(&connection) {
+        if let Some(app) = self.open.get_mut(&connection) {
             app.tracked.remove(address);
             app.queue.forget_update(address);
         }
@@ -96,7 +96,7 @@ impl Engine {
         token: RequestToken,
         request: Request,
     ) -> Result<(), ViewError> {
-        if !self.apps.apps.contains_key(&connection) {
+        if !self.apps.open.contains_key(&connection) {
             // Its connection ended while the request was on its way.
             return Ok(());
         }
@@ -109,7 +109,7 @@ impl Engine {
                 return Ok(());
             }
             Request::DeregisterApi(api) => {
-                if let Some(app) = self.apps.apps.get_mut(&connection) {
+                if let Some(app) = self.apps.open.get_mut(&connection) {
                     app.apis.remove(&api);
                 }
                 Ok(Reply::Done)
@@ -132,7 +132,8 @@ impl Engine {
                 if self.visible(turn, connection, &address)?.is_none() {
                     Err(does_not_exist(&address))
                 } else {
-                    return self.sync_or_wait(turn, connection, token, address);
+                    self.sync_or_wait(turn, connection, token, address);
+                    return Ok(());
                 }
             }
             Request::Share { object, recipient } => {
@@ -161,7 +162,7 @@ impl Engine {
         Ok(match self.visible(turn, connection, address)? {
             Some(resolved) => {
                 self.apps.track(connection, *address);
-                Ok(Reply::Record(self.record_of(resolved)))
+                Ok(Reply::Record(Self::record_of(resolved)))
             }
             None => Err(does_not_exist(address)),
         })
@@ -188,7 +189,7 @@ impl Engine {
             }
             None => registry::issue(&self.keyring, turn),
         };
-        if let Some(app) = self.apps.apps.get_mut(&connection) {
+        if let Some(app) = self.apps.open.get_mut(&connection) {
             app.token = Some(token);
         }
         Ok(Ok(Reply::Token(token)))
@@ -227,7 +228,7 @@ impl Engine {
     }
 
     pub(crate) fn disconnected(&mut self, connection: ConnectionId) {
-        let Some(app) = self.apps.apps.remove(&connection) else {
+        let Some(app) = self.apps.open.remove(&connection) else {
             return;
         };
         self.apps.busy.remove(&connection);

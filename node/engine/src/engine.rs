@@ -145,7 +145,7 @@ impl Engine {
                 self.request(turn, connection, token, request)?;
             }
             Input::AppAcknowledged { connection, notice, accepted } => {
-                self.acknowledged(turn, connection, notice, accepted)?;
+                self.acknowledged(turn, connection, notice, accepted);
             }
             Input::AppDisconnected { connection } => self.disconnected(connection),
             Input::LinkUp { link, device } => self.link_up(turn, link, device),

@@ -28,6 +28,9 @@ pub(crate) enum Record {
     Share = 4,
 }
 
+/// A record's name and body.
+type Opened = (Vec<u8>, Zeroizing<Vec<u8>>);
+
 /// Seals and opens account records.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub(crate) struct Keyring {
@@ -76,11 +79,7 @@ impl Keyring {
     }
 
     /// Every record of a kind: name and body.
-    pub(crate) fn all(
-        &self,
-        turn: &Turn<'_>,
-        kind: Record,
-    ) -> Result<Vec<(Vec<u8>, Zeroizing<Vec<u8>>)>, ViewError> {
+    pub(crate) fn all(&self, turn: &Turn<'_>, kind: Record) -> Result<Vec<Opened>, ViewError> {
         turn.prefixed(Table::Account, &[kind as u8], usize::MAX >> 1)?
             .into_iter()
             .map(|(row, sealed)| self.open(&row, &sealed))
@@ -106,7 +105,7 @@ impl Keyring {
         (Aes256Gcm::new(&Key::<Aes256Gcm>::from(key)), nonce)
     }
 
-    fn open(&self, row: &[u8], sealed: &[u8]) -> Result<(Vec<u8>, Zeroizing<Vec<u8>>), ViewError> {
+    fn open(&self, row: &[u8], sealed: &[u8]) -> Result<Opened, ViewError> {
         let damaged = || ViewError("an account record does not open".into());
         let (salt, sealed) = sealed.split_at_checked(16).ok_or_else(damaged)?;
         let (cipher, nonce) = self.cipher(salt, row);

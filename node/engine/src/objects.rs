@@ -14,6 +14,7 @@ use crate::engine::{Engine, News};
 use crate::keyring::Record;
 use crate::limits;
 use crate::shelf;
+use crate::sync::Feed;
 use crate::turn::Turn;
 use crate::view::ViewError;
 
@@ -40,7 +41,7 @@ impl Engine {
                 Notice::Gone { address, debinding } => {
                     // Every push drops a container; only those that are objects of their own
                     // (static ones) are news, and these are in the feed.
-                    if debinding.is_some() || self.feed.knows(turn, address)? {
+                    if debinding.is_some() || Feed::knows(turn, address)? {
                         self.gone(turn, *address)?;
                     }
                 }
@@ -144,7 +145,7 @@ impl Engine {
         Ok(Ok(address))
     }
 
-    pub(crate) fn record_of(&self, resolved: Resolved) -> ObjectRecord {
+    pub(crate) fn record_of(resolved: Resolved) -> ObjectRecord {
         ObjectRecord {
             address: Some(resolved.address),
             author: Some(resolved.binder),

@@ -41,7 +41,7 @@ impl Engine {
         };
         state.last_heard = now;
         if state.their_nonce.is_none() && !matches!(message, Message::Hello { .. }) {
-            self.links.close(turn, link, "a message before hello", true);
+            Links::close(turn, link, "a message before hello", true);
             return Ok(());
         }
         match message {
@@ -122,11 +122,10 @@ impl Engine {
         connection: ConnectionId,
         token: RequestToken,
         address: Ghid,
-    ) -> Result<(), ViewError> {
+    ) {
         if !self.ask(turn, connection, token, address, true) {
             answer(turn, connection, token, Ok(Reply::Done));
         }
-        Ok(())
     }
 
     /// Asks every linked source of an address; false if there is none.

@@ -81,7 +81,7 @@ impl Queue {
 
 impl Engine {
     fn queue(&mut self, connection: ConnectionId, waiting: Waiting) {
-        if let Some(app) = self.apps.apps.get_mut(&connection) {
+        if let Some(app) = self.apps.open.get_mut(&connection) {
             app.queue.push(waiting);
             self.apps.busy.insert(connection);
         }
@@ -91,7 +91,7 @@ impl Engine {
     pub(crate) fn pump_apps(&mut self, turn: &mut Turn<'_>) -> Result<(), ViewError> {
         for connection in std::mem::take(&mut self.apps.busy) {
             while let Some(waiting) =
-                self.apps.apps.get_mut(&connection).and_then(|app| app.queue.pop())
+                self.apps.open.get_mut(&connection).and_then(|app| app.queue.pop())
             {
                 let share = match &waiting {
                     Waiting::Share(share) => Some(*share),
@@ -100,7 +100,7 @@ impl Engine {
                 let Some(body) = self.notice(turn, connection, waiting)? else {
                     continue;
                 };
-                let Some(app) = self.apps.apps.get_mut(&connection) else {
+                let Some(app) = self.apps.open.get_mut(&connection) else {
                     break;
                 };
                 let notice = NoticeId(app.queue.next);
@@ -123,14 +123,14 @@ impl Engine {
             Waiting::Update(address) => {
                 let tracked = self
                     .apps
-                    .apps
+                    .open
                     .get(&connection)
                     .is_some_and(|app| app.tracked.contains(&address));
                 if !tracked {
                     return Ok(None);
                 }
                 self.visible(turn, connection, &address)?
-                    .map(|resolved| Notice::Update(self.record_of(resolved)))
+                    .map(|resolved| Notice::Update(Self::record_of(resolved)))
             }
             Waiting::Share(number) => self.shares.get(number).map(|share| Notice::Share {
                 object: share.object,
@@ -156,12 +156,12 @@ impl Engine {
         connection: ConnectionId,
         notice: NoticeId,
         accepted: bool,
-    ) -> Result<(), ViewError> {
-        let Some(app) = self.apps.apps.get_mut(&connection) else {
-            return Ok(());
+    ) {
+        let Some(app) = self.apps.open.get_mut(&connection) else {
+            return;
         };
         let Some(share) = app.queue.in_flight.remove(&notice) else {
-            return Ok(());
+            return;
         };
         self.apps.busy.insert(connection);
         if let Some(share) = share {
@@ -171,7 +171,6 @@ impl Engine {
                 self.shares.put_back(share, connection);
             }
         }
-        Ok(())
     }
 
     /// An address has a new state: everybody who tracks it hears, except who made it.
@@ -196,7 +195,8 @@ impl Engine {
             self.apps.untrack(connection, address);
             self.queue(connection, Waiting::Deleted(*address));
         }
-        self.forget_object(turn, address)
+        self.forget_object(turn, address);
+        Ok(())
     }
 
     /// A public object of an application goes to the other applications that take its api id.
@@ -223,7 +223,7 @@ impl Engine {
 
     /// Registers an api id, and hands over what waited for it.
     pub(super) fn register_api(&mut self, connection: ConnectionId, api: ApiId) {
-        if let Some(app) = self.apps.apps.get_mut(&connection) {
+        if let Some(app) = self.apps.open.get_mut(&connection) {
             app.apis.insert(api);
         }
         self.deliver_waiting_shares();

@@ -164,7 +164,7 @@ impl Engine {
                 self.handshake(turn, &author, object.ghid(), target, &secret.to_bytes())?;
             }
             RequestBody::Ack { request, .. } => {
-                self.share_answered(turn, &author, request, true)?
+                self.share_answered(turn, &author, request, true)?;
             }
             RequestBody::Nak { request, .. } => {
                 self.share_answered(turn, &author, request, false)?;
@@ -215,7 +215,7 @@ impl Engine {
     ) -> Result<(), ViewError> {
         if !self.shares.has_room_for(&author.ghid()) {
             turn.log("a share was refused: too many wait", author.ghid().short());
-            self.owe_answer(turn, author, request, false)?;
+            self.owe_answer(turn, author, request, false);
             return Ok(());
         }
         let secret = Zeroizing::new(secret.to_vec());
@@ -230,7 +230,8 @@ impl Engine {
         // The object may be here already: shared by somebody else, or a second time.
         self.arrived.insert(target);
         self.shares.add(turn, &self.keyring, target, author.ghid());
-        self.owe_answer(turn, author, request, true)
+        self.owe_answer(turn, author, request, true);
+        Ok(())
     }
 
     /// Whether what we have opens everything that the offered secret opens.
@@ -287,18 +288,13 @@ impl Engine {
     }
 
     /// An object is gone: nothing of it is followed, readable or waiting any more.
-    pub(crate) fn forget_object(
-        &mut self,
-        turn: &mut Turn<'_>,
-        address: &Ghid,
-    ) -> Result<(), ViewError> {
+    pub(crate) fn forget_object(&mut self, turn: &mut Turn<'_>, address: &Ghid) {
         for number in self.shares.of_object(address) {
             self.shares.delivered(turn, &self.keyring, number);
         }
         self.keyring.forget(turn, Record::Secret, address.as_bytes());
         self.keyring.forget(turn, Record::Checkpoint, address.as_bytes());
         self.unfollow(turn, address);
-        Ok(())
     }
 }
 

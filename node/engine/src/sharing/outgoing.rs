@@ -119,7 +119,7 @@ impl Engine {
         author: &Identity,
         request: Ghid,
         taken: bool,
-    ) -> Result<(), ViewError> {
+    ) {
         let body = if taken {
             RequestBody::Ack { request, status: 0 }
         } else {
@@ -128,7 +128,7 @@ impl Engine {
         let sealed = Request::seal(self.account.identity(), author, &body, turn.random());
         let Ok(sealed) = sealed else {
             turn.log("an answer could not be sealed", author.ghid().short());
-            return Ok(());
+            return;
         };
         let owed = Owed {
             object: None,
@@ -137,7 +137,6 @@ impl Engine {
             delivered: false,
         };
         self.owe(turn, author.ghid(), &owed);
-        Ok(())
     }
 
     fn owe(&mut self, turn: &mut Turn<'_>, recipient: Ghid, owed: &Owed) {
@@ -190,7 +189,7 @@ impl Engine {
             return Ok(None);
         };
         let mut owed = decode(&value)?;
-        let own_identity = Packed::from(self.account.identity().identity().encode().to_vec());
+        let own_identity = Packed::from(self.account.identity().identity().encode());
         let mut objects = vec![own_identity];
         let Some(Address(object)) = owed.object else {
             objects.extend(owed.request);

@@ -10,6 +10,7 @@ use negentropy::{Id, Negentropy, NegentropyStorageVector};
 use serde_bytes::ByteArray;
 use sha2::{Digest, Sha512};
 
+use super::links::Links;
 use crate::effect::Effect;
 use crate::engine::Engine;
 use crate::input::LinkId;
@@ -96,7 +97,7 @@ impl Engine {
                 again = std::mem::take(&mut state.compare_again);
             }
             Err(_) => {
-                self.links.close(turn, link, "a comparison that makes no sense", true);
+                Links::close(turn, link, "a comparison that makes no sense", true);
                 return Ok(());
             }
         }
@@ -123,7 +124,7 @@ impl Engine {
                 let message = Message::Reconcile { body: Packed::from(body), subscriber: false };
                 self.links.send(turn, link, message);
             }
-            Err(_) => self.links.close(turn, link, "a comparison that makes no sense", true),
+            Err(_) => Links::close(turn, link, "a comparison that makes no sense", true),
         }
         Ok(())
     }

@@ -20,21 +20,17 @@ pub(crate) struct Feed {
 
 impl Feed {
     pub(crate) fn open(turn: &mut Turn<'_>) -> Result<Self, ViewError> {
-        let epoch = match turn.get(Table::Meta, META_EPOCH)? {
-            Some(row) => number(&row)?,
-            None => {
-                let epoch = u64::from_be_bytes(turn.random()).max(1);
-                turn.put(Table::Meta, META_EPOCH, epoch.to_be_bytes());
-                epoch
-            }
+        let epoch = if let Some(row) = turn.get(Table::Meta, META_EPOCH)? {
+            number(&row)?
+        } else {
+            let epoch = u64::from_be_bytes(turn.random()).max(1);
+            turn.put(Table::Meta, META_EPOCH, epoch.to_be_bytes());
+            epoch
         };
-        let mut feed = Self { epoch, last: 0 };
-        // Rows are few compared to what a bisection costs: double the step until past the end.
-        feed.last = feed.find_last(turn)?;
-        Ok(feed)
+        Ok(Self { epoch, last: Self::find_last(turn)? })
     }
 
-    fn find_last(&self, turn: &Turn<'_>) -> Result<u64, ViewError> {
+    fn find_last(turn: &Turn<'_>) -> Result<u64, ViewError> {
         let (mut low, mut high) = (0_u64, u64::MAX);
         // Invariant: a row at or after `low` exists or low = 0; none exists after `high`.
         while low < high {
@@ -73,16 +69,15 @@ impl Feed {
         turn: &mut Turn<'_>,
         address: &Ghid,
     ) -> Result<(), ViewError> {
-        if self.knows(turn, address)? { self.touch(turn, address) } else { Ok(()) }
+        if Self::knows(turn, address)? { self.touch(turn, address) } else { Ok(()) }
     }
 
-    pub(crate) fn knows(&self, turn: &Turn<'_>, address: &Ghid) -> Result<bool, ViewError> {
+    pub(crate) fn knows(turn: &Turn<'_>, address: &Ghid) -> Result<bool, ViewError> {
         Ok(turn.get(Table::FeedIndex, address.as_bytes())?.is_some())
     }
 
     /// Changes after number `after`, oldest first.
     pub(crate) fn after(
-        &self,
         turn: &Turn<'_>,
         after: u64,
         limit: usize,

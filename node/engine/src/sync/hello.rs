@@ -8,6 +8,7 @@ use golix::object::{Object, Unverified};
 use golix::{Ghid, Identity};
 use sha2::{Digest, Sha512};
 
+use super::links::Links;
 use crate::effect::Effect;
 use crate::engine::Engine;
 use crate::input::LinkId;
@@ -39,11 +40,11 @@ impl Engine {
             return;
         };
         if version != VERSION {
-            self.links.close(turn, link, "another version of the link protocol", false);
+            Links::close(turn, link, "another version of the link protocol", false);
             return;
         }
         if state.their_nonce.is_some() || nonce == state.our_nonce {
-            self.links.close(turn, link, "a second or reflected hello", true);
+            Links::close(turn, link, "a second or reflected hello", true);
             return;
         }
         state.their_nonce = Some(nonce);
@@ -91,7 +92,7 @@ impl Engine {
         let identity = self.account.identity();
         let signature = identity.sign_statement(LABEL_PROOF, &statement);
         let message = Message::Proof {
-            identity: Packed::from(identity.identity().encode().to_vec()),
+            identity: Packed::from(identity.identity().encode()),
             signature: signature.into(),
         };
         self.links.send(turn, link, message);
@@ -112,7 +113,7 @@ impl Engine {
             return Ok(());
         };
         let Ok(identity) = Identity::from_bytes(identity) else {
-            self.links.close(turn, link, "a proof without an identity", true);
+            Links::close(turn, link, "a proof without an identity", true);
             return Ok(());
         };
         let ghid = identity.ghid();
@@ -120,7 +121,7 @@ impl Engine {
         if !state.interests.contains(&ghid)
             || !identity.verify_statement(LABEL_PROOF, &statement, signature)
         {
-            self.links.close(turn, link, "a proof that proves nothing", true);
+            Links::close(turn, link, "a proof that proves nothing", true);
             return Ok(());
         }
         if !state.proven.insert(ghid) {

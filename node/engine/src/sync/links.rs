@@ -76,7 +76,7 @@ pub(super) struct Asked {
 /// All links, and what is to be told to all of them.
 #[derive(Default)]
 pub(crate) struct Links {
-    links: BTreeMap<LinkId, Link>,
+    open: BTreeMap<LinkId, Link>,
     waiting: BTreeMap<u64, Asked>,
     next_waiting: u64,
     /// Identities that became interesting in this turn.
@@ -87,19 +87,19 @@ pub(crate) struct Links {
 
 impl Links {
     pub(crate) fn len(&self) -> usize {
-        self.links.len()
+        self.open.len()
     }
 
     pub(super) fn get_mut(&mut self, link: LinkId) -> Option<&mut Link> {
-        self.links.get_mut(&link)
+        self.open.get_mut(&link)
     }
 
     pub(super) fn get(&self, link: LinkId) -> Option<&Link> {
-        self.links.get(&link)
+        self.open.get(&link)
     }
 
     pub(super) fn ids(&self) -> Vec<LinkId> {
-        self.links.keys().copied().collect()
+        self.open.keys().copied().collect()
     }
 
     pub(super) fn add(
@@ -110,7 +110,7 @@ impl Links {
         now: Time,
         position: u64,
     ) {
-        self.links.insert(
+        self.open.insert(
             link,
             Link {
                 device,
@@ -138,29 +138,23 @@ impl Links {
 
     /// Forgets a link; returns the waiting requests that it owed an answer.
     pub(super) fn remove(&mut self, link: LinkId) -> Vec<u64> {
-        self.links.remove(&link).map(|state| state.gets.into_values().collect()).unwrap_or_default()
+        self.open.remove(&link).map(|state| state.gets.into_values().collect()).unwrap_or_default()
     }
 
     pub(crate) fn send(&mut self, turn: &mut Turn<'_>, link: LinkId, message: Message) {
-        if self.links.contains_key(&link) {
+        if self.open.contains_key(&link) {
             turn.effect(Effect::Send { link, message });
         }
     }
 
     /// Ends a link. `LinkDown` follows from the network and cleans up.
-    pub(super) fn close(
-        &mut self,
-        turn: &mut Turn<'_>,
-        link: LinkId,
-        reason: &'static str,
-        misbehaved: bool,
-    ) {
+    pub(super) fn close(turn: &mut Turn<'_>, link: LinkId, reason: &'static str, misbehaved: bool) {
         turn.effect(Effect::CloseLink { link, reason, misbehaved });
     }
 
     /// Links whose other side proved one of `identities`.
     pub(super) fn proven_any(&self, identities: &BTreeSet<Ghid>) -> Vec<LinkId> {
-        self.links
+        self.open
             .iter()
             .filter(|(_, state)| !state.proven.is_disjoint(identities))
             .map(|(link, _)| *link)
@@ -196,7 +190,7 @@ impl Links {
 
     /// Whether a debt is under way on a link; `None` if its window is full or the link is gone.
     pub(crate) fn publishes(&self, link: LinkId, debt: (Ghid, u64)) -> Option<bool> {
-        let state = self.links.get(&link)?;
+        let state = self.open.get(&link)?;
         if state.publishes.values().any(|under_way| *under_way == debt) {
             return Some(true);
         }
@@ -209,7 +203,7 @@ impl Links {
         link: LinkId,
         debt: (Ghid, u64),
     ) -> Option<u32> {
-        let state = self.links.get_mut(&link)?;
+        let state = self.open.get_mut(&link)?;
         let id = next_id(state);
         state.publishes.insert(id, debt);
         self.watch(turn, link);
@@ -217,7 +211,7 @@ impl Links {
     }
 
     pub(super) fn end_publish(&mut self, link: LinkId, id: u32) -> Option<(Ghid, u64)> {
-        self.links.get_mut(&link)?.publishes.remove(&id)
+        self.open.get_mut(&link)?.publishes.remove(&id)
     }
 
     // Requests of applications that wait.
@@ -242,7 +236,7 @@ impl Links {
         link: LinkId,
         number: u64,
     ) -> Option<u32> {
-        let state = self.links.get_mut(&link)?;
+        let state = self.open.get_mut(&link)?;
         let id = next_id(state);
         state.gets.insert(id, number);
         self.watch(turn, link);
@@ -250,7 +244,7 @@ impl Links {
     }
 
     pub(super) fn end_get(&mut self, link: LinkId, id: u32) -> Option<u64> {
-        self.links.get_mut(&link)?.gets.remove(&id)
+        self.open.get_mut(&link)?.gets.remove(&id)
     }
 
     /// One of the devices asked has answered (or is gone); the request, if it was the last.
@@ -271,7 +265,7 @@ impl Links {
     // Events.
 
     pub(super) fn event_sent(&mut self, link: LinkId, seq: u64, size: usize) {
-        if let Some(state) = self.links.get_mut(&link) {
+        if let Some(state) = self.open.get_mut(&link) {
             state.events.push_back((seq, size));
             state.events_bytes += size;
         }
@@ -279,7 +273,7 @@ impl Links {
 
     /// Events are acknowledged in the order in which they were sent.
     pub(super) fn event_acknowledged(&mut self, link: LinkId, seq: u64) {
-        if let Some(state) = self.links.get_mut(&link)
+        if let Some(state) = self.open.get_mut(&link)
             && state.events.front().is_some_and(|(sent, _)| *sent == seq)
             && let Some((_, size)) = state.events.pop_front()
         {
@@ -289,7 +283,7 @@ impl Links {
 
     /// Where we stand in the other device's feed: a row, written with what the event brought.
     pub(super) fn remember_cursor(&mut self, turn: &mut Turn<'_>, link: LinkId, cursor: Cursor) {
-        if let Some(state) = self.links.get(&link) {
+        if let Some(state) = self.open.get(&link) {
             let row = [cursor.epoch.to_be_bytes(), cursor.seq.to_be_bytes()].concat();
             turn.put(Table::Cursors, state.device.as_slice(), row);
         }
@@ -300,7 +294,7 @@ impl Links {
         turn: &Turn<'_>,
         link: LinkId,
     ) -> Result<Option<Cursor>, ViewError> {
-        let Some(state) = self.links.get(&link) else {
+        let Some(state) = self.open.get(&link) else {
             return Ok(None);
         };
         let Some(row) = turn.get(Table::Cursors, &state.device)? else {
@@ -319,7 +313,7 @@ impl Links {
     // Is anybody there?
 
     pub(super) fn ping(&mut self, turn: &mut Turn<'_>, link: LinkId) {
-        let Some(state) = self.links.get_mut(&link) else {
+        let Some(state) = self.open.get_mut(&link) else {
             return;
         };
         let id = next_id(state);
@@ -329,7 +323,7 @@ impl Links {
     }
 
     pub(super) fn pong(&mut self, link: LinkId, id: u32) {
-        if let Some(state) = self.links.get_mut(&link)
+        if let Some(state) = self.open.get_mut(&link)
             && state.ping == Some(id)
         {
             state.ping = None;
@@ -339,7 +333,7 @@ impl Links {
     /// Keeps the deadline in step with what the other side owes.
     pub(super) fn watch(&mut self, turn: &mut Turn<'_>, link: LinkId) {
         let now = turn.now();
-        let Some(state) = self.links.get_mut(&link) else {
+        let Some(state) = self.open.get_mut(&link) else {
             return;
         };
         match (state.is_owed(), state.owed_since) {
@@ -358,13 +352,13 @@ impl Links {
     /// The deadline came: give the link up, ask whether it lives, or wait on.
     pub(super) fn deadline(&mut self, turn: &mut Turn<'_>, link: LinkId) {
         let now = turn.now();
-        let Some(state) = self.links.get(&link) else {
+        let Some(state) = self.open.get(&link) else {
             return;
         };
         if let Some(since) = state.owed_since {
             let silent_since = since.max(state.last_heard);
             if now.since(silent_since) >= limits::LINK_SILENCE_MAX {
-                self.close(turn, link, "no answer", false);
+                Self::close(turn, link, "no answer", false);
             } else {
                 set_deadline(turn, link, silent_since + limits::LINK_SILENCE_MAX);
             }

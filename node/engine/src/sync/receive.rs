@@ -6,6 +6,7 @@ use golix::object::{Kind, Object, Unverified, Verified};
 use golix::persister::Stored;
 use golix::{Ghid, Identity};
 
+use super::links::Links;
 use crate::engine::Engine;
 use crate::input::LinkId;
 use crate::limits;
@@ -77,7 +78,7 @@ impl Engine {
         };
         state.invalid += 1;
         if state.invalid >= limits::INVALID_OBJECTS_MAX {
-            self.links.close(turn, link, "objects that do not verify", true);
+            Links::close(turn, link, "objects that do not verify", true);
         }
     }
 

@@ -4,11 +4,13 @@ use golix::Ghid;
 use golix::object::{Debinding, StaticBinding};
 use golix::persister::Stored;
 
+use super::links::Links;
 use crate::engine::Engine;
 use crate::input::LinkId;
 use crate::limits;
 use crate::message::{Address, Cursor, Message, Packed};
 use crate::shelf;
+use crate::sync::Feed;
 use crate::turn::Turn;
 use crate::view::ViewError;
 
@@ -28,7 +30,7 @@ impl Engine {
             return;
         };
         if state.subscribed.len() + addresses.len() > limits::SUBSCRIPTIONS_PER_LINK {
-            self.links.close(turn, link, "too many subscriptions", true);
+            Links::close(turn, link, "too many subscriptions", true);
             return;
         }
         for Address(address) in addresses {
@@ -80,7 +82,7 @@ impl Engine {
                 return Ok(());
             }
             let position = state.position;
-            let changes = self.feed.after(turn, position, limits::FEED_BATCH)?;
+            let changes = Feed::after(turn, position, limits::FEED_BATCH)?;
             if changes.is_empty() {
                 if let Some(state) = self.links.get_mut(link) {
                     state.position = self.feed.last();
