@@ -259,6 +259,7 @@ impl HgxLink {
     /// # Errors
     /// [`LinkError::StateTooLarge`], [`LinkError::Unreadable`], a refusal, or
     /// [`LinkError::ConnectionLost`]: there may be such an object now, or not.
+    #[expect(clippy::new_ret_no_self, reason = "the documented name of the call")]
     pub async fn new<O: Object>(
         &self,
         state: &O::State,

@@ -13,6 +13,10 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(all(doctest, feature = "client"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 #[cfg(feature = "client")]
 pub mod client;
 mod code;

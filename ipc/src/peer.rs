@@ -3,6 +3,7 @@
 //! The kernel lists every TCP socket of the network namespace with its owner's uid. Reading the
 //! list takes milliseconds, needs no privilege, and works with every application there is.
 
+#[cfg(feature = "server")]
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
@@ -10,6 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 const LISTEN: &str = "0A";
 
 /// Who has a socket.
+#[cfg(feature = "server")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owner {
     /// The user.
@@ -20,6 +22,7 @@ pub struct Owner {
     pub name: Option<String>,
 }
 
+#[cfg(feature = "server")]
 impl fmt::Display for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.name, self.pid) {
@@ -59,6 +62,7 @@ pub(crate) fn owner_of_port(port: u16) -> Option<Owner> {
 }
 
 /// Whether processes can be told apart on this system at all.
+#[cfg(feature = "server")]
 pub(crate) fn is_known_here() -> bool {
     std::fs::metadata("/proc/net/tcp").is_ok() && own_uid().is_some()
 }
@@ -137,13 +141,9 @@ fn spellings(address: SocketAddr) -> Vec<String> {
 }
 
 fn words(octets: [u8; 16]) -> String {
-    octets
-        .chunks_exact(4)
-        .map(|word| {
-            let word: [u8; 4] = word.try_into().expect("chunks of four");
-            format!("{:08X}", u32::from_ne_bytes(word))
-        })
-        .collect()
+    let (words, _) = octets.as_chunks::<4>();
+    let [a, b, c, d] = [0, 1, 2, 3].map(|at| u32::from_ne_bytes(words[at]));
+    format!("{a:08X}{b:08X}{c:08X}{d:08X}")
 }
 
 #[cfg(all(test, target_os = "linux"))]

@@ -280,9 +280,9 @@ async fn a_restarted_daemon_is_found_again() {
 
     for round in 0..5_u8 {
         if round % 2 == 0 {
-            server.stop().await
+            server.stop().await;
         } else {
-            server.kill().await
+            server.kill().await;
         }
         soon(connection.wait_for(|now| *now == LinkStatus::Connecting)).await.expect("alive");
         {

@@ -46,6 +46,7 @@ pub(super) enum Command {
 
 /// What a handle gets back.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "lives for one hop, from the task to the caller")]
 pub(super) enum Answer {
     Reply(Reply),
     Object(Obj),

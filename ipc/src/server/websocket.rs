@@ -231,9 +231,11 @@ impl<S: Service> Connection<'_, S> {
         loop {
             let bytes = match stream.next().await {
                 Some(Ok(Message::Binary(bytes))) => bytes,
-                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => continue,
-                // The library has queued the answer; the next read sends it and ends.
-                Some(Ok(Message::Close(_))) => continue,
+                // The library has queued the answers to pings and to the close frame; the next
+                // read sends them.
+                Some(Ok(
+                    Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_),
+                )) => continue,
                 Some(Ok(Message::Text(_))) => {
                     return End::Close(
                         CloseCode::Unsupported,

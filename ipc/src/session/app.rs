@@ -25,6 +25,7 @@ pub enum AnswerError {
 
 /// What a message from the daemon means. `W` is whatever waits for an answer.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "taken apart where it is returned to")]
 pub enum AppReceived<W> {
     /// An answer.
     Answer {
