@@ -94,11 +94,7 @@ impl ChainKey {
         let (epoch, rest) = secret.seed().split_first_chunk()?;
         let (index, zeros) = rest.split_first_chunk()?;
         (zeros == [0; 4]).then(|| {
-            Self::new(
-                u32::from_be_bytes(*epoch),
-                u64::from_be_bytes(*index),
-                *secret.key(),
-            )
+            Self::new(u32::from_be_bytes(*epoch), u64::from_be_bytes(*index), *secret.key())
         })
     }
 }
@@ -126,39 +122,23 @@ mod tests {
         assert_eq!((far.epoch(), far.index()), (7, 13));
         assert!(far.advance_to(&dynamic, 12).is_none());
         assert_eq!(far.advance_to(&dynamic, 13).unwrap().key(), far.key());
-        assert_ne!(
-            start.advance_to(&Ghid::of(b"other"), 13).unwrap().key(),
-            far.key()
-        );
-        assert_ne!(
-            far.container_secret(&dynamic),
-            near.container_secret(&dynamic)
-        );
+        assert_ne!(start.advance_to(&Ghid::of(b"other"), 13).unwrap().key(), far.key());
+        assert_ne!(far.container_secret(&dynamic), near.container_secret(&dynamic));
     }
 
     #[test]
     fn a_distant_index_costs_nothing() {
         let start = ChainKey::new(0, 0, [1; 32]);
-        assert!(
-            start
-                .advance_to(&Ghid::of(b"object"), CHAIN_STEPS_MAX + 1)
-                .is_none()
-        );
+        assert!(start.advance_to(&Ghid::of(b"object"), CHAIN_STEPS_MAX + 1).is_none());
         assert!(start.advance_to(&Ghid::of(b"object"), u64::MAX).is_none());
     }
 
     #[test]
     fn handshake_form_is_exact() {
         let secret = ChainKey::new(0x0102_0304, 0x0506_0708_090a_0b0c, [9; 32]).to_handshake();
-        assert_eq!(
-            secret.seed(),
-            &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 0, 0, 0, 0]
-        );
+        assert_eq!(secret.seed(), &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 0, 0, 0, 0]);
         let back = ChainKey::from_handshake(&secret).unwrap();
-        assert_eq!(
-            (back.epoch(), back.index()),
-            (0x0102_0304, 0x0506_0708_090a_0b0c)
-        );
+        assert_eq!((back.epoch(), back.index()), (0x0102_0304, 0x0506_0708_090a_0b0c));
         for at in 12..16 {
             let mut seed = *secret.seed();
             seed[at] = 1;

@@ -59,11 +59,7 @@ impl<'a> Reader<'a> {
 
     /// The object must be at least `len` bytes long.
     pub(crate) fn expect_min(&self, len: usize) -> Result<(), DecodeError> {
-        if self.bytes.len() < len {
-            Err(DecodeError::Truncated)
-        } else {
-            Ok(())
-        }
+        if self.bytes.len() < len { Err(DecodeError::Truncated) } else { Ok(()) }
     }
 
     pub(crate) fn take(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
@@ -109,20 +105,12 @@ impl<'a> Reader<'a> {
             return Err(DecodeError::AddrAlgo(algorithm));
         }
         let ghid = Ghid::of(&self.bytes[..self.at]);
-        if ghid.as_bytes()[1..] == *self.take(64)? {
-            Ok(ghid)
-        } else {
-            Err(DecodeError::Hash)
-        }
+        if ghid.as_bytes()[1..] == *self.take(64)? { Ok(ghid) } else { Err(DecodeError::Hash) }
     }
 
     /// Nothing may be left over.
     pub(crate) fn finish(self) -> Result<(), DecodeError> {
-        if self.at == self.bytes.len() {
-            Ok(())
-        } else {
-            Err(DecodeError::Trailing)
-        }
+        if self.at == self.bytes.len() { Ok(()) } else { Err(DecodeError::Trailing) }
     }
 }
 
@@ -134,9 +122,7 @@ pub(crate) struct Writer {
 impl Writer {
     /// Starts an object of `len` bytes with magic, version and suite.
     pub(crate) fn object(kind: Kind, suite: Suite, len: usize) -> Self {
-        let mut writer = Self {
-            bytes: Vec::with_capacity(len),
-        };
+        let mut writer = Self { bytes: Vec::with_capacity(len) };
         writer.put(&kind.magic());
         writer.put(&kind.version().to_be_bytes());
         writer.put(&[suite.code()]);

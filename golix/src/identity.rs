@@ -91,7 +91,13 @@ fn statement(label: &str, message: &[u8]) -> Option<Vec<u8>> {
     free.then(|| [label.as_bytes(), &[0], message].concat())
 }
 
-/// The private half of an [`Identity`]. Zeroized on drop, redacted in `Debug`, no `Clone`.
+/// The private half of an [`Identity`]. Zeroized on drop, redacted in `Debug`, and not to be copied:
+///
+/// ```compile_fail
+/// fn copy(me: &golix::PrivateIdentity) -> golix::PrivateIdentity {
+///     me.clone()
+/// }
+/// ```
 pub struct PrivateIdentity {
     identity: Identity,
     keys: PrivateKeys,
@@ -194,9 +200,7 @@ impl PrivateIdentity {
 
 impl fmt::Debug for PrivateIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PrivateIdentity")
-            .field("ghid", &self.ghid())
-            .finish_non_exhaustive()
+        f.debug_struct("PrivateIdentity").field("ghid", &self.ghid()).finish_non_exhaustive()
     }
 }
 
@@ -226,16 +230,10 @@ mod tests {
             assert_eq!(error, DecodeError::Truncated);
         }
         let long = [&good[..], &[0]].concat();
-        assert_eq!(
-            PrivateIdentity::from_bytes(&long).unwrap_err(),
-            DecodeError::Trailing
-        );
+        assert_eq!(PrivateIdentity::from_bytes(&long).unwrap_err(), DecodeError::Trailing);
         let mut twin = good.clone();
         twin.copy_within(37..69, 69);
-        assert_eq!(
-            PrivateIdentity::from_bytes(&twin).unwrap_err(),
-            DecodeError::KeyExc
-        );
+        assert_eq!(PrivateIdentity::from_bytes(&twin).unwrap_err(), DecodeError::KeyExc);
     }
 
     #[test]
@@ -258,14 +256,8 @@ mod tests {
         me.sign_object(&object, &mut signature);
         let signature: [u8; 64] = signature.try_into().unwrap();
         assert!(me.identity().verify(&object, &signature));
-        assert!(
-            !me.identity()
-                .verify_statement("golix-3 sign", object.as_bytes(), &signature)
-        );
-        assert!(
-            !me.identity()
-                .verify_statement("", object.as_bytes(), &signature)
-        );
+        assert!(!me.identity().verify_statement("golix-3 sign", object.as_bytes(), &signature));
+        assert!(!me.identity().verify_statement("", object.as_bytes(), &signature));
     }
 
     #[test]

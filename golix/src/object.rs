@@ -194,10 +194,7 @@ impl Unverified {
     /// the hash has just been checked again, so damage does not pass, but a forgery would.
     #[must_use]
     pub fn assume_verified(self) -> Verified {
-        Verified {
-            object: self.object,
-            bytes: self.bytes,
-        }
+        Verified { object: self.object, bytes: self.bytes }
     }
 }
 

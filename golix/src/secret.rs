@@ -49,11 +49,7 @@ impl Secret {
         }
         let code = reader.u8()?;
         let suite = Suite::from_code(code).ok_or(DecodeError::Suite(code))?;
-        let secret = Self {
-            suite,
-            key: reader.array()?,
-            seed: reader.array()?,
-        };
+        let secret = Self { suite, key: reader.array()?, seed: reader.array()? };
         reader.finish()?;
         Ok(secret)
     }
@@ -100,9 +96,7 @@ impl Eq for Secret {}
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Secret")
-            .field("suite", &self.suite)
-            .finish_non_exhaustive()
+        f.debug_struct("Secret").field("suite", &self.suite).finish_non_exhaustive()
     }
 }
 
@@ -138,10 +132,7 @@ mod tests {
             assert_eq!(Secret::from_bytes(&bad), Err(error));
         }
         for len in 0..good.len() {
-            assert_eq!(
-                Secret::from_bytes(&good[..len]),
-                Err(DecodeError::Truncated)
-            );
+            assert_eq!(Secret::from_bytes(&good[..len]), Err(DecodeError::Truncated));
         }
         let long = [&good[..], &[0]].concat();
         assert_eq!(Secret::from_bytes(&long), Err(DecodeError::Trailing));
@@ -150,10 +141,7 @@ mod tests {
     #[test]
     fn debug_shows_no_key() {
         let text = format!("{:?}", sample());
-        assert!(
-            !text.contains("ab") && !text.contains("171") && !text.contains("205"),
-            "{text}"
-        );
+        assert!(!text.contains("ab") && !text.contains("171") && !text.contains("205"), "{text}");
     }
 
     #[test]

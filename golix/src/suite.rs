@@ -151,9 +151,9 @@ impl PrivateKeys {
         exchange: [u8; 32],
     ) -> Self {
         match suite {
-            Suite::Suite3 => Self::Suite3(suite3::PrivateKeys::from_seeds(
-                signature, encryption, exchange,
-            )),
+            Suite::Suite3 => {
+                Self::Suite3(suite3::PrivateKeys::from_seeds(signature, encryption, exchange))
+            }
         }
     }
 

@@ -8,12 +8,7 @@ use golix::{ChainKey, Ghid, Identity, PrivateIdentity, Secret, Suite};
 use proptest::prelude::*;
 
 fn person(seed: u8) -> PrivateIdentity {
-    PrivateIdentity::from_seeds(
-        Suite::Suite3,
-        [seed; 32],
-        [seed ^ 0x40; 32],
-        [seed ^ 0x80; 32],
-    )
+    PrivateIdentity::from_seeds(Suite::Suite3, [seed; 32], [seed ^ 0x40; 32], [seed ^ 0x80; 32])
 }
 
 fn reread(made: &Verified, author: Option<&Identity>) -> Verified {
@@ -50,23 +45,12 @@ fn sizes_are_those_of_the_specification() {
     let target = Ghid::of(b"target");
     let secret = Secret::new(Suite::Suite3, [1; 32], [2; 16]);
     assert_eq!(me.identity().encode().len(), 170);
-    assert_eq!(
-        Container::seal(&me, &secret, [3; 32], b"").bytes().len(),
-        211 + 80
-    );
-    assert_eq!(
-        Container::seal(&me, &secret, [3; 32], &[0; 1000])
-            .bytes()
-            .len(),
-        211 + 80 + 1000
-    );
+    assert_eq!(Container::seal(&me, &secret, [3; 32], b"").bytes().len(), 211 + 80);
+    assert_eq!(Container::seal(&me, &secret, [3; 32], &[0; 1000]).bytes().len(), 211 + 80 + 1000);
     assert_eq!(StaticBinding::make(&me, target).bytes().len(), 268);
     assert_eq!(Debinding::make(&me, target).bytes().len(), 268);
     assert_eq!(DynamicBinding::first(&me, target).bytes().len(), 343);
-    let body = RequestBody::Ack {
-        request: target,
-        status: 0,
-    };
+    let body = RequestBody::Ack { request: target, status: 0 };
     let request = Request::seal(&me, me.identity(), &body, [4; 32]).unwrap();
     assert_eq!(request.bytes().len(), 715);
 }
@@ -93,14 +77,9 @@ fn a_frame_needs_counter_targets_and_proof() {
 fn the_first_frame_has_the_address_that_binder_and_target_give() {
     let (me, target) = (person(1), Ghid::of(b"target"));
     let made = DynamicBinding::first(&me, target);
-    let Object::DynamicBinding(frame) = made.object() else {
-        panic!("a frame")
-    };
+    let Object::DynamicBinding(frame) = made.object() else { panic!("a frame") };
     assert_eq!(frame.dynamic(), Ghid::of(&made.bytes()[..150]));
-    assert_eq!(
-        (frame.counter(), frame.target(), frame.birth()),
-        (0, target, target)
-    );
+    assert_eq!((frame.counter(), frame.target(), frame.birth()), (0, target, target));
     assert!(frame.is_proven());
 }
 
@@ -110,9 +89,7 @@ fn nobody_else_opens_or_claims() {
     let secret = Secret::new(Suite::Suite3, [1; 32], [2; 16]);
     let wrong = Secret::new(Suite::Suite3, [1; 32], [3; 16]);
     let made = Container::seal(&alice, &secret, [7; 32], b"plaintext");
-    let Object::Container(container) = made.object() else {
-        panic!("a container")
-    };
+    let Object::Container(container) = made.object() else { panic!("a container") };
     assert_eq!(container.open(&secret).unwrap().as_slice(), b"plaintext");
     assert_eq!(container.open(&wrong).unwrap_err(), OpenError::WrongSecret);
 
@@ -122,14 +99,9 @@ fn nobody_else_opens_or_claims() {
     let error = parsed.verify(None).unwrap_err();
     assert_eq!(error, VerifyError::AuthorUnknown(alice.ghid()));
 
-    let body = RequestBody::Handshake {
-        target: Ghid::of(b"target"),
-        secret,
-    };
+    let body = RequestBody::Handshake { target: Ghid::of(b"target"), secret };
     let made = Request::seal(&alice, bob.identity(), &body, [8; 32]).unwrap();
-    let Object::Request(request) = made.object() else {
-        panic!("a request")
-    };
+    let Object::Request(request) = made.object() else { panic!("a request") };
     assert_eq!(request.open(&eve).unwrap_err(), RequestError);
     let opened = request.open(&bob).unwrap();
     assert_eq!(opened.author(), alice.ghid());
@@ -140,12 +112,7 @@ fn nobody_else_opens_or_claims() {
 fn too_long_a_payload_is_refused() {
     let me = person(1);
     let seal = |len: usize| {
-        Request::seal(
-            &me,
-            me.identity(),
-            &RequestBody::Arbitrary(vec![0; len]),
-            [1; 32],
-        )
+        Request::seal(&me, me.identity(), &RequestBody::Arbitrary(vec![0; len]), [1; 32])
     };
     assert!(seal(299).is_ok());
     assert_eq!(seal(300), Err(MakeError::PayloadTooLong(300)));
@@ -157,18 +124,8 @@ fn a_live_share_leads_forward() {
     let dynamic = Ghid::of(b"dynamic");
     let chain = ChainKey::new(1, 0, [5; 32]);
     let shared = ChainKey::from_handshake(&chain.advance_to(&dynamic, 4).unwrap().to_handshake());
-    let theirs = shared
-        .unwrap()
-        .advance_to(&dynamic, 9)
-        .unwrap()
-        .container_secret(&dynamic);
-    assert_eq!(
-        theirs,
-        chain
-            .advance_to(&dynamic, 9)
-            .unwrap()
-            .container_secret(&dynamic)
-    );
+    let theirs = shared.unwrap().advance_to(&dynamic, 9).unwrap().container_secret(&dynamic);
+    assert_eq!(theirs, chain.advance_to(&dynamic, 9).unwrap().container_secret(&dynamic));
 }
 
 proptest! {

@@ -48,15 +48,8 @@ impl Container {
         plaintext: &[u8],
     ) -> Verified {
         let suite = me.suite();
-        assert_eq!(
-            suite,
-            secret.suite(),
-            "a container has the suite of its author"
-        );
-        assert!(
-            plaintext.len() <= PLAINTEXT_MAX,
-            "plaintext over limits::PLAINTEXT_MAX"
-        );
+        assert_eq!(suite, secret.suite(), "a container has the suite of its author");
+        assert!(plaintext.len() <= PLAINTEXT_MAX, "plaintext over limits::PLAINTEXT_MAX");
         let layout = suite.layout();
         let payload_len = plaintext.len() + layout.payload_overhead;
         let len = HEADER_LEN + payload_len + Ghid::LEN + layout.signature_len;
@@ -66,13 +59,7 @@ impl Container {
         writer.put(&(payload_len as u64).to_be_bytes());
         suite.seal_payload(secret, &author, &salt, plaintext, writer.bytes_mut());
         let (ghid, bytes) = writer.sign(me);
-        let container = Self {
-            suite,
-            author,
-            ghid,
-            payload_len,
-            bytes: Arc::clone(&bytes),
-        };
+        let container = Self { suite, author, ghid, payload_len, bytes: Arc::clone(&bytes) };
         Verified::made(Object::Container(container), bytes)
     }
 
@@ -86,9 +73,8 @@ impl Container {
         reader.expect_min(fixed_len)?;
         let author = reader.take(Ghid::LEN)?;
         let payload_len = usize::try_from(reader.u64()?).map_err(|_| DecodeError::Length)?;
-        let plaintext_len = payload_len
-            .checked_sub(layout.payload_overhead)
-            .ok_or(DecodeError::Length)?;
+        let plaintext_len =
+            payload_len.checked_sub(layout.payload_overhead).ok_or(DecodeError::Length)?;
         if plaintext_len > PLAINTEXT_MAX {
             return Err(DecodeError::Length);
         }
@@ -96,13 +82,7 @@ impl Container {
         let author = Reader::new(author).ghid()?;
         reader.take(payload_len)?;
         let ghid = reader.own_ghid()?;
-        Ok(Self {
-            suite,
-            author,
-            ghid,
-            payload_len,
-            bytes: bytes.into(),
-        })
+        Ok(Self { suite, author, ghid, payload_len, bytes: bytes.into() })
     }
 
     /// Opens it.
@@ -115,8 +95,7 @@ impl Container {
             return Err(OpenError::SuiteMismatch);
         }
         let payload_end = HEADER_LEN + self.payload_len;
-        self.suite
-            .open_payload(secret, &self.author, &self.bytes, HEADER_LEN, payload_end)
+        self.suite.open_payload(secret, &self.author, &self.bytes, HEADER_LEN, payload_end)
     }
 
     /// Who sealed and signed it.
@@ -152,9 +131,7 @@ impl Container {
     /// The salt it was sealed with.
     #[must_use]
     pub fn salt(&self) -> &[u8; 32] {
-        self.bytes[HEADER_LEN..]
-            .first_chunk()
-            .expect("checked when read: the payload holds a salt")
+        self.bytes[HEADER_LEN..].first_chunk().expect("checked when read: the payload holds a salt")
     }
 
     pub(super) fn shared_bytes(&self) -> Arc<[u8]> {

@@ -33,15 +33,7 @@ impl Debinding {
         writer.ghid(&debinder);
         writer.ghid(&target);
         let (ghid, bytes) = writer.sign(me);
-        Verified::made(
-            Object::Debinding(Self {
-                suite,
-                debinder,
-                target,
-                ghid,
-            }),
-            bytes,
-        )
+        Verified::made(Object::Debinding(Self { suite, debinder, target, ghid }), bytes)
     }
 
     fn len(layout: &Layout) -> usize {
@@ -53,12 +45,7 @@ impl Debinding {
         let debinder = reader.ghid()?;
         let target = reader.ghid()?;
         let ghid = reader.own_ghid()?;
-        Ok(Self {
-            suite,
-            debinder,
-            target,
-            ghid,
-        })
+        Ok(Self { suite, debinder, target, ghid })
     }
 
     /// Who takes it back.

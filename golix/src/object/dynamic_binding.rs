@@ -82,14 +82,7 @@ impl DynamicBinding {
         writer.ghid(&dynamic);
         let (ghid, bytes) = writer.sign(me);
         let targets = targets.to_vec();
-        let frame = Self {
-            suite,
-            binder,
-            counter,
-            targets,
-            dynamic,
-            ghid,
-        };
+        let frame = Self { suite, binder, counter, targets, dynamic, ghid };
         Verified::made(Object::DynamicBinding(frame), bytes)
     }
 
@@ -108,22 +101,14 @@ impl DynamicBinding {
         }
         reader.expect_stated_len(fixed_len + vector_len)?;
         let binder = Reader::new(binder).ghid()?;
-        let targets = (0..vector_len / Ghid::LEN)
-            .map(|_| reader.ghid())
-            .collect::<Result<Vec<_>, _>>()?;
+        let targets =
+            (0..vector_len / Ghid::LEN).map(|_| reader.ghid()).collect::<Result<Vec<_>, _>>()?;
         let dynamic = reader.ghid()?;
         if (counter == 0) != (targets.len() == 1) {
             return Err(DecodeError::FrameShape);
         }
         let ghid = reader.own_ghid()?;
-        let frame = Self {
-            suite,
-            binder,
-            counter,
-            targets,
-            dynamic,
-            ghid,
-        };
+        let frame = Self { suite, binder, counter, targets, dynamic, ghid };
         if Self::dynamic_address(suite, &binder, &frame.birth()) != dynamic {
             return Err(DecodeError::DynHash);
         }

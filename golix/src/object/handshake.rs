@@ -65,20 +65,15 @@ impl RequestBody {
 impl fmt::Debug for RequestBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Handshake { target, .. } => f
-                .debug_struct("Handshake")
-                .field("target", target)
-                .finish_non_exhaustive(),
-            Self::Ack { request, status } => f
-                .debug_struct("Ack")
-                .field("request", request)
-                .field("status", status)
-                .finish(),
-            Self::Nak { request, status } => f
-                .debug_struct("Nak")
-                .field("request", request)
-                .field("status", status)
-                .finish(),
+            Self::Handshake { target, .. } => {
+                f.debug_struct("Handshake").field("target", target).finish_non_exhaustive()
+            }
+            Self::Ack { request, status } => {
+                f.debug_struct("Ack").field("request", request).field("status", status).finish()
+            }
+            Self::Nak { request, status } => {
+                f.debug_struct("Nak").field("request", request).field("status", status).finish()
+            }
             Self::Arbitrary(payload) => write!(f, "Arbitrary({} bytes)", payload.len()),
         }
     }

@@ -52,17 +52,11 @@ impl Request {
         let mut writer = Writer::object(Kind::Request, suite, Self::len(suite.layout()));
         writer.ghid(&to);
         let parts = (&to, recipient.keys());
-        me.keys()
-            .seal_request(&author, parts, &letter, ephemeral, writer.bytes_mut())?;
+        me.keys().seal_request(&author, parts, &letter, ephemeral, writer.bytes_mut())?;
         let ghid = writer.own_ghid();
         writer.put(&suite.request_authenticator(&ghid));
         let bytes = writer.finish();
-        let request = Self {
-            suite,
-            recipient: to,
-            ghid,
-            bytes: Arc::clone(&bytes),
-        };
+        let request = Self { suite, recipient: to, ghid, bytes: Arc::clone(&bytes) };
         Ok(Verified::made(Object::Request(request), bytes))
     }
 
@@ -80,18 +74,12 @@ impl Request {
         let recipient = reader.ghid()?;
         reader.take(layout.sealed_len)?;
         let ghid = reader.own_ghid()?;
-        Ok(Self {
-            suite,
-            recipient,
-            ghid,
-            bytes: bytes.into(),
-        })
+        Ok(Self { suite, recipient, ghid, bytes: bytes.into() })
     }
 
     /// Whether the outer field follows from the address.
     pub(super) fn verify_outer(&self) -> bool {
-        self.bytes
-            .ends_with(&self.suite.request_authenticator(&self.ghid))
+        self.bytes.ends_with(&self.suite.request_authenticator(&self.ghid))
     }
 
     /// Opens it, if it is to me. Whom it names as author is not proven yet.
@@ -102,16 +90,9 @@ impl Request {
         if self.recipient != me.ghid() || self.suite != me.suite() {
             return Err(RequestError);
         }
-        let opened = me
-            .keys()
-            .open_request(&self.recipient, &self.bytes, HEADER_LEN)?;
+        let opened = me.keys().open_request(&self.recipient, &self.bytes, HEADER_LEN)?;
         let author = handshake::author(opened.letter()).ok_or(RequestError)?;
-        Ok(OpenedRequest {
-            suite: self.suite,
-            recipient: self.recipient,
-            author,
-            opened,
-        })
+        Ok(OpenedRequest { suite: self.suite, recipient: self.recipient, author, opened })
     }
 
     /// To whom it is sealed.
@@ -177,16 +158,13 @@ impl OpenedRequest {
             return Err(RequestError);
         }
         let parts = (&self.author, author.keys());
-        self.opened
-            .authenticate(me.keys(), &self.recipient, parts)?;
+        self.opened.authenticate(me.keys(), &self.recipient, parts)?;
         handshake::decode(self.opened.letter()).ok_or(RequestError)
     }
 }
 
 impl fmt::Debug for OpenedRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OpenedRequest")
-            .field("author", &self.author)
-            .finish_non_exhaustive()
+        f.debug_struct("OpenedRequest").field("author", &self.author).finish_non_exhaustive()
     }
 }

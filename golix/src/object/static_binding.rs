@@ -33,15 +33,7 @@ impl StaticBinding {
         writer.ghid(&binder);
         writer.ghid(&target);
         let (ghid, bytes) = writer.sign(me);
-        Verified::made(
-            Object::StaticBinding(Self {
-                suite,
-                binder,
-                target,
-                ghid,
-            }),
-            bytes,
-        )
+        Verified::made(Object::StaticBinding(Self { suite, binder, target, ghid }), bytes)
     }
 
     fn len(layout: &Layout) -> usize {
@@ -53,12 +45,7 @@ impl StaticBinding {
         let binder = reader.ghid()?;
         let target = reader.ghid()?;
         let ghid = reader.own_ghid()?;
-        Ok(Self {
-            suite,
-            binder,
-            target,
-            ghid,
-        })
+        Ok(Self { suite, binder, target, ghid })
     }
 
     /// Who binds, and alone may debind it.

@@ -100,10 +100,7 @@ mod tests {
              2192992a274fc1a836ba3c23a3feebbd454d4423643ce80e2a9ac94fa54ca49f"
         );
         assert_eq!(
-            HEXLOWER.encode(&hmac_sha512(
-                b"Jefe",
-                &[b"what do ya want ", b"for nothing?"]
-            )),
+            HEXLOWER.encode(&hmac_sha512(b"Jefe", &[b"what do ya want ", b"for nothing?"])),
             "164b7a7bfcf819e2e395fbe73b56e0a387bd64222e831fd610270cd7ea250554\
              9758bf75c05a994a6d034f65f8f0e6fdcaeab1a34d4a6b4b636e070a38bce737"
         );
@@ -114,10 +111,7 @@ mod tests {
         // HKDF = Expand(Extract(salt, ikm), info); with a 64-byte PRK both paths must agree, and
         // ours must equal HMAC(prk, info | 01).
         let block = hmac_sha512(&[7; 32], &[b"info", &[1]]);
-        assert_eq!(
-            *hkdf_expand_sha512::<48>(&[7; 32], &[b"in", b"fo"]),
-            block[..48]
-        );
+        assert_eq!(*hkdf_expand_sha512::<48>(&[7; 32], &[b"in", b"fo"]), block[..48]);
         let prk = hmac_sha512(b"salt", &[b"ikm"]);
         assert_eq!(
             *hkdf_sha512::<64>(b"ikm", b"salt", &[b"info"]),

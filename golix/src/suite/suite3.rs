@@ -64,18 +64,17 @@ pub(crate) struct PublicKeys {
 impl PublicKeys {
     /// Checks and keeps the keys.
     ///
-    /// The Ed25519 key must be a canonical encoding of a point of the prime-order subgroup. The X25519
-    /// keys must be canonical (what X25519 puts out: one key, one address), not of low order, and must
-    /// differ.
+    /// The Ed25519 key must be a canonical encoding of a point that is not of small order and lies in
+    /// the prime-order subgroup (the canonical check follows from the other two; it costs little and
+    /// says what is meant). The X25519 keys must be canonical (what X25519 puts out: one key, one
+    /// address), not of low order, and must differ.
     pub(super) fn decode(
         signature: &[u8],
         encryption: &[u8],
         exchange: &[u8],
     ) -> Result<Self, DecodeError> {
         let signature = signature.try_into().map_err(|_| DecodeError::KeySig)?;
-        let point = CompressedEdwardsY(signature)
-            .decompress()
-            .ok_or(DecodeError::KeySig)?;
+        let point = CompressedEdwardsY(signature).decompress().ok_or(DecodeError::KeySig)?;
         if point.compress().0 != signature || point.is_small_order() || !point.is_torsion_free() {
             return Err(DecodeError::KeySig);
         }
@@ -85,11 +84,7 @@ impl PublicKeys {
         if encryption == exchange {
             return Err(DecodeError::KeyExc);
         }
-        Ok(Self {
-            signature,
-            encryption,
-            exchange,
-        })
+        Ok(Self { signature, encryption, exchange })
     }
 
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
@@ -242,13 +237,10 @@ pub(super) fn open_payload(
     header_len: usize,
     payload_end: usize,
 ) -> Result<Zeroizing<Vec<u8>>, OpenError> {
-    let payload = object
-        .get(header_len..payload_end)
-        .ok_or(OpenError::Damaged)?;
+    let payload = object.get(header_len..payload_end).ok_or(OpenError::Damaged)?;
     let (salt, payload) = payload.split_first_chunk().ok_or(OpenError::Damaged)?;
-    let (commitment, payload) = payload
-        .split_first_chunk::<COMMITMENT_LEN>()
-        .ok_or(OpenError::Damaged)?;
+    let (commitment, payload) =
+        payload.split_first_chunk::<COMMITMENT_LEN>().ok_or(OpenError::Damaged)?;
     let (ciphertext, tag) = payload.split_last_chunk().ok_or(OpenError::Damaged)?;
     let keys = ContainerKeys::derive(secret, author, salt);
     if !bool::from(keys.0.commitment().ct_eq(commitment)) {
@@ -256,9 +248,7 @@ pub(super) fn open_payload(
     }
     let mut plaintext = Zeroizing::new(ciphertext.to_vec());
     let aad = &object[..header_len + SALT_LEN + COMMITMENT_LEN];
-    keys.0
-        .open(aad, &mut plaintext, tag)
-        .ok_or(OpenError::Damaged)?;
+    keys.0.open(aad, &mut plaintext, tag).ok_or(OpenError::Damaged)?;
     Ok(plaintext)
 }
 
@@ -294,11 +284,7 @@ impl ContainerKeys {
         let mut ikm = Zeroizing::new([0; 48]);
         ikm[..32].copy_from_slice(secret.key());
         ikm[32..].copy_from_slice(secret.seed());
-        Self(BoxKeys(hkdf_sha512(
-            &*ikm,
-            salt,
-            &[CONTAINER, author.as_bytes()],
-        )))
+        Self(BoxKeys(hkdf_sha512(&*ikm, salt, &[CONTAINER, author.as_bytes()])))
     }
 }
 
@@ -357,13 +343,7 @@ pub(super) fn seal_request(
     inner[..letter.len()].copy_from_slice(letter);
     let (padded, mac) = inner.split_at_mut(LETTER_LEN);
     let key = request_mac_key(&s2, &s1, author, recipient, &ephemeral_public);
-    mac.copy_from_slice(&request_mac(
-        &key,
-        recipient,
-        &ephemeral_public,
-        &commitment,
-        padded,
-    ));
+    mac.copy_from_slice(&request_mac(&key, recipient, &ephemeral_public, &commitment, padded));
 
     object.extend_from_slice(&ephemeral_public);
     object.extend_from_slice(&commitment);
@@ -381,10 +361,8 @@ pub(super) fn open_request(
     object: &[u8],
     header_len: usize,
 ) -> Result<OpenedBox, RequestError> {
-    let sealed: &[u8; BOX_LEN] = object
-        .get(header_len..)
-        .and_then(<[u8]>::first_chunk)
-        .ok_or(RequestError)?;
+    let sealed: &[u8; BOX_LEN] =
+        object.get(header_len..).and_then(<[u8]>::first_chunk).ok_or(RequestError)?;
     let ephemeral: [u8; 32] = *sealed.first_chunk().ok_or(RequestError)?;
     let commitment: [u8; COMMITMENT_LEN] = *sealed[32..].first_chunk().ok_or(RequestError)?;
     let tag: &[u8; TAG_LEN] = sealed.last_chunk().ok_or(RequestError)?;
@@ -397,12 +375,7 @@ pub(super) fn open_request(
     inner.copy_from_slice(&sealed[32 + COMMITMENT_LEN..BOX_LEN - TAG_LEN]);
     let aad = &object[..header_len + 32 + COMMITMENT_LEN];
     keys.open(aad, inner.as_mut(), tag).ok_or(RequestError)?;
-    Ok(OpenedBox {
-        inner,
-        s1,
-        ephemeral,
-        commitment,
-    })
+    Ok(OpenedBox { inner, s1, ephemeral, commitment })
 }
 
 impl OpenedBox {
@@ -421,18 +394,8 @@ impl OpenedBox {
         let (author, keys) = author;
         let s2 = agree(&me.exchange, &keys.exchange).ok_or(RequestError)?;
         let key = request_mac_key(&s2, &self.s1, author, recipient, &self.ephemeral);
-        let mac = request_mac(
-            &key,
-            recipient,
-            &self.ephemeral,
-            &self.commitment,
-            self.letter(),
-        );
-        if bool::from(mac.ct_eq(&self.inner[LETTER_LEN..])) {
-            Ok(())
-        } else {
-            Err(RequestError)
-        }
+        let mac = request_mac(&key, recipient, &self.ephemeral, &self.commitment, self.letter());
+        if bool::from(mac.ct_eq(&self.inner[LETTER_LEN..])) { Ok(()) } else { Err(RequestError) }
     }
 }
 
@@ -445,9 +408,7 @@ pub(super) fn request_authenticator(ghid: &Ghid) -> [u8; 64] {
 /// X25519 (RFC 7748), or `None` if the result does not depend on my key.
 fn agree(mine: &StaticSecret, theirs: &ExchangeKey) -> Option<Zeroizing<[u8; 32]>> {
     let shared: SharedSecret = mine.diffie_hellman(theirs);
-    shared
-        .was_contributory()
-        .then(|| Zeroizing::new(shared.to_bytes()))
+    shared.was_contributory().then(|| Zeroizing::new(shared.to_bytes()))
 }
 
 fn request_box_keys(
@@ -456,12 +417,7 @@ fn request_box_keys(
     ephemeral: &[u8; 32],
     encryption: &ExchangeKey,
 ) -> BoxKeys {
-    let info: [&[u8]; 4] = [
-        REQUEST_BOX,
-        recipient.as_bytes(),
-        ephemeral,
-        encryption.as_bytes(),
-    ];
+    let info: [&[u8]; 4] = [REQUEST_BOX, recipient.as_bytes(), ephemeral, encryption.as_bytes()];
     BoxKeys(hkdf_sha512(s1, &[0; 64], &info))
 }
 
@@ -478,15 +434,8 @@ fn request_mac_key(
     ikm[..32].copy_from_slice(s2);
     ikm[32..].copy_from_slice(s1);
     let mut salt = author.address();
-    salt.iter_mut()
-        .zip(recipient.address())
-        .for_each(|(salt, other)| *salt ^= other);
-    let info: [&[u8]; 4] = [
-        REQUEST_MAC,
-        author.as_bytes(),
-        recipient.as_bytes(),
-        ephemeral,
-    ];
+    salt.iter_mut().zip(recipient.address()).for_each(|(salt, other)| *salt ^= other);
+    let info: [&[u8]; 4] = [REQUEST_MAC, author.as_bytes(), recipient.as_bytes(), ephemeral];
     hkdf_sha512(&*ikm, &salt, &info)
 }
 
@@ -498,16 +447,7 @@ fn request_mac(
     commitment: &[u8; COMMITMENT_LEN],
     padded: &[u8],
 ) -> [u8; 64] {
-    hmac_sha512(
-        key,
-        &[
-            REQUEST_MAC,
-            recipient.as_bytes(),
-            ephemeral,
-            commitment,
-            padded,
-        ],
-    )
+    hmac_sha512(key, &[REQUEST_MAC, recipient.as_bytes(), ephemeral, commitment, padded])
 }
 
 #[cfg(test)]
@@ -537,10 +477,7 @@ mod tests {
         let mut nine = [0; 32];
         nine[0] = 9;
         nine[31] = 0x80;
-        assert!(
-            exchange_key(&nine).is_none(),
-            "the ignored top bit must be clear"
-        );
+        assert!(exchange_key(&nine).is_none(), "the ignored top bit must be clear");
     }
 
     #[test]
@@ -549,10 +486,7 @@ mod tests {
         let (enc, exc) = ([9; 32], [10; 32]);
         for (at, torsion) in EIGHT_TORSION.iter().enumerate() {
             let small = torsion.compress().0;
-            assert_eq!(
-                PublicKeys::decode(&small, &enc, &exc),
-                Err(DecodeError::KeySig)
-            );
+            assert_eq!(PublicKeys::decode(&small, &enc, &exc), Err(DecodeError::KeySig));
             let mixed = (ED25519_BASEPOINT_POINT + torsion).compress().0;
             assert_eq!(PublicKeys::decode(&mixed, &enc, &exc).is_ok(), at == 0);
         }

@@ -101,11 +101,11 @@ def secret_bytes(key, seed_, version=2, suite=3, magic=b"SH"):
     return magic + struct.pack(">HB", version, suite) + key + seed_
 
 
-def geoc(me, key, seed_, salt, plaintext, author=None, edit=lambda payload: payload):
+def geoc(me, key, seed_, salt, plaintext, author=None, edit=lambda payload: payload, com=None):
     author = author or me.ghid
     okm = hkdf(key + seed_, salt, b"golix-3 geoc\0" + author, 76)
     header = head(b"GEOC") + author + struct.pack(">Q", len(plaintext) + 80)
-    com = okm[44:]
+    com = okm[44:] if com is None else com
     aad = header + salt + com
     sealed = AESGCM(okm[:32]).encrypt(okm[32:44], plaintext, aad)
     return signed(me, header + edit(salt + com + sealed))
@@ -132,14 +132,14 @@ def letter(author, kind, payload, payload_len=None):
     return author + kind + struct.pack(">H", payload_len) + payload
 
 
-def mac_of(author, recipient, s1, s2, ephemeral, com, padded, **change):
+def mac_of(author, to, s1, s2, ephemeral, com, padded, **change):
     """The author's MAC; `change` names one part that a broken vector gets wrong."""
     author_ghid = change.get("author_ghid", author)
-    salt = change.get("salt", xor(author_ghid[1:], recipient.ghid[1:]))
+    salt = change.get("salt", xor(author_ghid[1:], to[1:]))
     ikm = change.get("ikm", s2 + s1)
-    info = change.get("info", b"golix-3 garq mac\0" + author_ghid + recipient.ghid + ephemeral)
+    info = change.get("info", b"golix-3 garq mac\0" + author_ghid + to + ephemeral)
     key = change.get("key", hkdf(ikm, salt, info, 64))
-    message = change.get("message", b"golix-3 garq mac\0" + recipient.ghid + ephemeral + com + padded)
+    message = change.get("message", b"golix-3 garq mac\0" + to + ephemeral + com + padded)
     return hmac.new(key, message, "sha512").digest()
 
 
@@ -147,19 +147,19 @@ def outer(address):
     return sha512(b"golix-3 garq outer\0" + address)
 
 
-def garq(author, recipient, text, e, mac=None, recipient_field=None, edit=None, box_key=None, ephemeral=None):
+def garq(author, recipient, text, e, mac=None, recipient_field=None, edit=None, box_key=None, ephemeral=None, s1=None, com=None):
     """A request. `mac(parts)` may return the changes for mac_of; `edit(box)` may break the box."""
     private = X25519PrivateKey.from_private_bytes(e)
     ephemeral = raw(private) if ephemeral is None else ephemeral
     box_public = recipient.publics[1] if box_key is None else box_key
-    s1 = private.exchange(X25519PublicKey.from_public_bytes(box_public))
+    s1 = s1 or private.exchange(X25519PublicKey.from_public_bytes(box_public))
     s2 = author.exchange_key.exchange(X25519PublicKey.from_public_bytes(recipient.publics[2]))
     to = recipient_field or recipient.ghid
     okm = hkdf(s1, bytes(64), b"golix-3 garq box\0" + to + ephemeral + box_public, 76)
-    com = okm[44:]
+    com = okm[44:] if com is None else com
     padded = text + bytes(368 - len(text))
     change = mac(s1=s1, s2=s2, ephemeral=ephemeral, com=com, padded=padded) if mac else {}
-    code = mac_of(author.ghid, recipient, s1, s2, ephemeral, com, padded, **change)
+    code = mac_of(author.ghid, to, s1, s2, ephemeral, com, padded, **change)
     header = head(b"GARQ") + to
     aad = header + ephemeral + com
     box = ephemeral + com + AESGCM(okm[:32]).encrypt(okm[32:44], padded + code, aad)
@@ -368,6 +368,8 @@ def main():
                 ("r-bit", flip(good, len(good) - 64)), ("s-bit", flip(good, len(good) - 32)),
                 # R = identity, S = 0: what a small-order key would sign; and a non-canonical R.
                 ("small-r", good[:-64] + (1).to_bytes(32, "little") + bytes(32)),
+                # R = identity, S = k a: made by the key's owner, and the equation holds.
+                ("small-r-by-author", good[:-64] + small_r(alice, b"golix-3 sign\0" + address)),
                 ("noncanonical-r", good[:-64] + (P + 1).to_bytes(32, "little") + bytes(32)),
             ]:
                 no(f"{kind}-signature-{what}", "verify", "SIGNATURE", bad, **name)
@@ -393,7 +395,7 @@ def main():
     for name, bad in [
         ("identity-point", le(1)), ("order-2", le(P - 1)), ("order-4", le(0)), ("order-8", bytes.fromhex(eight)),
         ("noncanonical-zero", le(P)), ("noncanonical-one", le(P + 1)), ("identity-with-sign", flip(le(1), 31, 0x80)),
-        ("noncanonical-of-good-order", le(P + 3)), ("all-ones", b"\xff" * 32), ("not-on-curve", not_on_curve(d)),
+        *((f"noncanonical-{y}", le(P + y)) for y in spelled_twice(d)), ("all-ones", b"\xff" * 32), ("not-on-curve", not_on_curve(d)),
         ("with-torsion-2", torsioned(alice.publics[0], (0, P - 1), d)),
         ("with-torsion-4", torsioned(alice.publics[0], (pow(2, (P - 1) // 4, P), 0), d)),
         ("with-torsion-8", torsioned(alice.publics[0], decompress(bytes.fromhex(eight), d), d)),
@@ -434,6 +436,7 @@ def main():
     no("geoc-sealed-for-other-author", "open", "WRONG_SECRET", signed(mallory, head(b"GEOC") + mallory.ghid + good_geoc[74:-129]), author="mallory", secret=good_secret.hex())
     no("geoc-wrong-key", "open", "WRONG_SECRET", good_geoc, author="alice", secret=secret_bytes(flip(key, 0), seed_).hex())
     no("geoc-wrong-seed", "open", "WRONG_SECRET", good_geoc, author="alice", secret=secret_bytes(key, flip(seed_, 15)).hex())
+    no("geoc-wrong-commitment-sealed-consistently", "open", "WRONG_SECRET", geoc(alice, key, seed_, salt, b"x", com=bytes(32)), author="alice", secret=good_secret.hex())
     no("geoc-salt-and-commitment-swapped", "open", "WRONG_SECRET", geoc(alice, key, seed_, salt, b"x", edit=lambda p: p[32:64] + p[:32] + p[64:]), author="alice", secret=good_secret.hex())
     draft = hkdf(key, seed_, b"golix-3 geoc\0" + alice.ghid, 76)
     header = head(b"GEOC") + alice.ghid + struct.pack(">Q", 48 + 40)
@@ -499,6 +502,9 @@ def main():
     received("header-edited-and-resealed", "DECRYPT", garq_resealed(garq(alice, mallory, text, e)[:9] + bob.ghid + garq(alice, mallory, text, e)[74:]))
     for name, bad in low:
         received(f"ephemeral-{name}", "DECRYPT", garq(alice, bob, text, e, ephemeral=bad))
+    for name, bad in [low[0], low[1], low[2], low[5], low[6]]:
+        received(f"shared-secret-zero-with-{name}", "DECRYPT", garq(alice, bob, text, e, ephemeral=bad, s1=bytes(32)))
+    received("wrong-commitment-sealed-consistently", "DECRYPT", garq(alice, bob, text, e, com=bytes(32)))
     received("author-unknown", "AUTHOR", good_garq, known=("bob", "mallory"))
     received("author-not-an-identity", "AUTHOR", garq(alice, bob, letter(other, b"HS", hs), e))
     received("author-claimed-by-mallory", "MAC", garq(mallory, bob, text, e, mac=lambda **p: {"author_ghid": alice.ghid}))
@@ -566,11 +572,40 @@ def decompress(data, d):
 
 
 def torsioned(key, torsion, d):
-    (x1, y1), (x2, y2) = decompress(key, d), torsion
-    t = d * x1 * x2 * y1 * y2 % P
-    x = (x1 * y2 + x2 * y1) * pow(1 + t, -1, P) % P
-    y = (y1 * y2 + x1 * x2) * pow(1 - t, -1, P) % P
+    x, y = add(decompress(key, d), torsion, d)
     return (y | (x & 1) << 255).to_bytes(32, "little")
+
+
+def add(one, two, d):
+    (x1, y1), (x2, y2) = one, two
+    t = d * x1 * x2 * y1 * y2 % P
+    return ((x1 * y2 + x2 * y1) * pow(1 + t, -1, P) % P, (y1 * y2 + x1 * x2) * pow(1 - t, -1, P) % P)
+
+
+def times(n, point, d):
+    out = (0, 1)
+    while n:
+        if n & 1:
+            out = add(out, point, d)
+        point, n = add(point, point, d), n >> 1
+    return out
+
+
+def spelled_twice(d):
+    """The y below 19 of points on the curve: y + p spells them again. None is of prime order."""
+    points = [(y, decompress(y.to_bytes(32, "little"), d)) for y in range(2, 19)]
+    points = [(y, point) for y, point in points if point]
+    assert all(times(L, point, d) != (0, 1) for _, point in points)
+    return [y for y, _ in points]
+
+
+def small_r(me, message):
+    a = bytearray(sha512(me.seeds[0])[:32])
+    a[0] &= 248
+    a[31] = a[31] & 127 | 64
+    r = (1).to_bytes(32, "little")
+    k = int.from_bytes(sha512(r + me.publics[0] + message), "little")
+    return r + (k * int.from_bytes(a, "little") % L).to_bytes(32, "little")
 
 
 def not_on_curve(d):
