@@ -58,7 +58,11 @@ impl Ghid {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, GhidError> {
         let bytes: [u8; Self::LEN] =
             bytes.try_into().map_err(|_| GhidError::Length(bytes.len()))?;
-        if bytes[0] == ALGORITHM_SHA512 { Ok(Self(bytes)) } else { Err(GhidError::Algorithm(bytes[0])) }
+        if bytes[0] == ALGORITHM_SHA512 {
+            Ok(Self(bytes))
+        } else {
+            Err(GhidError::Algorithm(bytes[0]))
+        }
     }
 
     /// All 65 bytes.
