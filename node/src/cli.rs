@@ -1,0 +1,272 @@
+//! The command line: what can be said, and who does it.
+
+mod config;
+mod demo;
+mod password;
+mod start;
+mod status;
+mod stop;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use hypergolix_node::config::Verbosity;
+use libp2p::Multiaddr;
+
+/// Shares live, encrypted objects between the programs of different computers.
+#[derive(Debug, Parser)]
+#[command(name = "hypergolix", version, about, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a daemon.
+    #[command(subcommand)]
+    Start(Start),
+    /// Stop a daemon, and wait until it is gone.
+    #[command(subcommand)]
+    Stop(Stop),
+    /// Show what the running daemon is doing.
+    Status(StatusArgs),
+    /// Show or change the configuration; a running daemon takes it up when it is restarted.
+    Config(ConfigArgs),
+    /// Show two nodes finding each other and sharing an object, in temporary homes; needs no
+    /// configuration and leaves nothing behind.
+    Demo(DemoArgs),
+}
+
+#[derive(Debug, Subcommand)]
+enum Start {
+    /// The daemon of this user; the first start creates an account.
+    App(StartArgs),
+}
+
+#[derive(Debug, Subcommand)]
+enum Stop {
+    /// The daemon of this user.
+    App,
+}
+
+/// `hypergolix start app`.
+#[derive(Debug, Args)]
+pub struct StartArgs {
+    /// Stay in the foreground; print one line, `ready …`, once applications are answered.
+    #[arg(long)]
+    pub foreground: bool,
+    /// Read the password from the first line of this file.
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+    /// Insist on this account.
+    #[arg(long, value_name = "ID")]
+    pub user_id: Option<String>,
+    /// Cipher suite of a new account.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub suite: u8,
+    /// Port for applications, this time; 0 takes any that is free.
+    #[arg(long, value_name = "PORT")]
+    pub ipc_port: Option<u16>,
+    /// Leave the terminal; how `start app` starts itself in the background.
+    #[arg(long, hide = true, requires = "foreground")]
+    pub detached: bool,
+}
+
+/// `hypergolix status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `hypergolix demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// How many updates to push.
+    #[arg(long, value_name = "N", default_value_t = 10,
+          value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub updates: u32,
+}
+
+/// Names of remotes that `--only` knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Only {
+    /// None at all.
+    Local,
+    /// The public one.
+    Hgx,
+}
+
+/// Names of remotes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Named {
+    /// The public one.
+    Hgx,
+}
+
+/// `hypergolix config`.
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    /// Use only a single, named remote (or no remote).
+    #[arg(short, long, value_name = "REMOTE", help_heading = "Remotes",
+          conflicts_with_all = ["add", "remove", "addhost", "removehost"])]
+    pub only: Option<Only>,
+    /// Add a named remote. Cannot be combined with --only.
+    #[arg(short, long, value_name = "REMOTE", help_heading = "Remotes")]
+    pub add: Vec<Named>,
+    /// Remove a named remote. Cannot be combined with --only.
+    #[arg(short, long, value_name = "REMOTE", help_heading = "Remotes")]
+    pub remove: Vec<Named>,
+    /// Add a remote host (also -ah), of form "hostname port TLS", such as: 192.168.0.1 7770 False.
+    /// Cannot be combined with --only.
+    #[arg(long, num_args = 3, value_names = ["HOST", "PORT", "TLS"], help_heading = "Remotes",
+          action = clap::ArgAction::Append)]
+    pub addhost: Vec<String>,
+    /// Remove a remote host (also -rh), of form "hostname port". Cannot be combined with --only.
+    #[arg(long, num_args = 2, value_names = ["HOST", "PORT"], help_heading = "Remotes",
+          action = clap::ArgAction::Append)]
+    pub removehost: Vec<String>,
+    /// Keep dialling a device.
+    #[arg(long, value_name = "MULTIADDR", help_heading = "Devices")]
+    pub addpeer: Vec<Multiaddr>,
+    /// No longer dial a device.
+    #[arg(long, value_name = "MULTIADDR", help_heading = "Devices")]
+    pub removepeer: Vec<Multiaddr>,
+    /// Look for devices on the local network.
+    #[arg(long, conflicts_with = "no_lan", help_heading = "Devices")]
+    pub lan: bool,
+    /// Do not look for devices on the local network.
+    #[arg(long, help_heading = "Devices")]
+    pub no_lan: bool,
+    /// Take part in the distributed hash table.
+    #[arg(long, conflicts_with = "no_dht", help_heading = "Devices")]
+    pub dht: bool,
+    /// Do not take part in the distributed hash table.
+    #[arg(long, help_heading = "Devices")]
+    pub no_dht: bool,
+    /// Enable debug mode: logs say where they were written, and panics have backtraces.
+    #[arg(long, conflicts_with = "no_debug", help_heading = "Runtime")]
+    pub debug: bool,
+    /// Clear debug mode.
+    #[arg(long, help_heading = "Runtime")]
+    pub no_debug: bool,
+    /// Specify the logging level.
+    #[arg(short, long, value_name = "LEVEL", help_heading = "Runtime")]
+    pub verbosity: Option<Verbosity>,
+    /// Configure which port to use for Hypergolix IPC (also -ipc). Applications have to be told.
+    #[arg(long, value_name = "PORT", help_heading = "Runtime",
+          value_parser = clap::value_parser!(u16).range(1..))]
+    pub ipc_port: Option<u16>,
+    /// Print the fingerprint and user ID for the current Hypergolix configuration.
+    #[arg(long)]
+    pub whoami: bool,
+    /// Register the current user with a public remote.
+    #[arg(long)]
+    pub register: bool,
+    /// Print the configuration.
+    #[arg(long)]
+    pub show: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Reads the command line; ends the process with status 2 and an explanation if it makes no
+/// sense.
+pub fn parse() -> Cli {
+    Cli::parse_from(documented_flags(std::env::args_os()))
+}
+
+/// Does what was asked.
+pub fn run(cli: Cli) -> anyhow::Result<()> {
+    match cli.command {
+        Command::Start(Start::App(args)) => start::run(args),
+        Command::Stop(Stop::App) => stop::run(),
+        Command::Status(args) => status::run(args),
+        Command::Config(args) => config::run(args),
+        Command::Demo(args) => demo::run(args),
+    }
+}
+
+/// `config` documents flags of one dash and several letters, which clap cannot have.
+fn documented_flags(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut args: Vec<OsString> = args.collect();
+    if args.get(1).is_some_and(|command| command == "config") {
+        for arg in &mut args[2..] {
+            let long = match arg.to_str() {
+                Some("-ah") => "--addhost",
+                Some("-rh") => "--removehost",
+                Some("-ipc") => "--ipc-port",
+                _ => continue,
+            };
+            *arg = long.into();
+        }
+    }
+    args
+}
+
+/// Prints to standard output. That nobody reads it any more is no failure.
+fn say(text: impl std::fmt::Display) {
+    let mut out = io::stdout().lock();
+    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+}
+
+/// Prints to standard error, likewise.
+fn note(text: impl std::fmt::Display) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parsed(words: &[&str]) -> Result<ConfigArgs, clap::Error> {
+        let args = ["hypergolix", "config"].iter().chain(words).map(OsString::from);
+        let Command::Config(args) = Cli::try_parse_from(documented_flags(args))?.command else {
+            panic!("config was asked for")
+        };
+        Ok(args)
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_documented_flag() {
+        let args = parsed(&[
+            "-ah", "192.168.0.1", "7770", "False", "--addhost", "b", "1", "True", "-rh", "c", "2",
+            "-a", "hgx", "-r", "hgx", "--debug", "-v", "shouty", "-ipc", "7773",
+        ])
+        .unwrap();
+        assert_eq!(args.addhost, ["192.168.0.1", "7770", "False", "b", "1", "True"]);
+        assert_eq!(args.removehost, ["c", "2"]);
+        assert_eq!((args.add, args.remove), (vec![Named::Hgx], vec![Named::Hgx]));
+        assert_eq!(args.ipc_port, Some(7773));
+        assert_eq!(args.verbosity, Some(Verbosity::Shouty));
+        assert_eq!(parsed(&["-o", "local"]).unwrap().only, Some(Only::Local));
+        assert_eq!(parsed(&["-v", "warning"]).unwrap().verbosity, Some(Verbosity::Normal));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for words in [
+            &["-o", "local", "-a", "hgx"][..],
+            &["--only", "hgx", "-rh", "a", "1"],
+            &["--debug", "--no-debug"],
+            &["-ah", "a", "1"],
+            &["-ipc", "0"],
+            &["-a", "nowhere"],
+            &["--addpeer", "nonsense"],
+        ] {
+            let error = parsed(words).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{words:?}");
+        }
+    }
+}

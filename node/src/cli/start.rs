@@ -1,0 +1,311 @@
+//! `hypergolix start app`: in the background, or in the foreground.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{anyhow, bail};
+use golix::{Ghid, Suite};
+use hypergolix_engine::account::{self, RecoveryKey, UnlockError};
+use hypergolix_ipc::{BindError, Server, ServerConfig};
+use hypergolix_node::config::{Config, Instance};
+use hypergolix_node::lock::{self, HomeLock, LockError};
+use hypergolix_node::paths::{self, Home};
+use hypergolix_node::shutdown::Signals;
+use hypergolix_node::store::Store;
+use hypergolix_node::{Node, NodeError, Unlocked, telemetry};
+use rustix::process::{DumpableBehavior, Resource, Rlimit};
+use zeroize::Zeroizing;
+
+use super::{StartArgs, note, password, say};
+
+/// Threads of the runtime beside the engine's: one for applications and one for the network.
+const WORKERS: usize = 2;
+
+/// Threads for what blocks; scrypt is one of them, looking up who connects the others.
+const BLOCKING_MAX: usize = 8;
+
+/// Opening a store that takes longer than this deserves a word.
+const SLOW: Duration = Duration::from_secs(2);
+
+/// Starts the daemon.
+pub fn run(args: StartArgs) -> anyhow::Result<()> {
+    let started = Instant::now();
+    if Suite::from_code(args.suite) != Some(Suite::Suite3) {
+        bail!("this version makes accounts of suite 3 only, not of suite {}", args.suite);
+    }
+    let user_id = match &args.user_id {
+        Some(text) => Some(text.parse::<Ghid>().map_err(|error| {
+            anyhow!(
+                "the user id {text:?} is none: {error}; 'hypergolix config --whoami' shows yours"
+            )
+        })?),
+        None => None,
+    };
+    paths::set_private_umask();
+    let home = Home::from_env()?;
+    if args.foreground {
+        if args.detached {
+            // Fails only if we lead a session already, which is as good.
+            let _ = rustix::process::setsid();
+        }
+        foreground(&home, &args, user_id, started)
+    } else {
+        background(&home, &args)
+    }
+}
+
+/// Starts itself as a child without a terminal, gives it the password through a pipe, and passes
+/// on what it says until it is ready.
+fn background(home: &Home, args: &StartArgs) -> anyhow::Result<()> {
+    home.prepare()?;
+    let config = Config::load(&home.config())?;
+    if let Some(running) = lock::running(home)? {
+        let home = home.path().display().to_string();
+        return Err(LockError::Held { home, running: Some(running) }.into());
+    }
+    let new = !has_account(home, &config)?;
+    if new && args.user_id.is_some() {
+        bail!(NO_LOGIN);
+    }
+    let password = password::read(args.password_file.as_deref(), new)?;
+
+    let (output, child_output) = std::io::pipe()?;
+    let program = std::env::current_exe()
+        .map_err(|error| anyhow!("the path of this program is unknown: {error}"))?;
+    let mut command = Command::new(program);
+    command.args(["start", "app", "--foreground", "--detached"]);
+    command.args(["--suite", &args.suite.to_string()]);
+    if let Some(id) = &args.user_id {
+        command.args(["--user-id", id]);
+    }
+    if let Some(port) = args.ipc_port {
+        command.args(["--ipc-port", &port.to_string()]);
+    }
+    // One pipe for both streams keeps what is said in order.
+    let mut child = command
+        .env(paths::HOME_VARIABLE, home.path())
+        .current_dir(home.path())
+        .stdin(Stdio::piped())
+        .stderr(child_output.try_clone()?)
+        .stdout(child_output)
+        .spawn()
+        .map_err(|error| anyhow!("the daemon cannot be started: {error}"))?;
+    drop(command);
+    if let Some(mut stdin) = child.stdin.take() {
+        let line = Zeroizing::new([password.as_bytes(), b"\n"].concat());
+        // A child that ended already says why.
+        let _ = stdin.write_all(&line);
+    }
+    let mut failure = None;
+    for line in BufReader::new(output).lines() {
+        let line = line?;
+        if line.starts_with("ready ") {
+            say(line);
+            return Ok(());
+        }
+        match line.strip_prefix("hypergolix: ") {
+            Some(sentence) => failure = Some(sentence.to_owned()),
+            // Warnings about the password were given here already.
+            None if line.starts_with("warning: a password of") => {}
+            None => note(line),
+        }
+    }
+    let status = child.wait()?;
+    bail!(failure.unwrap_or_else(|| format!("the daemon ended before it was ready ({status})")))
+}
+
+const NO_LOGIN: &str = "there is no account in this home, and this version cannot fetch one from \
+    other devices yet; stop Hypergolix where the account is, copy its home here, and start again";
+
+/// Whether a start needs a password that exists, or a new one.
+fn has_account(home: &Home, config: &Config) -> anyhow::Result<bool> {
+    if !home.store().exists() {
+        return Ok(false);
+    }
+    if config.instance.is_some() {
+        return Ok(true);
+    }
+    let store = Unlocked::open_store(home, config)?;
+    Ok(account::summary(&store.snapshot()?)?.is_some())
+}
+
+fn foreground(
+    home: &Home,
+    args: &StartArgs,
+    user_id: Option<Ghid>,
+    started: Instant,
+) -> anyhow::Result<()> {
+    protect_memory();
+    home.prepare()?;
+    let config = Config::load(&home.config())?;
+    let mut home_lock = HomeLock::acquire(home)?;
+    let _telemetry = telemetry::start(&home.logs(), config.verbosity, config.debug)?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "starting");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .max_blocking_threads(BLOCKING_MAX)
+        .thread_name("node")
+        .enable_all()
+        .build()
+        .map_err(|error| anyhow!("the system gives no threads: {error}"))?;
+    let outcome = runtime.block_on(serve(home, config, args, user_id, &mut home_lock, started));
+    // Nothing that matters is left; what still blocks must not keep the process.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    if let Err(error) = &outcome {
+        tracing::error!(%error, "ended");
+    }
+    outcome
+}
+
+async fn serve(
+    home: &Home,
+    mut config: Config,
+    args: &StartArgs,
+    user_id: Option<Ghid>,
+    home_lock: &mut HomeLock,
+    started: Instant,
+) -> anyhow::Result<()> {
+    let mut signals = Signals::listen(args.detached)?;
+    let new = !home.store().exists() || {
+        let store = open_store(home, &config).await?;
+        account::summary(&store.snapshot()?)?.is_none()
+    };
+    if new && user_id.is_some() {
+        bail!(NO_LOGIN);
+    }
+    let file = args.password_file.clone();
+    let password = tokio::select! {
+        password = tokio::task::spawn_blocking(move || password::read(file.as_deref(), new)) => {
+            password??
+        }
+        signal = signals.received() => bail!("ended by {signal} before there was a password"),
+    };
+
+    let port = args.ipc_port.unwrap_or(config.ipc_port);
+    let settings = ServerConfig {
+        allowed_origins: config.allowed_origins.clone(),
+        ..ServerConfig::on_port(port)
+    };
+    let server = Server::bind(settings).await.map_err(|error| port_error(&error))?;
+
+    let store = open_store(home, &config).await?;
+    let (unlocked, recovery) = unlock(home, store, password, new).await?;
+    let instance = Instance { user_id: unlocked.user_id(), fingerprint: unlocked.fingerprint() };
+    if let Some(asked) = user_id
+        && asked != instance.user_id
+    {
+        bail!(
+            "this home belongs to the user id {}; choose another home with {}",
+            instance.user_id,
+            paths::HOME_VARIABLE
+        );
+    }
+    if config.instance != Some(instance) || !home.config().exists() {
+        config.instance = Some(instance);
+        config.save(&home.config())?;
+    }
+    if let Some(recovery) = recovery {
+        introduce(&instance, &recovery);
+    }
+
+    let ipc_port = server.port();
+    let node = Node::start(home.clone(), config, unlocked, server, started).await?;
+    home_lock.set_ipc_port(ipc_port)?;
+    say(format_args!(
+        "ready fingerprint={} user-id={} ipc-port={ipc_port} pid={}",
+        instance.fingerprint,
+        instance.user_id,
+        std::process::id()
+    ));
+    tracing::info!(ipc_port, fingerprint = %instance.fingerprint.short(), "ready");
+    node.run_until(async {
+        let signal = signals.received().await;
+        tracing::info!(signal, "stopping");
+    })
+    .await?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn open_store(home: &Home, config: &Config) -> anyhow::Result<Store> {
+    let (home, config) = (home.clone(), config.clone());
+    let mut opening = tokio::task::spawn_blocking(move || Unlocked::open_store(&home, &config));
+    let opened = match tokio::time::timeout(SLOW, &mut opening).await {
+        Ok(opened) => opened,
+        Err(_) => {
+            note("checking the store, about a second for each gigabyte …");
+            opening.await
+        }
+    };
+    Ok(opened??)
+}
+
+/// scrypt takes half a second and 128 MiB, on a thread of its own.
+async fn unlock(
+    home: &Home,
+    store: Store,
+    password: Zeroizing<String>,
+    new: bool,
+) -> anyhow::Result<(Unlocked, Option<RecoveryKey>)> {
+    let home = home.clone();
+    let unlocked = tokio::task::spawn_blocking(move || {
+        if new {
+            let (unlocked, recovery) = Unlocked::create(store, &home, &password, Suite::Suite3)?;
+            Ok((unlocked, Some(recovery)))
+        } else {
+            Ok((Unlocked::unlock(store, &home, &password)?, None))
+        }
+    })
+    .await?;
+    unlocked.map_err(|error| match error {
+        NodeError::Create(reason) => anyhow!("{reason}; nothing was created, start again"),
+        NodeError::Unlock(UnlockError::WrongPassword) => {
+            anyhow!("wrong password; start again with the right one")
+        }
+        NodeError::Unlock(reason @ UnlockError::Damaged(_)) => {
+            anyhow!("{reason}; the password may be right; restore the home from a backup")
+        }
+        NodeError::Unlock(reason @ UnlockError::HostileParameters) => {
+            anyhow!("{reason}; it was not made by Hypergolix, restore the home from a backup")
+        }
+        other => other.into(),
+    })
+}
+
+/// Says once what only now can be said.
+fn introduce(instance: &Instance, recovery: &RecoveryKey) {
+    note("A new account was created.");
+    note(format_args!("  fingerprint   {}", instance.fingerprint));
+    note("                (others share with it; not a secret)");
+    note(format_args!("  user id       {}", instance.user_id));
+    note("                (names the account; keep it with your password)");
+    note(format_args!("  recovery key  {}", *recovery.to_text()));
+    note("                (opens the account without the password; shown only this once: write");
+    note("                it down and keep it away from this computer)");
+}
+
+fn port_error(error: &BindError) -> anyhow::Error {
+    match error {
+        BindError::InUse { port, owner } => {
+            let owner = owner.as_ref().map_or_else(String::new, |owner| format!(" by {owner}"));
+            anyhow!(
+                "port {port} is in use{owner}; stop that program, or choose another port with \
+                 'hypergolix config --ipc-port PORT'"
+            )
+        }
+        BindError::Denied { port } => anyhow!(
+            "port {port} is reserved by the system; choose one above 1023 with \
+             'hypergolix config --ipc-port PORT'"
+        ),
+        other => anyhow!("{other}"),
+    }
+}
+
+/// No core dumps and no debuggers of other processes: they would contain every key. A system that
+/// refuses is no reason not to start.
+fn protect_memory() {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    let _ = rustix::process::setrlimit(Resource::Core, none);
+    let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
+}

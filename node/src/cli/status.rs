@@ -1,0 +1,150 @@
+//! `hypergolix status`.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use anyhow::{anyhow, bail};
+use hypergolix_ipc::client::HgxLink;
+use hypergolix_node::lock;
+use hypergolix_node::paths::Home;
+use serde_json::Value;
+
+use super::{StatusArgs, say};
+
+/// How long a daemon may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Asks the running daemon.
+pub fn run(args: StatusArgs) -> anyhow::Result<()> {
+    let home = Home::from_env()?;
+    if home.exists() {
+        home.check()?;
+    }
+    let Some(running) = lock::running(&home)? else {
+        bail!(
+            "Hypergolix is not running on {}; start it with 'hypergolix start app'",
+            home.path().display()
+        );
+    };
+    let Some(port) = running.ipc_port else {
+        bail!(
+            "Hypergolix is running (process {}) but still starting; try again in a moment",
+            running.pid
+        );
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let asked = async {
+        let link = HgxLink::connect(port).await?;
+        let status = link.status().await?;
+        link.stop().await;
+        anyhow::Ok(status)
+    };
+    let text = runtime.block_on(async { tokio::time::timeout(PATIENCE, asked).await }).map_err(
+        |_| {
+            anyhow!(
+                "the daemon (process {}) does not answer within {PATIENCE:?}; its log is in {}",
+                running.pid,
+                home.logs().display()
+            )
+        },
+    )??;
+    let status: Value = serde_json::from_str(&text)?;
+    if args.json {
+        say(serde_json::to_string_pretty(&status)?);
+    } else {
+        say(readable(&status));
+    }
+    Ok(())
+}
+
+/// The same for people.
+fn readable(status: &Value) -> String {
+    let text = |key: &str| status[key].as_str().unwrap_or("-").to_owned();
+    let number = |key: &str| status[key].as_u64().unwrap_or_default();
+    let mut out = String::new();
+    let mut line = |name: &str, value: String| {
+        // A string takes everything.
+        let _ = writeln!(out, "{name:<13} {value}");
+    };
+    line(
+        "running",
+        format!(
+            "{} (Hypergolix {}, process {})",
+            duration(number("uptime_seconds")),
+            text("version"),
+            number("pid")
+        ),
+    );
+    line("home", text("home"));
+    line("fingerprint", text("fingerprint"));
+    line("user id", text("user_id"));
+    line("applications", format!("{} on port {}", number("applications"), number("ipc_port")));
+    line(
+        "objects",
+        format!("{} own and followed, {} followed", number("objects"), number("followed")),
+    );
+    line(
+        "shares",
+        format!(
+            "{} under way, {} waiting for an application",
+            number("shares_owed"),
+            number("shares_waiting")
+        ),
+    );
+    let mut storage = bytes(number("storage_bytes"));
+    if status["low_on_space"] == true {
+        storage += ", THE DISK IS FULL: only deleting is possible";
+    }
+    if number("store_failures") > 0 {
+        storage += &format!(", failed {} times", number("store_failures"));
+    }
+    line("storage", storage);
+    line("device", text("peer_id"));
+    let peers = status["peers"].as_array().map(Vec::as_slice).unwrap_or_default();
+    line("devices", format!("{} connected", peers.len()));
+    for peer in peers {
+        let rtt = peer["rtt_ms"].as_f64().map_or_else(String::new, |rtt| format!(", {rtt:.1} ms"));
+        let since = duration(peer["connected_seconds"].as_u64().unwrap_or_default());
+        let (id, address) = (peer["peer_id"].as_str(), peer["address"].as_str());
+        line("", format!("{} at {} for {since}{rtt}", id.unwrap_or("-"), address.unwrap_or("-")));
+    }
+    out.trim_end().to_owned()
+}
+
+fn duration(seconds: u64) -> String {
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, ..) => format!("{hours} h {} min", minutes % 60),
+        _ => format!("{days} d {} h", hours % 24),
+    }
+}
+
+fn bytes(count: u64) -> String {
+    match count {
+        0..=9_999 => format!("{count} bytes"),
+        10_000..=9_999_999 => format!("{} kB", count / 1_000),
+        _ => format!("{} MB", count / 1_000_000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_read_well() {
+        assert_eq!(duration(5), "5 s");
+        assert_eq!(duration(125), "2 min 5 s");
+        assert_eq!(duration(3_725), "1 h 2 min");
+        assert_eq!(duration(90_000), "1 d 1 h");
+        assert_eq!(bytes(4_096), "4096 bytes");
+        assert_eq!(bytes(1_589_248), "1589 kB");
+    }
+
+    #[test]
+    fn missing_facts_are_no_failure() {
+        assert!(readable(&serde_json::json!({})).contains("0 connected"));
+    }
+}

@@ -1,0 +1,217 @@
+//! One daemon a home: the locked pid file.
+//!
+//! `hypergolix.pid` holds the process id and, once it is known, the IPC port, a line each. It is
+//! locked with `flock` for as long as the daemon lives and emptied, not removed, when it ends: what
+//! it says counts only while it is locked.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::time::{Duration, Instant};
+
+use rustix::fs::OFlags;
+
+use crate::paths::Home;
+
+/// How long a lock that somebody only looks at, or a file that is being written, is waited for.
+const SETTLE: Duration = Duration::from_millis(500);
+const SETTLE_STEP: Duration = Duration::from_millis(10);
+
+/// What a pid file says, at most, bytes.
+const FILE_MAX: u64 = 64;
+
+/// The daemon that has a home.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Running {
+    /// Its process.
+    pub pid: u32,
+    /// Its port for applications; `None` while it starts.
+    pub ipc_port: Option<u16>,
+}
+
+/// Why a home cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LockError {
+    /// Another daemon has it.
+    #[error(
+        "Hypergolix is already running on {home} (process {}); stop it with 'hypergolix stop app', \
+         or use another home with HYPERGOLIX_HOME",
+        running.map_or_else(|| "unknown".to_owned(), |running| running.pid.to_string())
+    )]
+    Held {
+        /// The home.
+        home: String,
+        /// Who, if it said so yet.
+        running: Option<Running>,
+    },
+    /// The file cannot be used.
+    #[error("the pid file {path} cannot be used: {source}")]
+    Io {
+        /// Which file.
+        path: String,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// The home is ours until this is dropped or the process ends, however it does.
+#[derive(Debug)]
+pub struct HomeLock(File);
+
+impl HomeLock {
+    /// Takes the home for this process.
+    ///
+    /// # Errors
+    /// [`LockError`].
+    pub fn acquire(home: &Home) -> Result<Self, LockError> {
+        let file = open(home, true).map_err(|source| io_error(home, source))?;
+        let patience = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                // Somebody may only be looking.
+                Err(TryLockError::WouldBlock) if patience.elapsed() < SETTLE / 5 => {
+                    std::thread::sleep(SETTLE_STEP);
+                }
+                Err(TryLockError::WouldBlock) => {
+                    let running = running(home).map_err(|source| io_error(home, source))?;
+                    return Err(LockError::Held {
+                        home: home.path().display().to_string(),
+                        running,
+                    });
+                }
+                Err(TryLockError::Error(source)) => return Err(io_error(home, source)),
+            }
+        }
+        let mut lock = Self(file);
+        lock.say(None).map_err(|source| io_error(home, source))?;
+        Ok(lock)
+    }
+
+    /// Writes the port down, for `status`.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn set_ipc_port(&mut self, port: u16) -> io::Result<()> {
+        self.say(Some(port))
+    }
+
+    fn say(&mut self, port: Option<u16>) -> io::Result<()> {
+        let port = port.map_or_else(String::new, |port| format!("{port}\n"));
+        self.0.set_len(0)?;
+        self.0.rewind()?;
+        self.0.write_all(format!("{}\n{port}", std::process::id()).as_bytes())
+    }
+}
+
+impl Drop for HomeLock {
+    fn drop(&mut self) {
+        // What an unlocked file says does not count, so failing changes nothing.
+        let _ = self.0.set_len(0);
+    }
+}
+
+/// The daemon that has the home now; `None` if there is none.
+///
+/// # Errors
+/// The pid file cannot be read.
+pub fn running(home: &Home) -> io::Result<Option<Running>> {
+    let mut file = match open(home, false) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let patience = Instant::now();
+    loop {
+        match file.try_lock_shared() {
+            // Free. Closing the file lets go of it.
+            Ok(()) => return Ok(None),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        let mut text = String::new();
+        file.rewind()?;
+        (&mut file).take(FILE_MAX).read_to_string(&mut text)?;
+        let mut lines = text.lines();
+        let pid = lines.next().and_then(|line| line.parse().ok());
+        let ipc_port = lines.next().and_then(|line| line.parse().ok());
+        if let Some(pid) = pid {
+            return Ok(Some(Running { pid, ipc_port }));
+        }
+        if patience.elapsed() > SETTLE {
+            return Err(io::Error::other("it is locked, and does not say by which process"));
+        }
+        std::thread::sleep(SETTLE_STEP);
+    }
+}
+
+/// Waits until no daemon has the home; `false` when the time runs out.
+///
+/// # Errors
+/// The pid file cannot be read.
+pub fn wait_until_free(home: &Home, patience: Duration) -> io::Result<bool> {
+    let started = Instant::now();
+    let file = match open(home, false) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        Err(error) => return Err(error),
+    };
+    loop {
+        match file.try_lock_shared() {
+            Ok(()) => return Ok(true),
+            Err(TryLockError::WouldBlock) if started.elapsed() < patience => {
+                std::thread::sleep(SETTLE_STEP);
+            }
+            Err(TryLockError::WouldBlock) => return Ok(false),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+}
+
+fn open(home: &Home, create: bool) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(create)
+        .create(create)
+        .mode(0o600)
+        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+        .open(home.pid_file())
+}
+
+fn io_error(home: &Home, source: io::Error) -> LockError {
+    LockError::Io { path: home.pid_file().display().to_string(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_daemon_a_home() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::at(folder.path());
+        assert_eq!(running(&home).unwrap(), None);
+        let mut lock = HomeLock::acquire(&home).unwrap();
+        let pid = std::process::id();
+        assert_eq!(running(&home).unwrap(), Some(Running { pid, ipc_port: None }));
+        lock.set_ipc_port(7772).unwrap();
+        assert_eq!(running(&home).unwrap(), Some(Running { pid, ipc_port: Some(7772) }));
+        let error = HomeLock::acquire(&home).unwrap_err();
+        assert!(error.to_string().contains(&pid.to_string()), "{error}");
+        assert!(!wait_until_free(&home, Duration::from_millis(20)).unwrap());
+        drop(lock);
+        assert!(wait_until_free(&home, Duration::ZERO).unwrap());
+        assert_eq!(running(&home).unwrap(), None);
+        HomeLock::acquire(&home).unwrap();
+    }
+
+    #[test]
+    fn what_a_dead_daemon_left_does_not_count() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::at(folder.path());
+        std::fs::write(home.pid_file(), "1\n7772\n").unwrap();
+        assert_eq!(running(&home).unwrap(), None);
+        HomeLock::acquire(&home).unwrap();
+    }
+}

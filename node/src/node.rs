@@ -1,0 +1,245 @@
+//! `Node`: the parts of a daemon, wired, started and stopped in order.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use golix::{Ghid, Suite};
+use hypergolix_engine::account::{self, AccountError, RecoveryKey, ScryptCost, UnlockError};
+use hypergolix_engine::{Account, ViewError};
+use hypergolix_ipc::Server;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::ipc_service::{COMMANDS_MAX, Command, IpcService};
+use crate::network::{self, DeviceKeyError, Network, NetworkConfig, NetworkError};
+use crate::paths::Home;
+use crate::run::{Loop, OsEntropy, Parts, RunError};
+use crate::shutdown::STOP_DEADLINE;
+use crate::status::Facts;
+use crate::store::{Store, StoreConfig, StoreError};
+
+/// Events of the network that may wait; beyond that links are read no further.
+const EVENTS_MAX: usize = 256;
+
+/// Stack of the engine's thread, bytes. Twice tokio's default, for deep debinding chains.
+const STACK: usize = 4 * 1024 * 1024;
+
+/// Why a node does not start, or ends by itself.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// The store cannot be opened.
+    #[error("{path}: {source}")]
+    Store {
+        /// Its file.
+        path: String,
+        /// Why.
+        source: StoreError,
+    },
+    /// The account cannot be made.
+    #[error(transparent)]
+    Create(#[from] AccountError),
+    /// The account stays locked.
+    #[error(transparent)]
+    Unlock(#[from] UnlockError),
+    /// The store cannot be read.
+    #[error(transparent)]
+    View(#[from] ViewError),
+    /// The device has no key.
+    #[error(transparent)]
+    DeviceKey(#[from] DeviceKeyError),
+    /// The network does not start.
+    #[error("the network does not start: {0}")]
+    Network(#[from] NetworkError),
+    /// The loop did not start, or ended by itself.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// The system gives no thread.
+    #[error("the system gives no more threads: {0}")]
+    Thread(#[source] std::io::Error),
+    /// The loop ended without saying why: a fault of ours.
+    #[error("an internal error ended the node; the log says where")]
+    Panicked,
+    /// The ordered stop took too long.
+    #[error("stopping took longer than {STOP_DEADLINE:?}; what was acknowledged is safe")]
+    SlowStop,
+}
+
+/// A store whose account is open.
+#[derive(Debug)]
+pub struct Unlocked {
+    store: Store,
+    account: Account,
+}
+
+impl Unlocked {
+    /// Opens the store of a home. Blocks, for a second a gigabyte.
+    ///
+    /// # Errors
+    /// [`NodeError::Store`].
+    pub fn open_store(home: &Home, config: &Config) -> Result<Store, NodeError> {
+        let settings =
+            StoreConfig { durability: config.durability.into(), ..StoreConfig::default() };
+        Store::open(home.store(), settings).map_err(|source| store_error(home, source))
+    }
+
+    /// Makes an account in a store that has none. Blocks for half a second.
+    ///
+    /// # Errors
+    /// [`NodeError::Create`], [`NodeError::Store`].
+    pub fn create(
+        mut store: Store,
+        home: &Home,
+        password: &str,
+        suite: Suite,
+    ) -> Result<(Self, RecoveryKey), NodeError> {
+        let (account, writes, recovery) =
+            account::create(password, suite, ScryptCost::DEFAULT, &mut OsEntropy)?;
+        let mut batch = store.batch().map_err(|source| store_error(home, source))?;
+        batch.apply(&writes);
+        batch.commit().map_err(|source| store_error(home, source))?;
+        Ok((Self { store, account }, recovery))
+    }
+
+    /// Opens the account of a store. Blocks for half a second.
+    ///
+    /// # Errors
+    /// [`NodeError::Unlock`].
+    pub fn unlock(store: Store, home: &Home, password: &str) -> Result<Self, NodeError> {
+        let view = store.snapshot().map_err(|source| store_error(home, source))?;
+        let account = account::unlock(&view, password)?;
+        drop(view);
+        Ok(Self { store, account })
+    }
+
+    /// The address of the account's identity.
+    pub fn fingerprint(&self) -> Ghid {
+        self.account.fingerprint()
+    }
+
+    /// The address of the account's root object.
+    pub fn user_id(&self) -> Ghid {
+        self.account.user_id()
+    }
+}
+
+fn store_error(home: &Home, source: StoreError) -> NodeError {
+    NodeError::Store { path: home.store().display().to_string(), source }
+}
+
+/// A running node.
+#[derive(Debug)]
+pub struct Node {
+    network: Network,
+    commands: mpsc::Sender<Command>,
+    ended: oneshot::Receiver<Result<(), RunError>>,
+    server: JoinHandle<()>,
+    server_stop: CancellationToken,
+}
+
+impl Node {
+    /// Starts the network, the engine's thread and the application interface: when this returns,
+    /// applications are answered. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub async fn start(
+        home: Home,
+        config: Config,
+        unlocked: Unlocked,
+        server: Server,
+        started: Instant,
+    ) -> Result<Self, NodeError> {
+        let Unlocked { store, account } = unlocked;
+        let (events, events_taken) = mpsc::channel(EVENTS_MAX);
+        let network = Network::start(
+            NetworkConfig {
+                lan: config.lan,
+                peers: config.peers.clone(),
+                ..NetworkConfig::new(network::load_or_create(&home.device_key())?)
+            },
+            events,
+        )?;
+        let fingerprint = account.fingerprint();
+        let facts = Facts {
+            home,
+            config,
+            ipc_port: server.port(),
+            started,
+            fingerprint,
+            network: network.clone(),
+        };
+        let (commands, commands_taken) = mpsc::channel(COMMANDS_MAX);
+        let parts = Parts { store, account, commands: commands_taken, events: events_taken, facts };
+        let runtime = tokio::runtime::Handle::current();
+        let (ready, is_ready) = oneshot::channel();
+        let (end, ended) = oneshot::channel();
+        std::thread::Builder::new()
+            .name("engine".to_owned())
+            .stack_size(STACK)
+            .spawn(move || {
+                let _entered = runtime.enter();
+                let outcome = Loop::new(parts).and_then(|engine| {
+                    // Whoever started us waits for this.
+                    let _ = ready.send(());
+                    engine.run()
+                });
+                // Nobody listens only if the whole process is about to end.
+                let _ = end.send(outcome);
+            })
+            .map_err(NodeError::Thread)?;
+        if is_ready.await.is_err() {
+            network.shutdown().await;
+            return Err(end_of(ended.await).err().unwrap_or(NodeError::Panicked));
+        }
+        let server_stop = CancellationToken::new();
+        let service = Arc::new(IpcService::new(commands.clone(), fingerprint));
+        let stop = server_stop.clone().cancelled_owned();
+        let server = tokio::spawn(server.run(service, stop));
+        Ok(Self { network, commands, ended, server, server_stop })
+    }
+
+    /// Runs until `stop` completes, or something inside fails; then stops in order.
+    ///
+    /// # Errors
+    /// What failed, or [`NodeError::SlowStop`].
+    pub async fn run_until(mut self, stop: impl Future<Output = ()>) -> Result<(), NodeError> {
+        let early = tokio::select! {
+            () = stop => None,
+            ended = &mut self.ended => Some(end_of(ended)),
+        };
+        match tokio::time::timeout(STOP_DEADLINE, self.stop(early)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(NodeError::SlowStop),
+        }
+    }
+
+    async fn stop(self, early: Option<Result<(), NodeError>>) -> Result<(), NodeError> {
+        self.server_stop.cancel();
+        if let Err(error) = self.server.await {
+            tracing::error!(%error, "the application interface failed");
+        }
+        if let Some(outcome) = early {
+            self.network.shutdown().await;
+            return outcome;
+        }
+        // What was promised to applications is committed before the network stops, and the stop
+        // of the engine is the last command, so nothing is left behind it.
+        let _ = self.commands.send(Command::Stop).await;
+        let outcome = end_of(self.ended.await);
+        self.network.shutdown().await;
+        outcome
+    }
+}
+
+fn end_of(ended: Result<Result<(), RunError>, oneshot::error::RecvError>) -> Result<(), NodeError> {
+    match ended {
+        Ok(outcome) => outcome.map_err(NodeError::from),
+        Err(_) => Err(NodeError::Panicked),
+    }
+}
+
+/// How long `hypergolix stop app` waits.
+pub const STOP_PATIENCE: Duration = Duration::from_secs(10);

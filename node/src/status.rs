@@ -1,0 +1,92 @@
+//! What `hypergolix status` shows of the node, beside what the engine says of itself.
+
+use std::time::Instant;
+
+use golix::Ghid;
+use serde_json::{Map, Value, json};
+
+use crate::config::Config;
+use crate::network::Network;
+use crate::paths::Home;
+
+/// What a node knows of itself.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// Its files.
+    pub home: Home,
+    /// What it was started with.
+    pub config: Config,
+    /// Its port for applications.
+    pub ipc_port: u16,
+    /// When it was started.
+    pub started: Instant,
+    /// Its account's identity.
+    pub fingerprint: Ghid,
+    /// Its way to other devices.
+    pub network: Network,
+}
+
+/// What only the owner of the store knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Storage {
+    /// Size of the store's file; `None` if the system does not tell.
+    pub bytes: Option<u64>,
+    /// Whether the disk was full and the reserve is in use.
+    pub low_on_space: bool,
+    /// Rows deleted whose remains are still in the file.
+    pub deletions_not_compacted: u64,
+    /// Times that the store was opened again after a failure.
+    pub failures: u64,
+}
+
+impl Facts {
+    /// Adds the node's facts to the engine's, a JSON object. What is not JSON is returned as it is.
+    pub fn complete(&self, engine: &str, storage: Storage) -> String {
+        let Ok(mut facts) = serde_json::from_str::<Map<String, Value>>(engine) else {
+            return engine.to_owned();
+        };
+        let network = self.network.status();
+        let peers: Vec<Value> = network
+            .peers
+            .iter()
+            .map(|peer| {
+                json!({
+                    "peer_id": peer.peer_id.to_string(),
+                    "address": peer.address.to_string(),
+                    "connected_seconds": peer.connected_for().as_secs(),
+                    "rtt_ms": peer.rtt.map(|rtt| rtt.as_secs_f64() * 1e3),
+                    "queued_bytes": peer.queued,
+                })
+            })
+            .collect();
+        let listen: Vec<String> = network.listen.iter().map(ToString::to_string).collect();
+        let own = json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "pid": std::process::id(),
+            "uptime_seconds": self.started.elapsed().as_secs(),
+            "home": self.home.path().display().to_string(),
+            "ipc_port": self.ipc_port,
+            "peer_id": network.peer_id.to_string(),
+            "listen": listen,
+            "peers": peers,
+            "addresses_known": network.addresses,
+            "dials": network.dials,
+            "storage_bytes": storage.bytes,
+            "low_on_space": storage.low_on_space,
+            "deletions_not_compacted": storage.deletions_not_compacted,
+            "store_failures": storage.failures,
+            "config": {
+                "durability": self.config.durability,
+                "verbosity": self.config.verbosity,
+                "debug": self.config.debug,
+                "lan": self.config.lan,
+                "remotes": self.config.remotes,
+                "peers": self.config.peers,
+            },
+        });
+        if let Value::Object(own) = own {
+            facts.extend(own);
+        }
+        Value::Object(facts).to_string()
+    }
+}
