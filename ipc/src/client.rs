@@ -18,8 +18,9 @@ use crate::ids::{ApiId, AppToken};
 use crate::limits::{IN_FLIGHT_MAX, LEGROOM_DEFAULT};
 use crate::message::{Reply, Request};
 use crate::object_record::ObjectRecord;
-use driver::{Answer, Command};
+use driver::{Answer, Command, Waiter};
 use obj::{ObjCore, PushMark, check_size};
+use wire::{Queue, Wire};
 
 mod driver;
 mod error;
@@ -29,6 +30,7 @@ mod shares;
 mod typed;
 mod updates;
 mod websocket;
+mod wire;
 
 pub use error::LinkError;
 pub use json::JsonObj;
@@ -131,6 +133,7 @@ pub(crate) struct Inner {
 struct Shared {
     port: u16,
     check_uid: bool,
+    wire: Wire,
     registry: Mutex<Registry>,
     status: watch::Sender<LinkStatus>,
 }
@@ -180,6 +183,7 @@ impl HgxLink {
         let shared = Arc::new(Shared {
             port: options.port,
             check_uid: options.check_uid,
+            wire: Wire::default(),
             registry: Mutex::new(Registry {
                 fingerprint: Some(fingerprint),
                 ..Registry::default()
@@ -401,8 +405,13 @@ impl Inner {
         mark: Option<PushMark>,
     ) -> Result<Answer, LinkError> {
         let (answer, answered) = oneshot::channel();
-        let command = Command::Ask { request, mark, answer };
-        self.commands.send(command).await.map_err(|_| LinkError::Stopped)?;
+        let waiter = Waiter::Caller { mark, answer, repeated: false };
+        let asked = self.shared.wire.ask_at_once(request, waiter);
+        if let Err(Queue { request, waiter, counted }) = asked {
+            let command = Command::Ask(request, waiter);
+            self.commands.send(command).await.map_err(|_| LinkError::Stopped)?;
+            counted.handed_over();
+        }
         answered.await.map_err(|_| LinkError::Stopped)?
     }
 
@@ -450,6 +459,15 @@ impl Shared {
         };
         objects.values().filter_map(Weak::upgrade).for_each(|core| core.ended());
         self.status.send_replace(LinkStatus::Stopped);
+    }
+
+    /// The last handle of an object is gone.
+    fn let_go(&self, commands: &mpsc::Sender<Command>, ghid: Ghid) {
+        self.wire.queue();
+        if commands.try_send(Command::Forget(ghid)).is_err() {
+            // With a full queue the daemon learns of it at the object's next update.
+            self.wire.dequeue();
+        }
     }
 
     /// An object that a handle exists of.

@@ -6,8 +6,8 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
-use futures::stream::{SplitSink, SplitStream};
-use futures::{SinkExt, StreamExt};
+use futures::StreamExt;
+use futures::stream::SplitStream;
 use golix::Ghid;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
@@ -25,21 +25,13 @@ use crate::error::{ErrorCode, IpcError};
 use crate::ids::RequestToken;
 use crate::limits::CLOSE_DEADLINE;
 use crate::message::{BodyError, Notice, Reply, Request, encode_refusal};
-use crate::session::{AnswerError, AppReceived, AppSession};
-
-/// Messages on their way to the socket.
-const OUT_MAX: usize = 1_024;
+use crate::session::{AnswerError, AppReceived};
 
 /// What the handles of a link ask of its task.
 #[derive(Debug)]
 pub(super) enum Command {
-    /// Ask the daemon.
-    Ask {
-        request: Request,
-        /// For a push: which change of the object it carries.
-        mark: Option<PushMark>,
-        answer: oneshot::Sender<Result<Answer, LinkError>>,
-    },
+    /// Ask the daemon, after everything that is queued.
+    Ask(Request, Waiter),
     /// The last handle of an object is gone.
     Forget(Ghid),
 }
@@ -62,7 +54,7 @@ impl Answer {
 
 /// Who waits for an answer.
 #[derive(Debug)]
-enum Waiter {
+pub(super) enum Waiter {
     /// A caller.
     Caller {
         mark: Option<PushMark>,
@@ -94,32 +86,29 @@ pub(super) async fn run(
 ) {
     let mut todo = Todo::new();
     loop {
+        let (sink, mut stream) = websocket.split();
+        shared.wire.open(sink);
         shared.set_connected(true);
-        let end = {
-            let (sink, stream) = (&mut websocket).split();
-            let (out, out_rx) = mpsc::channel(OUT_MAX);
-            let mut live = Live {
-                session: AppSession::new(),
-                todo: std::mem::take(&mut todo),
-                out,
-                inner: &inner,
-                shared: &shared,
-            };
-            let end = tokio::select! {
-                end = live.run(stream, &mut commands) => end,
-                () = write(sink, out_rx) => End::Lost,
-                _ = stop.wait_for(|stop| *stop) => End::Stopped,
-            };
-            todo = live.into_todo();
-            end
-        };
-        shared.set_connected(false);
-        match end {
-            End::Stopped => {
-                close(websocket).await;
-                break;
+        let mut live = Live { todo, inner: &inner, shared: &shared };
+        let end = tokio::select! {
+            end = live.run(&mut stream, &mut commands) => end,
+            error = shared.wire.write() => {
+                tracing::debug!(%error, "cannot write to the daemon");
+                End::Lost
             }
-            End::Lost => drop(websocket),
+            _ = stop.wait_for(|stop| *stop) => End::Stopped,
+        };
+        todo = live.todo;
+        shared.set_connected(false);
+        let parts = shared.wire.close().map(super::wire::Live::into_parts);
+        if let Some((session, sink)) = parts {
+            if let (End::Stopped, Ok(websocket)) = (&end, sink.reunite(stream)) {
+                close(websocket).await;
+            }
+            todo = unanswered(session.into_waiting(), todo, &shared);
+        }
+        if matches!(end, End::Stopped) {
+            break;
         }
         tracing::info!("the connection to the daemon was lost; connecting again");
         match reconnect(&shared, &commands, &mut stop).await {
@@ -132,10 +121,43 @@ pub(super) async fn run(
     shared.stopped();
 }
 
+/// What to ask again on the next connection. Requests that must not be carried out twice end here,
+/// with an error that says so.
+fn unanswered(asked: Vec<(Request, Waiter)>, unsent: Todo, shared: &Shared) -> Todo {
+    let mut todo = Todo::new();
+    for (request, waiter) in asked {
+        match (request, waiter) {
+            (
+                Request::New(_) | Request::SetStartup(_) | Request::ClearStartup,
+                Waiter::Caller { answer, .. },
+            ) => {
+                // A caller who is gone does not want to know.
+                let _ = answer.send(Err(LinkError::ConnectionLost));
+            }
+            (request, Waiter::Caller { mark, answer, .. }) => {
+                shared.wire.queue();
+                todo.push_back((request, Waiter::Caller { mark, answer, repeated: true }));
+            }
+            // Asked anew, or settled by the end of the connection.
+            (_, Waiter::Refetch(_) | Waiter::Nobody) => {}
+        }
+    }
+    for (request, waiter) in unsent {
+        match waiter {
+            Waiter::Caller { .. } => todo.push_back((request, waiter)),
+            Waiter::Refetch(_) | Waiter::Nobody => shared.wire.dequeue(),
+        }
+    }
+    todo
+}
+
 /// What to ask on a new connection: api ids, then what was under way, then every object again.
 fn repeat(todo: Todo, shared: &Shared) -> Todo {
     let mut again = Todo::new();
     let (apis, objects) = shared.tracked();
+    for _ in 0..apis.len() + objects.len() {
+        shared.wire.queue();
+    }
     again.extend(apis.into_iter().map(|api| (Request::RegisterApi(api), Waiter::Nobody)));
     again.extend(todo);
     again.extend(objects.into_iter().map(|ghid| (Request::Get(ghid), Waiter::Refetch(ghid))));
@@ -173,23 +195,6 @@ async fn reconnect(
     }
 }
 
-async fn write(mut sink: SplitSink<&mut Websocket, Message>, mut out: mpsc::Receiver<Vec<u8>>) {
-    while let Some(bytes) = out.recv().await {
-        let mut next = Some(bytes);
-        while let Some(bytes) = next {
-            if let Err(error) = sink.feed(Message::Binary(bytes.into())).await {
-                tracing::debug!(%error, "cannot write to the daemon");
-                return;
-            }
-            next = out.try_recv().ok();
-        }
-        if let Err(error) = sink.flush().await {
-            tracing::debug!(%error, "cannot write to the daemon");
-            return;
-        }
-    }
-}
-
 async fn close(mut websocket: Websocket) {
     let goodbye = async {
         let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
@@ -203,10 +208,8 @@ async fn close(mut websocket: Websocket) {
 
 /// One connection.
 struct Live<'a> {
-    session: AppSession<Waiter>,
-    /// To ask before any new command.
+    /// To ask before any new command; every entry is counted by [`super::wire::Wire::queue`].
     todo: Todo,
-    out: mpsc::Sender<Vec<u8>>,
     inner: &'a Weak<Inner>,
     shared: &'a Shared,
 }
@@ -214,18 +217,11 @@ struct Live<'a> {
 impl Live<'_> {
     async fn run(
         &mut self,
-        mut stream: SplitStream<&mut Websocket>,
+        stream: &mut SplitStream<Websocket>,
         commands: &mut mpsc::Receiver<Command>,
     ) -> End {
         loop {
-            while self.session.has_room()
-                && let Some((request, waiter)) = self.todo.pop_front()
-            {
-                let bytes = self.session.ask(request, waiter);
-                if self.out.send(bytes).await.is_err() {
-                    return End::Lost;
-                }
-            }
+            let has_room = self.ask();
             tokio::select! {
                 message = stream.next() => {
                     let bytes = match message {
@@ -241,40 +237,69 @@ impl Live<'_> {
                         }
                         None => return End::Lost,
                     };
-                    let received = match self.session.receive(&bytes) {
-                        Ok(received) => received,
-                        Err(error) => {
+                    match self.shared.wire.with(|live| live.session.receive(&bytes)) {
+                        Some(Ok(received)) => {
+                            if let Some(bytes) = self.handle(received) {
+                                self.shared.wire.send(bytes);
+                                self.shared.wire.has_room().await;
+                            }
+                        }
+                        Some(Err(error)) => {
                             tracing::warn!(%error, "not a message from a daemon");
                             return End::Lost;
                         }
-                    };
-                    if let Some(bytes) = self.handle(received)
-                        && self.out.send(bytes).await.is_err()
-                    {
-                        return End::Lost;
+                        None => return End::Lost,
                     }
                 }
-                command = commands.recv(), if self.todo.is_empty() && self.session.has_room() => {
-                    match command {
-                        Some(Command::Ask { request, mark, answer }) => {
-                            let waiter = Waiter::Caller { mark, answer, repeated: false };
-                            self.todo.push_back((request, waiter));
-                        }
-                        Some(Command::Forget(ghid)) => self.forget(ghid),
-                        None => return End::Stopped,
+                command = commands.recv(), if self.todo.is_empty() && has_room => match command {
+                    Some(Command::Ask(request, waiter)) => self.todo.push_back((request, waiter)),
+                    Some(Command::Forget(ghid)) => {
+                        self.forget(ghid);
+                        self.shared.wire.dequeue();
                     }
-                }
+                    None => return End::Stopped,
+                },
             }
         }
     }
 
+    /// Asks what is to be asked, as far as there is room; tells whether there is more.
+    fn ask(&mut self) -> bool {
+        let todo = &mut self.todo;
+        let wire = &self.shared.wire;
+        let (asked, has_room) = wire
+            .with(|live| {
+                let mut asked = false;
+                while live.session.has_room()
+                    && let Some((request, waiter)) = todo.pop_front()
+                {
+                    live.ask(request, waiter);
+                    wire.dequeue();
+                    asked = true;
+                }
+                (asked, live.session.has_room())
+            })
+            .unwrap_or_default();
+        if asked {
+            wire.wake();
+        }
+        has_room
+    }
+
     /// The last handle of an object is gone: no more updates, unless it is wanted again.
     fn forget(&mut self, ghid: Ghid) {
-        let wanted = self.session.requests().any(|request| *request == Request::Get(ghid));
-        if !wanted && self.shared.object(ghid).is_none() {
-            self.shared.forget(ghid);
-            self.todo.push_back((Request::Discard(ghid), Waiter::Nobody));
-        }
+        let (todo, shared) = (&mut self.todo, self.shared);
+        // Under the wire's lock: no request for the object can slip in between.
+        shared.wire.with(|live| {
+            let get = Request::Get(ghid);
+            let wanted = live.session.requests().any(|request| *request == get)
+                || todo.iter().any(|(request, _)| *request == get);
+            if !wanted && shared.object(ghid).is_none() {
+                shared.forget(ghid);
+                shared.wire.queue();
+                todo.push_back((Request::Discard(ghid), Waiter::Nobody));
+            }
+        });
     }
 
     /// Applies a message; returns what to send back.
@@ -422,30 +447,5 @@ impl Live<'_> {
         }
         debug_assert!(!matches!(code, Code::Ack | Code::Nak));
         Notice::acknowledge(code, token)
-    }
-
-    /// What to ask again on the next connection. Requests that must not be carried out twice end
-    /// here, with an error that says so.
-    fn into_todo(self) -> Todo {
-        let mut todo = Todo::new();
-        for (request, waiter) in self.session.into_waiting() {
-            match (request, waiter) {
-                (
-                    Request::New(_) | Request::SetStartup(_) | Request::ClearStartup,
-                    Waiter::Caller { answer, .. },
-                ) => {
-                    // A caller who is gone does not want to know.
-                    let _ = answer.send(Err(LinkError::ConnectionLost));
-                }
-                (request, Waiter::Caller { mark, answer, .. }) => {
-                    todo.push_back((request, Waiter::Caller { mark, answer, repeated: true }));
-                }
-                // Asked anew, or settled by the end of the connection.
-                (_, Waiter::Refetch(_) | Waiter::Nobody) => {}
-            }
-        }
-        let unsent = self.todo.into_iter();
-        todo.extend(unsent.filter(|(_, waiter)| matches!(waiter, Waiter::Caller { .. })));
-        todo
     }
 }

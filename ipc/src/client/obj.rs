@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use golix::Ghid;
 use tokio::task::AbortHandle;
 
-use super::driver::{Answer, Command};
+use super::driver::Answer;
 use super::error::LinkError;
 use super::updates::{Readers, Update, Updates};
 use super::{HgxLink, Inner, Object};
@@ -374,8 +374,7 @@ impl Drop for ObjCore {
     fn drop(&mut self) {
         self.readers.close();
         if !self.is_dead() {
-            // With a full queue the daemon learns of it at the object's next update.
-            let _ = self.inner.commands.try_send(Command::Forget(self.ghid));
+            self.inner.shared.let_go(&self.inner.commands, self.ghid);
         }
     }
 }
