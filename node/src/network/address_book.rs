@@ -24,6 +24,9 @@ const PAUSE_MIN: Duration = Duration::from_millis(500);
 /// A stranger that is not heard of for this long is forgotten.
 const STRANGER_TTL: Duration = Duration::from_secs(120);
 
+/// Addresses of a peer that were proved last and that no announcement displaces.
+const PROVEN_KEPT: usize = 4;
+
 /// When both sides hear of each other, the smaller peer id dials at once and the other one after
 /// this, so that one connection comes of it.
 const COURTESY: Duration = Duration::from_millis(200);
@@ -53,8 +56,8 @@ pub(super) struct Due {
 struct Known {
     address: Multiaddr,
     source: Source,
-    /// Whether this peer really was there.
-    proven: bool,
+    /// When this peer really was there.
+    proven: Option<Instant>,
     seen: Instant,
 }
 
@@ -85,6 +88,24 @@ struct Entry {
 impl Entry {
     fn is_configured(&self) -> bool {
         self.addresses.iter().any(|known| known.source == Source::Configured)
+    }
+
+    /// The address to give up for a new one: never a configured one nor the
+    /// [`PROVEN_KEPT`] proved last, so that made-up announcements cannot hide a peer.
+    fn least_useful(&self) -> Option<usize> {
+        let mut proofs: Vec<_> = self.addresses.iter().filter_map(|known| known.proven).collect();
+        proofs.sort_unstable_by(|a, b| b.cmp(a));
+        let kept = proofs.get(PROVEN_KEPT - 1).or(proofs.last()).copied();
+        let safe = |proof: Instant| kept.is_some_and(|kept| proof >= kept);
+        (0..self.addresses.len())
+            .filter(|&index| {
+                let known = &self.addresses[index];
+                known.source != Source::Configured && !known.proven.is_some_and(safe)
+            })
+            .min_by_key(|&index| {
+                let known = &self.addresses[index];
+                (known.proven, known.seen)
+            })
     }
 
     fn pause(&self, now: Instant) -> Duration {
@@ -152,7 +173,7 @@ impl AddressBook {
             refused_until: None,
             seen: now,
         });
-        entry.addresses.push(Known { address, source, proven: false, seen: now });
+        entry.addresses.push(Known { address, source, proven: None, seen: now });
         self.count += 1;
         self.stir(&peer, now);
         true
@@ -192,16 +213,7 @@ impl AddressBook {
     fn make_room(&mut self, peer: PeerId, address: &Multiaddr, source: Source) -> bool {
         if let Some(entry) = self.peers.get_mut(&peer) {
             if entry.addresses.len() >= ADDRESSES_PER_PEER {
-                let worst = (0..entry.addresses.len())
-                    .min_by_key(|&index| {
-                        let known = &entry.addresses[index];
-                        (known.proven, known.source, known.seen)
-                    })
-                    .expect("the list is full, so it is not empty");
-                let known = &entry.addresses[worst];
-                if known.proven && known.source >= source || known.source > source {
-                    return false;
-                }
+                let Some(worst) = entry.least_useful() else { return false };
                 entry.addresses.remove(worst);
                 self.count -= 1;
             }
@@ -241,7 +253,7 @@ impl AddressBook {
         if let Some(address) = dialed {
             self.learn(*peer, address, Source::Peer, now);
             if let Some(known) = dialable(address).and_then(|known| self.known_mut(peer, &known)) {
-                known.proven = true;
+                known.proven = Some(now);
             }
         }
         if let Some(entry) = self.peers.get_mut(peer) {
@@ -437,4 +449,165 @@ pub(super) fn ipv4_of(addresses: &BTreeSet<Multiaddr>) -> BTreeSet<std::net::Ipv
             IpAddr::V6(_) => None,
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A peer greater than the local one, so that nothing is delayed by courtesy.
+    fn book() -> (AddressBook, PeerId, Instant) {
+        let (a, b) = (PeerId::random(), PeerId::random());
+        (AddressBook::new(a.min(b)), a.max(b), Instant::now())
+    }
+
+    fn address(host: u8, port: u16) -> Multiaddr {
+        tcp(IpAddr::from([10, 0, 0, host]), port)
+    }
+
+    fn after(start: Instant, millis: u64) -> Instant {
+        start + Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn a_lost_peer_is_dialled_at_once_then_every_second_then_rarely() {
+        let (mut book, peer, start) = book();
+        book.learn(peer, &address(1, 1), Source::Announced, start);
+        assert_eq!(book.due(start, 9).len(), 1);
+        book.connected(&peer, Some(&address(1, 1)), start);
+        assert!(book.next_due().is_none());
+
+        let mut now = after(start, 60_000);
+        book.lost(&peer, Duration::from_secs(60), now);
+        let lost = now;
+        let mut pauses = Vec::new();
+        for _ in 0..400 {
+            let due = book.next_due().unwrap();
+            pauses.push(due - now);
+            now = due;
+            assert_eq!(book.due(now, 9)[0].peer, peer);
+            book.failed(&peer, now);
+        }
+        assert_eq!(pauses[..4], [0, 1_000, 1_000, 1_000].map(Duration::from_millis));
+        assert!(pauses.iter().all(|pause| *pause <= PAUSE_MAX));
+        let dials = |from: u64, to: u64| {
+            let mut at = lost;
+            let times = pauses.iter().map(|pause| {
+                at += *pause;
+                (at - lost).as_secs()
+            });
+            times.filter(|time| (from..to).contains(time)).count()
+        };
+        assert!(dials(0, 120) >= 119);
+        assert!((115..=125).contains(&dials(3_600, 7_200)), "{}", dials(3_600, 7_200));
+    }
+
+    #[test]
+    fn a_link_that_keeps_dying_young_is_not_answered_at_once() {
+        let (mut book, peer, start) = book();
+        book.learn(peer, &address(1, 1), Source::Announced, start);
+        let mut now = start;
+        let mut dials = 0;
+        while now < after(start, 600_000) {
+            now = book.next_due().unwrap().max(now);
+            book.due(now, 9);
+            book.connected(&peer, Some(&address(1, 1)), now);
+            book.lost(&peer, Duration::from_millis(5), now);
+            dials += 1;
+        }
+        assert!(dials < 220, "{dials}");
+    }
+
+    #[test]
+    fn a_sign_of_life_ends_a_long_pause_but_not_too_often() {
+        let (mut book, peer, start) = book();
+        book.learn(peer, &address(1, 1), Source::Announced, start);
+        let mut now = start;
+        for _ in 0..12 {
+            now = book.next_due().unwrap().max(now);
+            book.due(now, 9);
+            book.failed(&peer, now);
+        }
+        assert!(book.next_due().unwrap() > after(now, 10_000));
+        let heard = after(now, 5_000);
+        book.learn(peer, &address(1, 1), Source::Announced, heard);
+        assert!(book.next_due().unwrap() <= heard);
+        book.due(heard, 9);
+        book.failed(&peer, heard);
+        book.learn(peer, &address(1, 1), Source::Announced, heard);
+        assert!(book.next_due().unwrap() >= after(heard, 500));
+    }
+
+    #[test]
+    fn everything_is_bounded_and_what_is_proven_stays() {
+        let (mut book, peer, start) = book();
+        book.learn(peer, &address(1, 1), Source::Announced, start);
+        book.due(start, 9);
+        book.connected(&peer, Some(&address(1, 1)), start);
+        book.lost(&peer, Duration::ZERO, start);
+        for index in 0..2_000_u16 {
+            let now = after(start, 10 + u64::from(index));
+            // Made-up addresses of the real peer, then made-up peers everywhere.
+            book.learn(peer, &address(2, 1 + index), Source::Announced, now);
+            let host = tcp(IpAddr::from([10, 1, (index >> 8) as u8, index as u8]), 9);
+            book.learn(PeerId::random(), &host, Source::Announced, now);
+            assert!(book.len() <= ADDRESSES_MAX);
+        }
+        let due = book.due(after(start, 5_000), 9);
+        assert_eq!(due.len(), 9);
+        assert_eq!(due[0].peer, peer, "known peers come first");
+        assert_eq!(due[0].tcp.len(), ADDRESSES_PER_PEER);
+        assert!(due[0].tcp.contains(&address(1, 1)));
+        assert_eq!(due[0].timeout, DIAL_LAN);
+    }
+
+    #[test]
+    fn one_host_does_not_fill_the_book_with_strangers() {
+        let (mut book, _, now) = book();
+        for port in 1..1_000 {
+            book.learn(PeerId::random(), &address(1, port), Source::Announced, now);
+        }
+        assert_eq!(book.len(), STRANGERS_PER_HOST);
+        assert!(book.learn(PeerId::random(), &address(2, 1), Source::Announced, now));
+        book.expire(now + STRANGER_TTL + Duration::from_secs(1));
+        assert_eq!(book.len(), 0);
+    }
+
+    #[test]
+    fn a_peer_that_restarts_with_new_ports_stays_reachable() {
+        let (mut book, peer, start) = book();
+        for restart in 0..50_u16 {
+            let now = after(start, 60_000 * u64::from(restart));
+            let fresh = address(1, 1_000 + restart);
+            assert!(book.learn(peer, &fresh, Source::Announced, now));
+            assert!(book.instance(&peer, u64::from(restart), now));
+            let due = book.due(after(now, 500), 9);
+            assert!(due[0].tcp.contains(&fresh));
+            book.connected(&peer, Some(&fresh), now);
+            book.lost(&peer, Duration::from_secs(50), after(now, 50_000));
+        }
+    }
+
+    #[test]
+    fn only_addresses_that_we_dial_are_kept() {
+        for (text, kept) in [
+            ("/ip4/10.0.0.1/tcp/1", true),
+            ("/ip4/10.0.0.1/udp/1/quic-v1", true),
+            ("/dns4/example.org/tcp/7770", true),
+            ("/ip6/2001:db8::1/tcp/1", true),
+            ("/ip4/10.0.0.1/tcp/0", false),
+            ("/ip4/0.0.0.0/tcp/1", false),
+            ("/ip4/255.255.255.255/tcp/1", false),
+            ("/ip4/224.0.0.251/udp/1/quic-v1", false),
+            ("/ip6/fe80::1/tcp/1", false),
+            ("/ip4/10.0.0.1/udp/1", false),
+            ("/ip4/10.0.0.1/tcp/1/ws", false),
+            ("/memory/1", false),
+        ] {
+            let address: Multiaddr = text.parse().unwrap();
+            assert_eq!(dialable(&address).is_some(), kept, "{text}");
+            let with_peer = address.with(Protocol::P2p(PeerId::random()));
+            assert_eq!(dialable(&with_peer).is_some(), kept, "{text}");
+        }
+    }
 }

@@ -171,6 +171,14 @@ pub(super) struct Handler {
     outcomes: VecDeque<Outcome>,
 }
 
+impl Handler {
+    fn accepted(&mut self, stream: Stream) {
+        if self.outcomes.len() < OUTCOMES_MAX {
+            self.outcomes.push_back(Outcome::Accepted(stream));
+        }
+    }
+}
+
 impl ConnectionHandler for Handler {
     type FromBehaviour = Open;
     type ToBehaviour = Outcome;
@@ -212,9 +220,7 @@ impl ConnectionHandler for Handler {
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
                 protocol, ..
             }) => {
-                if self.outcomes.len() < OUTCOMES_MAX {
-                    self.outcomes.push_back(Outcome::Accepted(protocol));
-                }
+                self.accepted(protocol);
             }
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
                 protocol, ..

@@ -222,7 +222,7 @@ mod tests {
         let mut bomb = vec![0x9a, 0, 0x0f, 0x42, 0x40];
         bomb.resize(1_000_005, 0x40);
         assert!(matches!(scan(&bomb), Err(MessageError::TooMany)));
-        assert!(matches!(scan(&[0x81; 100_000]), Err(MessageError::TooMany)));
+        assert!(matches!(scan(&vec![0x81; 100_000]), Err(MessageError::TooMany)));
         assert!(scan(&[0xbb, 255, 255, 255, 255, 255, 255, 255, 255]).is_err());
         assert!(scan(&[0x5b, 255, 255, 255, 255, 255, 255, 255, 255]).is_err());
         assert!(scan(&[0x9f, 0xff]).is_err());

@@ -1,0 +1,319 @@
+//! Connections and links of peers: one link a peer, opened by the smaller peer id.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hypergolix_engine::input::LinkId;
+use libp2p::core::ConnectedPoint;
+use libp2p::swarm::ConnectionId;
+use libp2p::{Multiaddr, PeerId, Stream};
+
+use super::EventLoop;
+use crate::network::address_book;
+use crate::network::limits::{LINK_FRESH, LINK_STABLE, REFUSED_FOR, TokenBucket};
+use crate::network::link::{self, End, Ended, Link};
+use crate::network::substream::Outcome;
+
+/// Pauses before a link is opened again on a connection that still stands.
+const REOPEN: [Duration; 5] = [
+    Duration::ZERO,
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+];
+
+/// A substream that takes longer to open than this does not stop another attempt.
+const OPENING_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Links of one peer: at once, and a second.
+const LINKS_BURST: u32 = 10;
+const LINKS_RATE: u32 = 1;
+
+/// What is known of one connection.
+pub(super) struct Connection {
+    pub(super) address: Multiaddr,
+    pub(super) since: Instant,
+}
+
+/// The link of a peer.
+pub(super) struct Current {
+    pub(super) link: Arc<Link>,
+    pub(super) connection: ConnectionId,
+    pub(super) since: Instant,
+}
+
+/// A peer with a connection or a link.
+pub(super) struct Peer {
+    pub(super) connections: BTreeMap<ConnectionId, Connection>,
+    pub(super) link: Option<Current>,
+    pub(super) opening: Option<(ConnectionId, Instant)>,
+    pub(super) reopen_at: Option<Instant>,
+    reopens: usize,
+    /// How long the last link lived.
+    pub(super) lived: Duration,
+    pub(super) links: TokenBucket,
+    pub(super) rtt: Option<Duration>,
+}
+
+impl Peer {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            connections: BTreeMap::new(),
+            link: None,
+            opening: None,
+            reopen_at: None,
+            reopens: 0,
+            lived: Duration::ZERO,
+            links: TokenBucket::new(LINKS_BURST, LINKS_RATE, now),
+            rtt: None,
+        }
+    }
+
+    /// Whether the link's connection stands.
+    pub(super) fn is_linked(&self) -> bool {
+        let chosen = self.link.as_ref().map(|current| current.connection);
+        chosen.is_some_and(|connection| self.connections.contains_key(&connection))
+    }
+
+    pub(super) fn lived(&self, now: Instant) -> Duration {
+        self.link.as_ref().map_or(self.lived, |current| now - current.since)
+    }
+}
+
+impl EventLoop {
+    /// Opens again the links whose pause is over.
+    pub(super) fn tick_links(&mut self, now: Instant) {
+        let due: Vec<_> = self
+            .peers
+            .iter_mut()
+            .filter(|(_, peer)| peer.reopen_at.is_some_and(|at| at <= now))
+            .map(|(id, peer)| {
+                peer.reopen_at = None;
+                *id
+            })
+            .collect();
+        for peer in due {
+            self.open_link(peer, now);
+        }
+    }
+
+    /// Whether the link of this pair is ours to open.
+    pub(super) fn we_open(&self, peer: &PeerId) -> bool {
+        self.local < *peer
+    }
+
+    pub(super) fn on_connected(
+        &mut self,
+        id: PeerId,
+        connection: ConnectionId,
+        endpoint: &ConnectedPoint,
+        now: Instant,
+    ) {
+        self.attempts.remove(&id);
+        let address = endpoint.get_remote_address().clone();
+        self.book.connected(&id, endpoint.is_dialer().then_some(&address), now);
+        for configured in &mut self.configured {
+            if configured.dialing == Some(connection) {
+                configured.dialing = None;
+                configured.attempts = 0;
+                configured.peer = Some(id);
+            }
+        }
+        tracing::debug!(peer = %id, %address, dialer = endpoint.is_dialer(), "connected");
+        let peer = self.peers.entry(id).or_insert_with(|| Peer::new(now));
+        peer.connections.insert(connection, Connection { address, since: now });
+        if self.local < id {
+            let age = peer.link.as_ref().map(|current| now - current.since);
+            if peer.is_linked() && age.is_some_and(|age| age < LINK_FRESH) {
+                self.close_connection(id, connection);
+            } else if peer.opening.is_none_or(|(_, since)| now - since > OPENING_PATIENCE) {
+                peer.reopen_at = None;
+                peer.opening = Some((connection, now));
+                self.swarm.behaviour_mut().links.open(id, connection);
+            }
+        }
+        self.publish();
+    }
+
+    /// Closes one connection and counts it as gone.
+    pub(super) fn close_connection(&mut self, id: PeerId, connection: ConnectionId) {
+        self.swarm.close_connection(connection);
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.connections.remove(&connection);
+        }
+    }
+
+    /// Closes every connection of a peer and counts it as gone, so that dialling begins at once.
+    pub(super) fn disconnect(&mut self, id: PeerId, now: Instant) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        for connection in std::mem::take(&mut peer.connections).into_keys() {
+            self.swarm.close_connection(connection);
+        }
+        self.on_alone(id, now);
+    }
+
+    pub(super) fn on_closed(&mut self, id: PeerId, connection: ConnectionId, now: Instant) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if peer.connections.remove(&connection).is_none() {
+            return;
+        }
+        if peer.opening.is_some_and(|(opening, _)| opening == connection) {
+            peer.opening = None;
+            peer.reopen_at = Some(now);
+        }
+        if let Some(current) = &peer.link
+            && current.connection == connection
+        {
+            current.link.connection_gone();
+        }
+        if peer.connections.is_empty() {
+            self.on_alone(id, now);
+        }
+        self.publish();
+    }
+
+    /// A peer has no connection any more.
+    pub(super) fn on_alone(&mut self, id: PeerId, now: Instant) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        peer.opening = None;
+        peer.reopen_at = None;
+        self.book.lost(&id, peer.lived(now), now);
+        if let Some(current) = &peer.link {
+            current.link.connection_gone();
+        } else {
+            self.peers.remove(&id);
+        }
+        if let Some(beacon) = &self.beacon {
+            beacon.hurry();
+        }
+    }
+
+    /// Opens the link on the best connection: TCP before QUIC, the newest of them.
+    pub(super) fn open_link(&mut self, id: PeerId, now: Instant) {
+        if !self.we_open(&id) {
+            return;
+        }
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if peer.opening.is_some() || peer.is_linked() {
+            return;
+        }
+        let best = peer.connections.iter().max_by_key(|(_, connection)| {
+            (address_book::is_tcp(&connection.address), connection.since)
+        });
+        if let Some((connection, _)) = best {
+            let connection = *connection;
+            peer.opening = Some((connection, now));
+            self.swarm.behaviour_mut().links.open(id, connection);
+        }
+    }
+
+    pub(super) fn on_substream(
+        &mut self,
+        id: PeerId,
+        connection: ConnectionId,
+        outcome: Outcome,
+        now: Instant,
+    ) {
+        let we_open = self.we_open(&id);
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if !peer.connections.contains_key(&connection) {
+            return;
+        }
+        let ours = peer.opening.is_some_and(|(opening, _)| opening == connection);
+        match outcome {
+            Outcome::Opened(stream) if ours => {
+                peer.opening = None;
+                self.start_link(id, connection, stream, now);
+            }
+            Outcome::Failed { foreign: true } => self.refuse_foreign(id, now),
+            Outcome::Failed { foreign: false } if ours => {
+                peer.opening = None;
+                self.reopen_later(id, now);
+            }
+            Outcome::Accepted(stream) if !we_open && peer.links.try_take(now) => {
+                self.start_link(id, connection, stream, now);
+            }
+            Outcome::Opened(_) | Outcome::Failed { .. } | Outcome::Accepted(_) => {}
+        }
+    }
+
+    pub(super) fn start_link(
+        &mut self,
+        id: PeerId,
+        connection: ConnectionId,
+        stream: Stream,
+        now: Instant,
+    ) {
+        let we_open = self.we_open(&id);
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let previous = peer.link.take().map(|current| current.link);
+        if let Some(previous) = &previous {
+            previous.end(End::Replaced);
+        }
+        let link = Link::new(LinkId(self.next_link), id);
+        self.next_link += 1;
+        self.shared.links().insert(link.id, Arc::clone(&link));
+        tracing::info!(peer = %id, link = link.id.0, "link up");
+        let outlet = Arc::clone(&self.outlet);
+        self.links.spawn(link::run(Arc::clone(&link), stream, previous, outlet));
+        peer.link = Some(Current { link, connection, since: now });
+        peer.reopen_at = None;
+
+        // The opener closes all other connections; the other side those that the link outlived.
+        let since = peer.connections.get(&connection).map_or(now, |chosen| chosen.since);
+        let surplus: Vec<_> = peer
+            .connections
+            .iter()
+            .filter(|(other, state)| {
+                **other != connection && (we_open || state.since + LINK_FRESH < since)
+            })
+            .map(|(other, _)| *other)
+            .collect();
+        for other in surplus {
+            self.close_connection(id, other);
+        }
+        self.publish();
+    }
+
+    pub(super) fn reopen_later(&mut self, id: PeerId, now: Instant) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        peer.reopen_at = Some(now + REOPEN[peer.reopens.min(REOPEN.len() - 1)]);
+        peer.reopens += 1;
+    }
+
+    pub(super) fn on_link_end(&mut self, ended: &Ended, now: Instant) {
+        let id = ended.link.peer;
+        tracing::info!(peer = %id, link = ended.link.id.0, reason = ?ended.end, "link down");
+        self.shared.links().remove(&ended.link.id);
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if ended.end == End::Misbehaved {
+            self.swarm.behaviour_mut().links.refuse(id, REFUSED_FOR);
+            self.book.refuse(&id, now);
+        }
+        let current = peer.link.take_if(|current| current.link.id == ended.link.id);
+        if current.is_some() {
+            peer.lived = ended.lived;
+            if ended.lived >= LINK_STABLE {
+                peer.reopens = 0;
+            }
+            match ended.end {
+                End::Lost => self.reopen_later(id, now),
+                End::Closed | End::Overflow => self.disconnect(id, now),
+                End::Misbehaved | End::Replaced | End::Shutdown => {}
+            }
+        }
+        if ended.end == End::Misbehaved {
+            self.disconnect(id, now);
+        }
+        if self
+            .peers
+            .get(&id)
+            .is_some_and(|peer| peer.connections.is_empty() && peer.link.is_none())
+        {
+            self.peers.remove(&id);
+        }
+        self.publish();
+    }
+}
