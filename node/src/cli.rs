@@ -241,8 +241,26 @@ mod tests {
     #[test]
     fn every_documented_flag() {
         let args = parsed(&[
-            "-ah", "192.168.0.1", "7770", "False", "--addhost", "b", "1", "True", "-rh", "c", "2",
-            "-a", "hgx", "-r", "hgx", "--debug", "-v", "shouty", "-ipc", "7773",
+            "-ah",
+            "192.168.0.1",
+            "7770",
+            "False",
+            "--addhost",
+            "b",
+            "1",
+            "True",
+            "-rh",
+            "c",
+            "2",
+            "-a",
+            "hgx",
+            "-r",
+            "hgx",
+            "--debug",
+            "-v",
+            "shouty",
+            "-ipc",
+            "7773",
         ])
         .unwrap();
         assert_eq!(args.addhost, ["192.168.0.1", "7770", "False", "b", "1", "True"]);

@@ -17,8 +17,34 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // There may be no terminal any more.
-            let _ = writeln!(std::io::stderr(), "hypergolix: {error}");
+            let _ = writeln!(std::io::stderr(), "hypergolix: {}", sentence(&error));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// An error and its causes, except those that it has named already.
+fn sentence(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_are_named_once() {
+        let cause = std::io::Error::other("the disk is on fire");
+        let error = anyhow::Error::from(cause);
+        assert_eq!(sentence(&error.context("no store")), "no store: the disk is on fire");
+        let cause = anyhow::Error::msg("the disk is on fire");
+        let named = cause.context("no store (the disk is on fire)");
+        assert_eq!(sentence(&named), "no store (the disk is on fire)");
     }
 }
