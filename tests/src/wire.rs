@@ -226,7 +226,7 @@ impl Wire {
     /// What the websocket library says.
     pub fn try_connect(place: &Place, port: u16, headers: &[(&str, &str)]) -> Result<Self, String> {
         let mut request = Request::builder()
-            .uri("/")
+            .uri(format!("ws://localhost:{port}/"))
             .header("Connection", "Upgrade")
             .header("Upgrade", "websocket")
             .header("Sec-WebSocket-Version", "13")
