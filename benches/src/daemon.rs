@@ -25,7 +25,7 @@ impl Daemon {
         let home = tempfile::tempdir()?;
         if !lan {
             let done = Command::new(binary()?)
-                .env("HYPERGOLIX_HOME", home.path())
+                .env("HYPERGOLIX_HOME", home.path().join("home"))
                 .args(["config", "--no-lan"])
                 .output()?;
             anyhow::ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
@@ -37,7 +37,7 @@ impl Daemon {
         let port = std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
         let begun = Instant::now();
         let mut child = Command::new(binary()?)
-            .env("HYPERGOLIX_HOME", home.path())
+            .env("HYPERGOLIX_HOME", home.path().join("home"))
             .args(["start", "app", "--foreground", "--ipc-port", &port.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
