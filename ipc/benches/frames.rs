@@ -3,6 +3,7 @@
 
 use std::hint::black_box;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use futures::{SinkExt, StreamExt};
@@ -65,11 +66,26 @@ impl Service for Whoami {
     async fn disconnected(&self, _: ConnectionId) {}
 }
 
+/// Times `rounds` of `round`, one after the other, in a task as an application would run them.
+fn time<F>(runtime: &Runtime, rounds: u64, round: impl Fn() -> F + Send + 'static) -> Duration
+where
+    F: Future<Output = ()> + Send,
+{
+    let task = runtime.spawn(async move {
+        let begin = Instant::now();
+        for _ in 0..rounds {
+            round().await;
+        }
+        begin.elapsed()
+    });
+    runtime.block_on(task).expect("no panic")
+}
+
 fn round_trips(c: &mut Criterion) {
     let runtime = Runtime::new().expect("a runtime");
     let mut group = c.benchmark_group("round trip");
 
-    let mut echo = runtime.block_on(async {
+    let echo = runtime.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("any port");
         let address = listener.local_addr().expect("bound");
         tokio::spawn(async move {
@@ -82,13 +98,19 @@ fn round_trips(c: &mut Criterion) {
         });
         let stream = TcpStream::connect(address).await.expect("it listens");
         stream.set_nodelay(true).expect("a socket");
-        client_async(format!("ws://{address}/"), stream).await.expect("ours").0
+        let websocket = client_async(format!("ws://{address}/"), stream).await.expect("ours").0;
+        Arc::new(tokio::sync::Mutex::new(websocket))
     });
     group.bench_function("echo", |b| {
-        b.iter(|| {
-            runtime.block_on(async {
-                echo.send(Message::binary(vec![0; 71])).await.expect("connected");
-                echo.next().await.expect("connected").expect("a message")
+        b.iter_custom(|rounds| {
+            let echo = Arc::clone(&echo);
+            time(&runtime, rounds, move || {
+                let echo = Arc::clone(&echo);
+                async move {
+                    let mut echo = echo.lock().await;
+                    echo.send(Message::binary(vec![0; 71])).await.expect("connected");
+                    echo.next().await.expect("connected").expect("a message");
+                }
             })
         });
     });
@@ -100,7 +122,15 @@ fn round_trips(c: &mut Criterion) {
         HgxLink::connect(port).await.expect("our own")
     });
     group.bench_function("whoami", |b| {
-        b.iter(|| runtime.block_on(link.whoami()).expect("answered"));
+        b.iter_custom(|rounds| {
+            let link = link.clone();
+            time(&runtime, rounds, move || {
+                let link = link.clone();
+                async move {
+                    link.whoami().await.expect("answered");
+                }
+            })
+        });
     });
     group.finish();
 }

@@ -406,8 +406,8 @@ impl Inner {
     ) -> Result<Answer, LinkError> {
         let (answer, answered) = oneshot::channel();
         let waiter = Waiter::Caller { mark, answer, repeated: false };
-        let asked = self.shared.wire.ask_at_once(request, waiter);
-        if let Err(Queue { request, waiter, counted }) = asked {
+        let queue = self.shared.wire.ask_at_once(request, waiter);
+        if let Some(Queue { request, waiter, counted }) = queue {
             let command = Command::Ask(request, waiter);
             self.commands.send(command).await.map_err(|_| LinkError::Stopped)?;
             counted.handed_over();

@@ -73,8 +73,6 @@ async fn what_is_not_the_protocol_ends_that_one_connection() {
 async fn large_states_up_to_the_limit() {
     let (toy, server) = toy().await;
     let mut app = Raw::connect(server.port).await;
-    app.websocket.get_mut().set_nodelay(true).expect("a socket");
-
     let largest = vec![b'x'; STATE_MAX];
     let ghid = app.new_object(&largest).await;
     app.ask(2, &Request::Get(ghid)).await;

@@ -29,6 +29,7 @@ use crate::session::{AnswerError, AppReceived};
 
 /// What the handles of a link ask of its task.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "lives for one hop, from a caller to the task")]
 pub(super) enum Command {
     /// Ask the daemon, after everything that is queued.
     Ask(Request, Waiter),

@@ -56,8 +56,8 @@ impl Wire {
     }
 
     /// Writes a request at once, if there is a connection and nothing in front of it. Otherwise it
-    /// is counted and handed back.
-    pub(super) fn ask_at_once(&self, request: Request, waiter: Waiter) -> Result<(), Queue<'_>> {
+    /// is counted and returned.
+    pub(super) fn ask_at_once(&self, request: Request, waiter: Waiter) -> Option<Queue<'_>> {
         let mut lock = self.lock();
         match &mut *lock {
             // Asked under the lock: what is queued after this comes after the request.
@@ -69,11 +69,11 @@ impl Wire {
                     // The task finishes it, or finds the error.
                     self.wake.notify_one();
                 }
-                Ok(())
+                None
             }
             _ => {
                 self.queue();
-                Err(Queue { request, waiter, counted: Counted(self) })
+                Some(Queue { request, waiter, counted: Counted(self) })
             }
         }
     }

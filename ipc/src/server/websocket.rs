@@ -336,8 +336,14 @@ impl<S: Service> Connection<'_, S> {
                     );
                 }
             }
-            self.session().flushed(Instant::now());
-            self.deadlines.notify_one();
+            let waits = {
+                let mut session = self.session();
+                session.flushed(Instant::now());
+                session.open_notices() > 0
+            };
+            if waits {
+                self.deadlines.notify_one();
+            }
         }
     }
 

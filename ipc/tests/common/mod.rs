@@ -289,6 +289,7 @@ pub struct Raw {
 impl Raw {
     pub async fn connect(port: u16) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", port)).await.expect("it listens");
+        stream.set_nodelay(true).expect("a socket");
         let (websocket, _) = client_async(format!("ws://localhost:{port}/"), stream)
             .await
             .expect("the handshake of a program passes");
