@@ -108,6 +108,23 @@ pub enum Named {
     Hgx,
 }
 
+/// An address to listen on, or all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listen {
+    /// All of them.
+    Any,
+    /// This one.
+    On(std::net::IpAddr),
+}
+
+impl std::str::FromStr for Listen {
+    type Err = std::net::AddrParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.eq_ignore_ascii_case("any") { Ok(Self::Any) } else { text.parse().map(Self::On) }
+    }
+}
+
 /// `hypergolix config`.
 #[derive(Debug, Args)]
 pub struct ConfigArgs {
@@ -139,6 +156,10 @@ pub struct ConfigArgs {
     /// Look for devices on the local network.
     #[arg(long, conflicts_with = "no_lan", help_heading = "Devices")]
     pub lan: bool,
+    /// Listen and announce on these addresses of this device only, such as: 127.0.0.1. ANY takes
+    /// all of them, which is the default.
+    #[arg(long, value_name = "ADDRESS", num_args = 1.., help_heading = "Devices")]
+    pub listen: Vec<Listen>,
     /// Do not look for devices on the local network.
     #[arg(long, help_heading = "Devices")]
     pub no_lan: bool,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -39,6 +40,9 @@ pub struct Config {
     pub debug: bool,
     /// Whether to announce this device on the local network and to look for others. Default yes.
     pub lan: bool,
+    /// Addresses of this device to listen and announce on. Default none: all of them. With
+    /// 127.0.0.1 alone nothing leaves the machine.
+    pub listen: Vec<IpAddr>,
     /// Whether to take part in the distributed hash table. Default no; has no effect yet.
     pub dht: bool,
     /// Devices to keep dialling, as multiaddresses.
@@ -131,6 +135,7 @@ impl Default for Config {
             verbosity: Verbosity::Normal,
             debug: false,
             lan: true,
+            listen: Vec::new(),
             dht: false,
             peers: Vec::new(),
             allowed_origins: Vec::new(),

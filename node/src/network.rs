@@ -19,7 +19,7 @@ mod transport;
 mod wire;
 
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -48,6 +48,9 @@ pub struct NetworkConfig {
     pub device_key: Keypair,
     /// TCP and QUIC port; 0 takes any.
     pub listen_port: u16,
+    /// Own addresses to listen and announce on; empty takes all of them. With loopback addresses
+    /// alone nothing leaves the machine.
+    pub listen_hosts: Vec<IpAddr>,
     /// Whether to announce ourselves on the LAN and to listen for others, by all means below.
     pub lan: bool,
     /// Whether mDNS is one of them.
@@ -68,6 +71,7 @@ impl NetworkConfig {
         Self {
             device_key,
             listen_port: 0,
+            listen_hosts: Vec::new(),
             lan: true,
             mdns: true,
             beacon: true,
@@ -208,12 +212,16 @@ impl Network {
         let key = &config.device_key;
         let local = key.public().to_peer_id();
         let instance = getrandom::u64()?;
-        let behaviour = Behaviour::new(key, config.lan && config.mdns, config.memory_max);
+        let hosts = config.listen_hosts.as_slice();
+        // mDNS speaks on every interface but loopback.
+        let only_loopback = !hosts.is_empty() && hosts.iter().all(IpAddr::is_loopback);
+        let mdns = config.lan && config.mdns && !only_loopback;
+        let behaviour = Behaviour::new(key, mdns, config.memory_max);
         let settings = swarm::Config::with_tokio_executor()
             .with_idle_connection_timeout(limits::IDLE_CONNECTION)
             .with_dial_concurrency_factor(DIAL_CONCURRENCY);
         let mut swarm = Swarm::new(transport::build(key)?, behaviour, local, settings);
-        listen(&mut swarm, config.listen_port)?;
+        listen(&mut swarm, hosts, config.listen_port)?;
         let beacon = (config.lan && config.beacon)
             .then(|| Beacon::start(local, instance, config.beacon_port));
 
@@ -278,13 +286,19 @@ impl Network {
 const DIAL_CONCURRENCY: std::num::NonZeroU8 =
     std::num::NonZeroU8::new(limits::ADDRESSES_PER_PEER as u8).expect("not zero");
 
-/// Listens on all interfaces, both IP versions, TCP and QUIC; one that works is enough.
-fn listen(swarm: &mut Swarm<Behaviour>, port: u16) -> Result<(), NetworkError> {
-    let hosts = [Protocol::Ip4(Ipv4Addr::UNSPECIFIED), Protocol::Ip6(Ipv6Addr::UNSPECIFIED)];
+/// Listens on the given addresses or all of them, TCP and QUIC; one that works is enough.
+fn listen(
+    swarm: &mut Swarm<Behaviour>,
+    hosts: &[IpAddr],
+    port: u16,
+) -> Result<(), NetworkError> {
+    const ALL: [IpAddr; 2] =
+        [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+    let hosts = if hosts.is_empty() { &ALL } else { hosts };
     let mut refusal = None;
     let mut listens = false;
     for host in hosts {
-        let host = Multiaddr::empty().with(host);
+        let host = Multiaddr::from(*host);
         let tcp = host.clone().with(Protocol::Tcp(port));
         let quic = host.with(Protocol::Udp(port)).with(Protocol::QuicV1);
         for address in [tcp, quic] {

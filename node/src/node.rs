@@ -157,6 +157,7 @@ impl Node {
         let network = Network::start(
             NetworkConfig {
                 lan: config.lan,
+                listen_hosts: config.listen.clone(),
                 peers: config.peers.clone(),
                 ..NetworkConfig::new(network::load_or_create(&home.device_key())?)
             },

@@ -38,10 +38,12 @@ impl Place {
                 .build()
                 .expect("a runtime can be made")
         });
-        Self {
-            handle: runtime.handle().clone(),
-            host: None,
-        }
+        Self { handle: runtime.handle().clone(), host: None }
+    }
+
+    /// Whether it is the namespace the test process is in.
+    pub fn is_here(&self) -> bool {
+        self.host.is_none()
     }
 
     /// A runtime whose sockets are in this place.
@@ -58,9 +60,7 @@ impl Place {
         self.handle.spawn(async move {
             let _ = send.send(future.await);
         });
-        receive
-            .recv()
-            .expect("the future ended in a panic, printed above")
+        receive.recv().expect("the future ended in a panic, printed above")
     }
 
     /// A command that runs in this place.
@@ -69,9 +69,7 @@ impl Place {
             None => Command::new(program),
             Some(host) => {
                 let mut command = Command::new("nsenter");
-                command
-                    .args(["-t", &host.anchor.pid(), "-n", "--"])
-                    .arg(program);
+                command.args(["-t", &host.anchor.pid(), "-n", "--"]).arg(program);
                 command
             }
         }
@@ -85,6 +83,13 @@ impl Place {
     /// Plugs the cable in again.
     pub fn plug(&self) {
         self.set_link("up");
+    }
+
+    /// Takes the host's address and gives it another.
+    pub fn renumber(&self, address: &str) {
+        let host = self.host.as_ref().expect("only hosts have addresses");
+        host.anchor.ip(&["-4", "address", "flush", "dev", "eth0"]);
+        host.anchor.ip(&["address", "add", &format!("{address}/24"), "brd", "+", "dev", "eth0"]);
     }
 
     fn set_link(&self, state: &str) {
@@ -129,10 +134,7 @@ impl Lan {
         let switch = Anchor::new();
         switch.ip(&["link", "add", "br0", "type", "bridge"]);
         switch.ip(&["link", "set", "br0", "up"]);
-        Self {
-            switch: Arc::new(switch),
-            hosts: 0,
-        }
+        Self { switch: Arc::new(switch), hosts: 0 }
     }
 
     /// One more host, plugged in.
@@ -172,10 +174,7 @@ impl Lan {
             switch: Arc::clone(&self.switch),
             _running: running,
         };
-        Place {
-            handle,
-            host: Some(Arc::new(host)),
-        }
+        Place { handle, host: Some(Arc::new(host)) }
     }
 }
 
@@ -188,18 +187,12 @@ fn runtime_in(anchor: &Anchor) -> (Handle, tokio::sync::oneshot::Sender<()>) {
         use std::os::fd::AsFd;
         move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
             .expect("the namespace is ours");
-        let runtime = Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .expect("a runtime can be made");
-        send.send(runtime.handle().clone())
-            .expect("the test waits for the handle");
+        let runtime =
+            Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
+        send.send(runtime.handle().clone()).expect("the test waits for the handle");
         let _ = runtime.block_on(stop);
     });
-    (
-        receive.recv().expect("the thread sends its handle"),
-        running,
-    )
+    (receive.recv().expect("the thread sends its handle"), running)
 }
 
 /// A process that keeps a network namespace alive.

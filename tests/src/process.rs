@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::binary;
+use crate::harness::{binary, run};
 use crate::namespaces::Place;
 use crate::wait::wait_for;
 use crate::wire::{Address, Wire};
@@ -37,10 +37,7 @@ impl Home {
         let port = place.run(async {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
             let listener = listener.expect("a loopback interface has free ports");
-            listener
-                .local_addr()
-                .expect("a bound socket has an address")
-                .port()
+            listener.local_addr().expect("a bound socket has an address").port()
         });
         Self::with_port(place, port)
     }
@@ -54,11 +51,13 @@ impl Home {
         std::fs::write(folder.path().join("password"), PASSWORD).expect("the folder is ours");
         std::fs::create_dir(folder.path().join("home")).expect("the folder is ours");
         set_mode(&folder.path().join("home"), 0o700);
-        Self {
-            folder: Arc::new(folder),
-            place: place.clone(),
-            port,
+        if place.is_here() {
+            // Tests do not speak on the network of the machine that runs them.
+            let config = folder.path().join("home/hypergolix.json");
+            std::fs::write(&config, r#"{"listen": ["127.0.0.1"]}"#).expect("the folder is ours");
+            set_mode(&config, 0o600);
         }
+        Self { folder: Arc::new(folder), place: place.clone(), port }
     }
 
     /// The folder that `HYPERGOLIX_HOME` names.
@@ -89,10 +88,7 @@ impl Home {
     /// A `hypergolix` command on this home, not yet run.
     pub fn command(&self, words: &[&str]) -> Command {
         let mut command = self.place.command(binary());
-        command
-            .args(words)
-            .env("HYPERGOLIX_HOME", self.path())
-            .stdin(Stdio::null());
+        command.args(words).env("HYPERGOLIX_HOME", self.path()).stdin(Stdio::null());
         command
     }
 
@@ -104,10 +100,7 @@ impl Home {
     /// The command that starts the node in the foreground.
     pub fn start_command(&self) -> Command {
         let mut command = self.command(&["start", "app", "--foreground", "--password-file"]);
-        command
-            .arg(self.password_file())
-            .arg("--ipc-port")
-            .arg(self.port.to_string());
+        command.arg(self.password_file()).arg("--ipc-port").arg(self.port.to_string());
         command
     }
 
@@ -164,11 +157,8 @@ impl Node {
             .open(&complaints)
             .expect("the folder is ours");
         let started = Instant::now();
-        let mut child = command
-            .stdout(Stdio::piped())
-            .stderr(stderr)
-            .spawn()
-            .expect("the binary runs");
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(stderr).spawn().expect("the binary runs");
         let stdout = child.stdout.take().expect("the output is piped");
         let (send, lines) = mpsc::sync_channel(64);
         std::thread::spawn(move || {
@@ -182,12 +172,7 @@ impl Node {
             match lines.recv_timeout(READY_MAX.saturating_sub(started.elapsed())) {
                 Ok(line) if line.starts_with("ready ") => {
                     let startup = started.elapsed();
-                    return Ok(Self {
-                        home,
-                        child,
-                        ready_line: line,
-                        startup,
-                    });
+                    return Ok(Self { home, child, ready_line: line, startup });
                 }
                 Ok(line) => text.extend([&line, "\n"]),
                 Err(reason) => {
@@ -197,10 +182,7 @@ impl Node {
                     }
                     let status = child.wait().expect("a child can be waited for");
                     text += &std::fs::read_to_string(&complaints).unwrap_or_default();
-                    return Err(Failure {
-                        status: ended.then_some(status),
-                        text,
-                    });
+                    return Err(Failure { status: ended.then_some(status), text });
                 }
             }
         }
@@ -263,13 +245,7 @@ impl Node {
         status
             .expect("a running process has a status")
             .lines()
-            .find_map(|line| {
-                line.strip_prefix("VmRSS:")?
-                    .trim()
-                    .strip_suffix(" kB")?
-                    .parse()
-                    .ok()
-            })
+            .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok())
             .map_or(0, |kibibytes: u64| kibibytes * 1024)
     }
 
@@ -281,6 +257,11 @@ impl Node {
         assert_eq!(wire.whoami(), self.address());
         let object = wire.new_object(b"still here");
         assert_eq!(wire.get(object).state, b"still here");
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, name: &str) {
+        run(&["kill", "-s", name, &self.pid().to_string()]).expect("it runs");
     }
 
     /// Ends it with SIGKILL.
@@ -310,10 +291,7 @@ impl Drop for Node {
         if std::thread::panicking() {
             eprintln!("--- {} ---", self.ready_line);
             print_tail(&self.home.beside("stderr"));
-            for entry in std::fs::read_dir(self.home.path().join("logs"))
-                .into_iter()
-                .flatten()
-            {
+            for entry in std::fs::read_dir(self.home.path().join("logs")).into_iter().flatten() {
                 print_tail(&entry.expect("a readable folder").path());
             }
         }

@@ -9,7 +9,7 @@ use hypergolix_node::paths::Home;
 use hypergolix_node::{Unlocked, lock, paths};
 use serde_json::json;
 
-use super::{Cli, ConfigArgs, Named, Only, note, say};
+use super::{Cli, ConfigArgs, Listen, Named, Only, note, say};
 
 /// Said when remotes are chosen.
 const REMOTES_LATER: &str = "note: this version keeps remotes in its configuration and does not \
@@ -73,6 +73,7 @@ impl ConfigArgs {
             || !(self.addpeer.is_empty() && self.removepeer.is_empty())
             || self.lan
             || self.no_lan
+            || !self.listen.is_empty()
             || self.dht
             || self.no_dht
             || self.debug
@@ -151,6 +152,16 @@ impl Changes {
         }
         let switch = |setting: &mut bool, on: bool, off: bool| *setting = (*setting || on) && !off;
         switch(&mut config.lan, args.lan, args.no_lan);
+        if !args.listen.is_empty() {
+            config.listen = args
+                .listen
+                .iter()
+                .filter_map(|listen| match listen {
+                    Listen::Any => None,
+                    Listen::On(address) => Some(*address),
+                })
+                .collect();
+        }
         switch(&mut config.dht, args.dht, args.no_dht);
         switch(&mut config.debug, args.debug, args.no_debug);
         config.verbosity = args.verbosity.unwrap_or(config.verbosity);
@@ -224,6 +235,7 @@ fn readable(home: &Home, config: &Config) -> String {
         format!("remotes      {}", list(config.remotes.iter().map(ToString::to_string).collect())),
         format!("peers        {}", list(config.peers.iter().map(ToString::to_string).collect())),
         format!("lan          {}", yes(config.lan)),
+        format!("listen       {}", listens(config)),
         format!("dht          {}", yes(config.dht)),
         format!("verbosity    {}", word(serde_json::to_value(config.verbosity))),
         format!("debug        {}", yes(config.debug)),
@@ -240,4 +252,11 @@ fn readable(home: &Home, config: &Config) -> String {
         None => lines.push("account      none yet; 'hypergolix start app' creates one".to_owned()),
     }
     lines.join("\n")
+}
+
+fn listens(config: &Config) -> String {
+    if config.listen.is_empty() {
+        return "ANY".to_owned();
+    }
+    config.listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
