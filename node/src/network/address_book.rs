@@ -42,6 +42,17 @@ pub(super) enum Source {
     Configured,
 }
 
+/// How an announced process compares with what was announced before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Instance {
+    /// Nothing was announced before.
+    First,
+    /// The same process.
+    Same,
+    /// Another one: the device restarted, or somebody says so.
+    Changed,
+}
+
 /// One dial that is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Due {
@@ -102,10 +113,8 @@ impl Entry {
                 let known = &self.addresses[index];
                 known.source != Source::Configured && !known.proven.is_some_and(safe)
             })
-            .min_by_key(|&index| {
-                let known = &self.addresses[index];
-                (known.proven, known.seen)
-            })
+            // Proving an address is also seeing it.
+            .min_by_key(|&index| self.addresses[index].seen)
     }
 
     fn pause(&self, now: Instant) -> Duration {
@@ -179,11 +188,12 @@ impl AddressBook {
         true
     }
 
-    /// Notes the process that announces itself as `peer`. Whether it is another than before.
-    pub(super) fn instance(&mut self, peer: &PeerId, instance: u64, now: Instant) -> bool {
-        let Some(entry) = self.peers.get_mut(peer) else { return true };
-        if entry.instance.replace(instance) == Some(instance) {
-            return false;
+    /// Notes the process that announces itself as `peer`.
+    pub(super) fn instance(&mut self, peer: &PeerId, instance: u64, now: Instant) -> Instance {
+        let Some(entry) = self.peers.get_mut(peer) else { return Instance::First };
+        let before = entry.instance.replace(instance);
+        if before == Some(instance) {
+            return Instance::Same;
         }
         if entry.state == State::Away && entry.refused_until.is_none() {
             entry.attempts = 0;
@@ -191,7 +201,22 @@ impl AddressBook {
             entry.dial_at =
                 entry.dialed.map_or(entry.dial_at, |dialed| now.max(dialed + PAUSE_MIN));
         }
-        true
+        if before.is_some() { Instance::Changed } else { Instance::First }
+    }
+
+    /// The peer itself says that it is at `address`: forgets other ports of that host, which are
+    /// those of an earlier process.
+    pub(super) fn supersede(&mut self, peer: &PeerId, address: &Multiaddr) {
+        let Some(address) = dialable(address) else { return };
+        let Some(entry) = self.peers.get_mut(peer) else { return };
+        let before = entry.addresses.len();
+        entry.addresses.retain(|known| {
+            known.address == address
+                || known.source == Source::Configured
+                || known.address.iter().next() != address.iter().next()
+                || is_tcp(&known.address) != is_tcp(&address)
+        });
+        self.count -= before - entry.addresses.len();
     }
 
     /// A peer that is away gives a sign of life: no reason to wait long.
@@ -252,6 +277,7 @@ impl AddressBook {
     pub(super) fn connected(&mut self, peer: &PeerId, dialed: Option<&Multiaddr>, now: Instant) {
         if let Some(address) = dialed {
             self.learn(*peer, address, Source::Peer, now);
+            self.supersede(peer, address);
             if let Some(known) = dialable(address).and_then(|known| self.known_mut(peer, &known)) {
                 known.proven = Some(now);
             }
@@ -580,11 +606,14 @@ mod tests {
             let now = after(start, 60_000 * u64::from(restart));
             let fresh = address(1, 1_000 + restart);
             assert!(book.learn(peer, &fresh, Source::Announced, now));
-            assert!(book.instance(&peer, u64::from(restart), now));
+            let before = if restart == 0 { Instance::First } else { Instance::Changed };
+            assert_eq!(book.instance(&peer, u64::from(restart), now), before);
+            assert_eq!(book.instance(&peer, u64::from(restart), now), Instance::Same);
             let due = book.due(after(now, 500), 9);
             assert!(due[0].tcp.contains(&fresh));
             book.connected(&peer, Some(&fresh), now);
             book.lost(&peer, Duration::from_secs(50), after(now, 50_000));
+            assert_eq!(book.len(), 1, "the old ports are forgotten");
         }
     }
 

@@ -18,7 +18,7 @@ use libp2p::{Multiaddr, PeerId, Swarm, identify, mdns, ping};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::address_book::{self, AddressBook, Source};
+use super::address_book::{self, AddressBook, Instance, Source};
 use super::beacon::{Beacon, Heard};
 use super::behaviour::{self, Behaviour, BehaviourEvent};
 use super::limits::{ADDRESSES_PER_PEER, MDNS_ENTRIES, REFUSED_FOR, SHUTDOWN};
@@ -253,6 +253,7 @@ impl EventLoop {
             && self.book.learn(peer, address, source, now)
         {
             tracing::debug!(%peer, %address, "found");
+            self.dial_also(peer, address, now);
         }
         if self.peers.get(&peer).is_some_and(|peer| !peer.connections.is_empty()) {
             // It may have come to us before we knew where it listens.
@@ -289,6 +290,7 @@ impl EventLoop {
         };
         for address in info.listen_addrs.iter().filter(believable).take(ADDRESSES_PER_PEER) {
             self.learn(id, address, Source::Peer, now);
+            self.book.supersede(&id, address);
         }
     }
 
@@ -309,8 +311,12 @@ impl EventLoop {
         for address in tcp.iter().chain(&quic) {
             self.learn(peer, address, Source::Announced, now);
         }
-        let restarted = self.book.instance(&peer, heard.instance, now);
-        let unknown = restarted || !self.peers.get(&peer).is_some_and(Peer::is_linked);
+        let instance = self.book.instance(&peer, heard.instance, now);
+        let linked = self.peers.get_mut(&peer).filter(|peer| peer.is_linked());
+        let unknown = linked.is_none() || instance == Instance::Changed;
+        if let Some(linked) = linked {
+            linked.restarted |= instance == Instance::Changed;
+        }
         if heard.asks
             && unknown
             && !self.swarm.behaviour().links.refuses(&peer)

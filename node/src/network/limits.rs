@@ -85,9 +85,9 @@ pub const IDLE_CONNECTION: Duration = Duration::from_secs(15);
 /// A link that lived this long was a good one: its loss is answered at once.
 pub const LINK_STABLE: Duration = Duration::from_secs(10);
 
-/// A new connection of a peer whose link is younger than this is one too many, later it means
-/// that the peer lost the link and we did not notice.
-pub const LINK_FRESH: Duration = Duration::from_secs(3);
+/// A new connection of a peer whose link is younger than this is one too many: both dialled.
+/// Later it means that the peer lost the link and we did not notice.
+pub const LINK_FRESH: Duration = Duration::from_secs(1);
 
 /// Addresses that are remembered.
 pub const ADDRESSES_MAX: usize = 256;
@@ -106,6 +106,9 @@ pub const DIAL_LAN: Duration = Duration::from_secs(2);
 
 /// A dial takes at most this long otherwise.
 pub const DIAL_WAN: Duration = Duration::from_secs(10);
+
+/// Dials of one attempt to reach a peer: TCP, QUIC, and addresses heard of meanwhile.
+pub const DIALS_PER_ATTEMPT: usize = 4;
 
 /// Head start of TCP over QUIC: on a LAN a message over TCP takes 30 us, over QUIC 106 us.
 pub const TCP_HEAD_START: Duration = Duration::from_millis(300);

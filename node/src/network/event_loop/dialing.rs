@@ -8,7 +8,7 @@ use libp2p::{Multiaddr, PeerId};
 
 use super::EventLoop;
 use crate::network::address_book::{self, Due};
-use crate::network::limits::{DIALS_MAX, TCP_HEAD_START};
+use crate::network::limits::{DIAL_LAN, DIALS_MAX, DIALS_PER_ATTEMPT, TCP_HEAD_START};
 
 /// Longest pause between dials of a configured address whose peer id is not known.
 const CONFIGURED_PAUSE_MAX: Duration = Duration::from_secs(30);
@@ -151,18 +151,32 @@ impl EventLoop {
         }
     }
 
-    /// A dial of the attempt failed: QUIC is next, or the attempt is over.
-    pub(super) fn attempt_over(&mut self, peer: PeerId, now: Instant) {
+    /// Adds an address that was heard of while its peer is being dialled.
+    pub(super) fn dial_also(&mut self, peer: PeerId, address: &Multiaddr, now: Instant) {
         let Some(attempt) = self.attempts.get_mut(&peer) else { return };
-        if !attempt.pending.is_empty() {
+        let Some(address) = address_book::dialable(address) else { return };
+        if attempt.pending.len() >= DIALS_PER_ATTEMPT {
             return;
         }
-        let quic = std::mem::take(&mut attempt.quic);
-        if quic.is_empty() {
+        attempt.deadline = attempt.deadline.max(now + DIAL_LAN);
+        if address_book::is_tcp(&address) {
+            self.dial(peer, vec![address], true, now);
+        } else {
+            if attempt.quic.is_empty() {
+                attempt.quic_at = now + TCP_HEAD_START;
+            }
+            attempt.quic.push(address);
+        }
+    }
+
+    /// A dial of the attempt failed; with the last one, the attempt did.
+    fn attempt_over(&mut self, peer: PeerId, now: Instant) {
+        let Some(attempt) = self.attempts.get(&peer) else { return };
+        // The turn of QUIC comes with time, not sooner: a device that restarts is refused on its
+        // old ports at once and announces the new ones a moment later.
+        if attempt.pending.is_empty() && attempt.quic.is_empty() {
             self.attempts.remove(&peer);
             self.book.failed(&peer, now);
-        } else {
-            self.dial(peer, quic, false, now);
         }
     }
 

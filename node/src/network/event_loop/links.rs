@@ -51,6 +51,8 @@ pub(super) struct Peer {
     pub(super) opening: Option<(ConnectionId, Instant)>,
     pub(super) reopen_at: Option<Instant>,
     reopens: usize,
+    /// Whether a beacon says that the device restarted since the link came up.
+    pub(super) restarted: bool,
     /// How long the last link lived.
     pub(super) lived: Duration,
     pub(super) links: TokenBucket,
@@ -65,6 +67,7 @@ impl Peer {
             opening: None,
             reopen_at: None,
             reopens: 0,
+            restarted: false,
             lived: Duration::ZERO,
             links: TokenBucket::new(LINKS_BURST, LINKS_RATE, now),
             rtt: None,
@@ -75,6 +78,17 @@ impl Peer {
     pub(super) fn is_linked(&self) -> bool {
         let chosen = self.link.as_ref().map(|current| current.connection);
         chosen.is_some_and(|connection| self.connections.contains_key(&connection))
+    }
+
+    /// Whether the link need not move to this new connection: it came up just now, so both
+    /// sides dialled, and no sooner on TCP than on QUIC.
+    fn has_better_than(&self, new: ConnectionId, now: Instant) -> bool {
+        let tcp = |id| {
+            self.connections.get(id).map(|connection| address_book::is_tcp(&connection.address))
+        };
+        let Some(current) = self.link.as_ref().filter(|_| self.is_linked()) else { return false };
+        let fresh = now - current.since < LINK_FRESH;
+        fresh && !self.restarted && tcp(&current.connection) >= tcp(&new)
     }
 
     pub(super) fn lived(&self, now: Instant) -> Duration {
@@ -125,8 +139,7 @@ impl EventLoop {
         let peer = self.peers.entry(id).or_insert_with(|| Peer::new(now));
         peer.connections.insert(connection, Connection { address, since: now });
         if self.local < id {
-            let age = peer.link.as_ref().map(|current| now - current.since);
-            if peer.is_linked() && age.is_some_and(|age| age < LINK_FRESH) {
+            if peer.has_better_than(connection, now) {
                 self.close_connection(id, connection);
             } else if peer.opening.is_none_or(|(_, since)| now - since > OPENING_PATIENCE) {
                 peer.reopen_at = None;
@@ -260,6 +273,7 @@ impl EventLoop {
         self.links.spawn(link::run(Arc::clone(&link), stream, previous, outlet));
         peer.link = Some(Current { link, connection, since: now });
         peer.reopen_at = None;
+        peer.restarted = false;
 
         // The opener closes all other connections; the other side those that the link outlived.
         let since = peer.connections.get(&connection).map_or(now, |chosen| chosen.since);
