@@ -26,10 +26,7 @@ fn main() -> ExitCode {
     harness::main(false, |world| {
         let root = world.root;
         vec![
-            trial(
-                "frames_malformed_and_truncated",
-                frames_malformed_and_truncated,
-            ),
+            trial("frames_malformed_and_truncated", frames_malformed_and_truncated),
             trial("frames_with_unknown_codes", frames_with_unknown_codes),
             trial("frames_oversized", frames_oversized),
             trial("frames_random", frames_random),
@@ -46,10 +43,7 @@ fn main() -> ExitCode {
             trial("a_port_in_use", a_port_in_use),
             trial("config_corrupt_or_unknown", config_corrupt_or_unknown),
             trial("command_lines", command_lines),
-            trial(
-                "a_database_of_a_newer_version",
-                a_database_of_a_newer_version,
-            ),
+            trial("a_database_of_a_newer_version", a_database_of_a_newer_version),
             trial("a_database_that_is_none", a_database_that_is_none),
             trial("an_unreadable_home", move || an_unreadable_home(root)),
         ]
@@ -73,35 +67,22 @@ fn refused<T: std::fmt::Debug>(what: &str, code: u16, answer: Result<T, Refusal>
 
 /// Asserts that a start ended in status 1 or 2, with one of `words` in what it said, and no panic.
 fn ended(what: &str, failure: &Failure, words: &[&str]) {
-    let status = failure
-        .status
-        .unwrap_or_else(|| panic!("{what}: still running: {failure}"));
+    let status = failure.status.unwrap_or_else(|| panic!("{what}: still running: {failure}"));
     said(what, status.code(), &failure.text, words);
 }
 
 fn said(what: &str, status: Option<i32>, text: &str, words: &[&str]) {
-    assert!(
-        matches!(status, Some(1 | 2)),
-        "{what}: status {status:?}: {text}"
-    );
+    assert!(matches!(status, Some(1 | 2)), "{what}: status {status:?}: {text}");
     let lower = text.to_lowercase();
     assert!(!lower.contains("panicked"), "{what}: {text}");
     for word in words {
-        assert!(
-            lower.contains(&word.to_lowercase()),
-            "{what}: no {word:?} in: {text}"
-        );
+        assert!(lower.contains(&word.to_lowercase()), "{what}: no {word:?} in: {text}");
     }
 }
 
 fn output_said(what: &str, output: &Output, words: &[&str]) {
     let text = [&output.stdout[..], &output.stderr[..]].concat();
-    said(
-        what,
-        output.status.code(),
-        &String::from_utf8_lossy(&text),
-        words,
-    );
+    said(what, output.status.code(), &String::from_utf8_lossy(&text), words);
 }
 
 // --- frames -----------------------------------------------------------------------------------
@@ -111,15 +92,8 @@ fn frames_malformed_and_truncated() {
     let whoami = message(*b"?I", 7, b"");
     let mut version = whoami.clone();
     version[1] = 1;
-    let mut frames: Vec<Message> = (0..6)
-        .map(|len| whoami[..len].to_vec())
-        .map(binary)
-        .collect();
-    frames.extend([
-        binary(version),
-        Message::Text("?I".into()),
-        binary(b"garbage".to_vec()),
-    ]);
+    let mut frames: Vec<Message> = (0..6).map(|len| whoami[..len].to_vec()).map(binary).collect();
+    frames.extend([binary(version), Message::Text("?I".into()), binary(b"garbage".to_vec())]);
     for frame in frames {
         let witness = node.connect();
         let wire = node.connect();
@@ -153,11 +127,7 @@ fn frames_oversized() {
     let mut node = home().start();
     let wire = node.connect();
     let mut definition = Definition::new(&vec![7; STATE_MAX + 100_000]);
-    refused(
-        "0.1 MB above the maximum",
-        IPC_ERROR,
-        wire.make(&definition),
-    );
+    refused("0.1 MB above the maximum", IPC_ERROR, wire.make(&definition));
     assert_eq!(wire.whoami(), node.address(), "the connection is kept");
     // Far above, the connection may go, but only this one.
     definition.state = vec![7; 40 << 20];
@@ -166,11 +136,7 @@ fn frames_oversized() {
     assert_eq!(wire.whoami(), node.address());
     drop(far);
     node.assert_serves();
-    assert!(
-        node.resident() < 256 << 20,
-        "resident: {} MB",
-        node.resident() >> 20
-    );
+    assert!(node.resident() < 256 << 20, "resident: {} MB", node.resident() >> 20);
 }
 
 /// Half of them random through and through, half with a good header and a random body.
@@ -193,18 +159,11 @@ fn frames_random() {
             connections += 1;
         }
     }
-    assert!(
-        connections > 1 || !wire.closed(),
-        "{connections} connections"
-    );
+    assert!(connections > 1 || !wire.closed(), "{connections} connections");
     // Let the node read what is still on its way.
     wire.closes_within(Duration::from_millis(200));
     node.assert_serves();
-    assert!(
-        node.resident() < 256 << 20,
-        "resident: {} MB",
-        node.resident() >> 20
-    );
+    assert!(node.resident() < 256 << 20, "resident: {} MB", node.resident() >> 20);
 }
 
 fn requests_with_bad_bodies() {
@@ -214,11 +173,7 @@ fn requests_with_bad_bodies() {
     let algorithm = [&[9][..], &object.0[1..]].concat();
     for code in [b">O", b"~O", b"*O", b"#O", b"-O", b"XO", b"+$"] {
         for body in [&b""[..], &object.0[..64], &algorithm] {
-            let what = format!(
-                "{} with {} bytes",
-                String::from_utf8_lossy(code),
-                body.len()
-            );
+            let what = format!("{} with {} bytes", String::from_utf8_lossy(code), body.len());
             // Nothing to discard is no error.
             match wire.request(*code, body) {
                 Ok(_) if code == b"-O" => {}
@@ -237,11 +192,7 @@ fn requests_with_bad_bodies() {
         (b"+O", &[0; 199]),
         (b"!O", &[0; 199]),
     ] {
-        let what = format!(
-            "{} with {} bytes",
-            String::from_utf8_lossy(code),
-            body.len()
-        );
+        let what = format!("{} with {} bytes", String::from_utf8_lossy(code), body.len());
         refused(&what, IPC_ERROR, wire.request(*code, body));
     }
     let mut link = Definition::new(&object.0);
@@ -288,21 +239,11 @@ fn states_over_the_maximum() {
     let mut node = home().start();
     let wire = node.connect();
     let largest = vec![b'x'; STATE_MAX];
-    let object = wire
-        .make(&Definition::new(&largest))
-        .expect("the largest state");
+    let object = wire.make(&Definition::new(&largest)).expect("the largest state");
     assert_eq!(wire.get(object).state.len(), STATE_MAX);
     let more = vec![b'x'; STATE_MAX + 1];
-    refused(
-        "one byte more, new",
-        IPC_ERROR,
-        wire.make(&Definition::new(&more)),
-    );
-    refused(
-        "one byte more, pushed",
-        IPC_ERROR,
-        wire.try_push(object, &more),
-    );
+    refused("one byte more, new", IPC_ERROR, wire.make(&Definition::new(&more)));
+    refused("one byte more, pushed", IPC_ERROR, wire.try_push(object, &more));
     wire.push(object, b"small again");
     assert_eq!(wire.get(object).state, b"small again");
     node.assert_serves();
@@ -324,13 +265,8 @@ fn objects_unknown_and_deleted() {
             wire.try_push(object, b"x"),
         );
         let share = [object.0, Address::random().0].concat();
-        refused(
-            &format!("a share of an {what} object"),
-            DOES_NOT_EXIST,
-            wire.done(*b"@O", &share),
-        );
-        wire.done(*b"-O", &object.0)
-            .expect("a discard always works");
+        refused(&format!("a share of an {what} object"), DOES_NOT_EXIST, wire.done(*b"@O", &share));
+        wire.done(*b"-O", &object.0).expect("a discard always works");
     }
     node.assert_serves();
 }
@@ -341,27 +277,15 @@ fn pushes_that_are_not_allowed() {
     let mut definition = Definition::new(b"for ever");
     definition.dynamic = false;
     let fixed = wire.make(&definition).expect("a static object");
-    refused(
-        "a push of a static object",
-        IPC_ERROR,
-        wire.try_push(fixed, b"changed"),
-    );
-    refused(
-        "a frozen static object",
-        IPC_ERROR,
-        wire.request(*b"*O", &fixed.0),
-    );
+    refused("a push of a static object", IPC_ERROR, wire.try_push(fixed, b"changed"));
+    refused("a frozen static object", IPC_ERROR, wire.request(*b"*O", &fixed.0));
     assert_eq!(wire.get(fixed).state, b"for ever");
 
     let object = wire.new_object(b"public");
     let mut push = Definition::new(b"private");
     push.address = object;
     push.private = true;
-    refused(
-        "a public object made private",
-        IPC_ERROR,
-        wire.request(*b"!O", &push.encode()),
-    );
+    refused("a public object made private", IPC_ERROR, wire.request(*b"!O", &push.encode()));
     assert_eq!(wire.get(object).state, b"public");
     node.assert_serves();
 }
@@ -374,11 +298,7 @@ fn somebody_elses_object() {
     definition.api = fresh_api();
     recipient.register_api(definition.api);
     let object = sender.make(&definition).expect("an object");
-    refused(
-        "an object never shared",
-        DOES_NOT_EXIST,
-        recipient.try_get(object),
-    );
+    refused("an object never shared", DOES_NOT_EXIST, recipient.try_get(object));
     sender.share(object, bob.address());
     recipient.share_of(object, PATIENCE);
     assert_eq!(recipient.get(object).author, alice.address());
@@ -386,11 +306,7 @@ fn somebody_elses_object() {
         Err(Refusal::Nak(7 | IPC_ERROR, text)) => assert!(!text.is_empty()),
         other => panic!("a push of somebody else's object: {other:?}"),
     }
-    refused(
-        "a deletion of somebody else's object",
-        IPC_ERROR,
-        recipient.done(*b"XO", &object.0),
-    );
+    refused("a deletion of somebody else's object", IPC_ERROR, recipient.done(*b"XO", &object.0));
     assert_eq!(sender.get(object).state, b"alice's");
     alice.assert_serves();
     bob.assert_serves();
@@ -401,34 +317,18 @@ fn private_objects() {
     let (owner, other) = (node.connect(), node.connect());
     let mut definition = Definition::new(b"secret");
     definition.private = true;
-    refused(
-        "a private object without a token",
-        IPC_ERROR,
-        owner.make(&definition),
-    );
+    refused("a private object without a token", IPC_ERROR, owner.make(&definition));
     owner.request(*b"+T", &[0; 16]).expect("a token");
     other.request(*b"+T", &[0; 16]).expect("a token");
     let object = owner.make(&definition).expect("a private object");
     let share = [object.0, node.address().0].concat();
-    refused(
-        "a shared private object",
-        IPC_ERROR,
-        owner.done(*b"@O", &share),
-    );
+    refused("a shared private object", IPC_ERROR, owner.done(*b"@O", &share));
     for code in [b">O", b"*O", b"#O", b"XO"] {
         let what = format!("{} by another application", String::from_utf8_lossy(code));
         refused(&what, DOES_NOT_EXIST, other.request(*code, &object.0));
     }
-    refused(
-        "a push by another application",
-        DOES_NOT_EXIST,
-        other.try_push(object, b"x"),
-    );
-    refused(
-        "a share by another application",
-        DOES_NOT_EXIST,
-        other.done(*b"@O", &share),
-    );
+    refused("a push by another application", DOES_NOT_EXIST, other.try_push(object, b"x"));
+    refused("a share by another application", DOES_NOT_EXIST, other.done(*b"@O", &share));
     assert_eq!(owner.get(object).state, b"secret");
     node.assert_serves();
 }
@@ -444,11 +344,7 @@ fn passwords() {
     }
     let missing = home();
     std::fs::remove_file(missing.password_file()).expect("the folder is ours");
-    ended(
-        "no password file",
-        &missing.try_start().expect_err("no password"),
-        &["password"],
-    );
+    ended("no password file", &missing.try_start().expect_err("no password"), &["password"]);
 
     let account = home();
     let object = {
@@ -459,11 +355,7 @@ fn passwords() {
     };
     let right = std::fs::read(account.password_file()).expect("the file is there");
     std::fs::write(account.password_file(), "not the password at all").expect("ours");
-    ended(
-        "a wrong password",
-        &account.try_start().expect_err("a wrong password"),
-        &["password"],
-    );
+    ended("a wrong password", &account.try_start().expect_err("a wrong password"), &["password"]);
     std::fs::write(account.password_file(), right).expect("ours");
     let mut node = account.start();
     assert_eq!(node.connect().get(object).state, b"kept");
@@ -474,10 +366,7 @@ fn user_ids() {
     let home = home();
     for id in ["nonsense", "AQAAA", "", &Address::random().text()[1..]] {
         let mut command = home.start_command();
-        let output = command
-            .args(["--user-id", id])
-            .output()
-            .expect("the binary runs");
+        let output = command.args(["--user-id", id]).output().expect("the binary runs");
         output_said("a malformed user id", &output, &["user"]);
     }
 }
@@ -523,17 +412,9 @@ fn config_corrupt_or_unknown() {
     corrupt[1] = "  \"this is\" not JSON,";
     std::fs::write(&path, corrupt.join("\n")).expect("ours");
     for words in [&["config", "--show"][..], &["config", "--whoami"]] {
-        output_said(
-            "a corrupt config",
-            &home.run(words),
-            &["line 2", "hypergolix.json"],
-        );
+        output_said("a corrupt config", &home.run(words), &["line 2", "hypergolix.json"]);
     }
-    ended(
-        "a corrupt config",
-        &home.try_start().expect_err("a corrupt config"),
-        &["line 2"],
-    );
+    ended("a corrupt config", &home.try_start().expect_err("a corrupt config"), &["line 2"]);
 
     let mut unknown = lines.clone();
     let key = "  \"colour_of_the_sky\": \"blue\",";
@@ -545,11 +426,7 @@ fn config_corrupt_or_unknown() {
     for content in ["", "[]", "null", "{", "\0\u{1}"] {
         std::fs::write(&path, content).expect("ours");
         let failure = home.try_start().expect_err("no config");
-        ended(
-            &format!("config {content:?}"),
-            &failure,
-            &["hypergolix.json"],
-        );
+        ended(&format!("config {content:?}"), &failure, &["hypergolix.json"]);
     }
     std::fs::write(&path, &good).expect("ours");
     home.start().assert_serves();
@@ -565,14 +442,8 @@ fn command_lines() {
         (&["start", "app", "--ipc-port", "many"], "many"),
         (&["config", "--verbosity", "whispering"], "whispering"),
         (&["config", "--addhost", "example.org"], "addhost"),
-        (
-            &["config", "--addhost", "example.org", "port", "True"],
-            "port",
-        ),
-        (
-            &["config", "--addhost", "example.org", "7770", "Maybe"],
-            "maybe",
-        ),
+        (&["config", "--addhost", "example.org", "port", "True"], "port"),
+        (&["config", "--addhost", "example.org", "7770", "Maybe"], "maybe"),
         (&["config", "--only", "local", "--add", "hgx"], "--add"),
         (&["config", "--add", "nowhere"], "nowhere"),
         (&["config", "--debug", "--no-debug"], "--no-debug"),
@@ -588,10 +459,7 @@ fn command_lines() {
 fn database(home: &Home) -> PathBuf {
     let mut folders = vec![home.path()];
     while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder)
-            .expect("the home is readable")
-            .flatten()
-        {
+        for entry in std::fs::read_dir(folder).expect("the home is readable").flatten() {
             let path = entry.path();
             if path.is_dir() {
                 folders.push(path);
@@ -619,13 +487,9 @@ fn a_database_of_a_newer_version() {
         let row = [&checksum.finish().to_be_bytes()[..], &format.to_be_bytes()].concat();
         let file = redb::Database::open(&path).expect("the node has let go of it");
         let transaction = file.begin_write().expect("a transaction");
-        let mut table = transaction
-            .open_table(STORE)
-            .expect("the store's own table");
-        let old = table
-            .insert(&b"format"[..], &row[..])
-            .expect("a row")
-            .map(|old| old.value().to_vec());
+        let mut table = transaction.open_table(STORE).expect("the store's own table");
+        let old =
+            table.insert(&b"format"[..], &row[..]).expect("a row").map(|old| old.value().to_vec());
         drop(table);
         transaction.commit().expect("a commit");
         (row, old.expect("the row was there"))
@@ -647,10 +511,7 @@ fn a_database_that_is_none() {
     for bad in [&b""[..], b"not a database", &good[..good.len() / 2]] {
         std::fs::write(&path, bad).expect("ours");
         let failure = home.try_start().expect_err("no database");
-        let name = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .expect("a plain name");
+        let name = path.file_name().and_then(|name| name.to_str()).expect("a plain name");
         ended("no database", &failure, &[name]);
     }
     std::fs::write(&path, good).expect("ours");
@@ -702,11 +563,7 @@ fn an_unreadable_home(root: bool) {
     } else {
         home.start_command().output().expect("the binary runs")
     };
-    output_said(
-        "an unreadable home",
-        &output,
-        &[&folder.display().to_string()],
-    );
+    output_said("an unreadable home", &output, &[&folder.display().to_string()]);
     set_mode(&folder, 0o700);
     home.start().assert_serves();
 }

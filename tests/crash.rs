@@ -20,37 +20,21 @@ fn main() -> ExitCode {
     harness::main(false, |_| {
         vec![
             trial("pushes_survive", pushes_survive),
-            trial(
-                "creations_and_deletions_survive",
-                creations_and_deletions_survive,
-            ),
-            trial(
-                "tokens_and_startup_objects_survive",
-                tokens_and_startup_objects_survive,
-            ),
-            trial(
-                "a_first_start_may_be_interrupted",
-                a_first_start_may_be_interrupted,
-            ),
+            trial("creations_and_deletions_survive", creations_and_deletions_survive),
+            trial("tokens_and_startup_objects_survive", tokens_and_startup_objects_survive),
+            trial("a_first_start_may_be_interrupted", a_first_start_may_be_interrupted),
         ]
     })
 }
 
 fn rounds() -> u32 {
-    std::env::var("HYPERGOLIX_CRASH_ROUNDS")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(20)
+    std::env::var("HYPERGOLIX_CRASH_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(20)
 }
 
 /// Starts again after a kill, which must be fast.
 fn restart(home: &Home) -> Node {
     let node = home.start();
-    assert!(
-        node.startup() <= RESTART_MAX,
-        "a restart took {:?}",
-        node.startup()
-    );
+    assert!(node.startup() <= RESTART_MAX, "a restart took {:?}", node.startup());
     node
 }
 
@@ -62,24 +46,17 @@ fn until_killed<T: Send>(
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let over = &over;
-        let threads: Vec<_> = work
-            .into_iter()
-            .map(|work| scope.spawn(move || work(over)))
-            .collect();
+        let threads: Vec<_> =
+            work.into_iter().map(|work| scope.spawn(move || work(over))).collect();
         pause(Duration::from_millis(rand::random_range(5..400)));
         node.kill();
         over.store(true, Ordering::Relaxed);
-        threads
-            .into_iter()
-            .map(|thread| thread.join().expect("a worker does not panic"))
-            .collect()
+        threads.into_iter().map(|thread| thread.join().expect("a worker does not panic")).collect()
     })
 }
 
 fn number(state: &[u8]) -> u64 {
-    String::from_utf8_lossy(state)
-        .parse()
-        .expect("states are numbers")
+    String::from_utf8_lossy(state).parse().expect("states are numbers")
 }
 
 fn pushes_survive() {
@@ -125,10 +102,7 @@ fn pushes_survive() {
             *kept = found;
         }
     }
-    assert!(
-        kept.iter().sum::<u64>() > u64::from(rounds()),
-        "hardly anything was pushed"
-    );
+    assert!(kept.iter().sum::<u64>() > u64::from(rounds()), "hardly anything was pushed");
 }
 
 /// What a worker that makes and deletes objects knows in the end.
@@ -189,10 +163,7 @@ fn creations_and_deletions_survive() {
         for object in &result.deleted {
             kept.remove(object);
             let answer = wire.try_get(*object);
-            assert!(
-                matches!(answer, Err(Refusal::Nak(8, _))),
-                "round {round}: {answer:?}"
-            );
+            assert!(matches!(answer, Err(Refusal::Nak(8, _))), "round {round}: {answer:?}");
         }
         if let Some(object) = result.unanswered
             && wire.try_get(object).is_err()

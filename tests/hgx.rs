@@ -59,16 +59,10 @@ impl Nodes {
         for name in ["ALICE", "BOB"] {
             let node = Home::new(&Place::here()).start();
             environment.push((format!("HGX_{name}_PORT"), node.port().to_string()));
-            environment.push((
-                format!("HGX_{name}_FINGERPRINT"),
-                node.fingerprint().to_owned(),
-            ));
+            environment.push((format!("HGX_{name}_FINGERPRINT"), node.fingerprint().to_owned()));
             running.push(node);
         }
-        Self {
-            _running: running,
-            environment,
-        }
+        Self { _running: running, environment }
     }
 }
 

@@ -32,10 +32,8 @@ fn node() -> Node {
 fn another_user_is_refused() {
     let mut node = node();
     // The same handshake from the same program, once as ourselves and once as nobody.
-    for (prefix, accepted) in [
-        (&["--"][..], true),
-        (&["--reuid", NOBODY, "--clear-groups"], false),
-    ] {
+    for (prefix, accepted) in [(&["--"][..], true), (&["--reuid", NOBODY, "--clear-groups"], false)]
+    {
         let output = Place::here()
             .command("setpriv")
             .args(prefix)
@@ -64,13 +62,9 @@ read -r -t 5 line <&3; printf '%s' "$line"
 
 fn any_origin_is_refused() {
     let mut node = node();
-    for origin in [
-        "http://localhost",
-        "https://example.org",
-        "null",
-        "http://127.0.0.1:7772",
-        "file://",
-    ] {
+    for origin in
+        ["http://localhost", "https://example.org", "null", "http://127.0.0.1:7772", "file://"]
+    {
         refused(&node, &[("Origin", origin)]);
     }
     node.assert_serves();
@@ -95,11 +89,8 @@ fn a_foreign_host_is_refused() {
 fn local_hosts_are_accepted() {
     let node = node();
     let port = node.port();
-    for host in [
-        format!("localhost:{port}"),
-        format!("127.0.0.1:{port}"),
-        format!("[::1]:{port}"),
-    ] {
+    for host in [format!("localhost:{port}"), format!("127.0.0.1:{port}"), format!("[::1]:{port}")]
+    {
         let wire = Wire::try_connect(&Place::here(), port, &[("Host", &host)]);
         assert_eq!(wire.expect(&host).whoami(), node.address());
     }

@@ -9,8 +9,9 @@ use hypergolix_tests::harness::{self, trial};
 use hypergolix_tests::namespaces::{Lan, Place};
 use hypergolix_tests::process::{Home, Node};
 use hypergolix_tests::wait::{pause, wait_until};
-use hypergolix_tests::wire::{Address, Definition, Wire, fresh_api};
+use hypergolix_tests::wire::{Address, Definition, STATE_MAX, Wire, fresh_api};
 
+mod offline;
 mod outage;
 mod telemeter;
 
@@ -20,6 +21,8 @@ const FOUND_MAX: Duration = Duration::from_secs(5);
 const FOUND_AGAIN_MAX: Duration = Duration::from_secs(10);
 /// From being able to reach each other to the same state; also for shares that waited.
 const CONVERGED_MAX: Duration = Duration::from_secs(5);
+/// For a state of 10 MiB, twice: encrypted, stored and sent in a development build.
+const LARGE_MAX: Duration = Duration::from_secs(15);
 
 fn main() -> ExitCode {
     harness::main(true, |world| {
@@ -30,22 +33,31 @@ fn main() -> ExitCode {
             trial("a_thousand_pushes", a_thousand_pushes),
             trial("restart", restart),
             trial("deletion", deletion),
-            trial("share_to_offline", || share_to_offline(false)),
-            trial("share_to_offline_and_restart", || share_to_offline(true)),
-            trial("share_before_meeting", share_before_meeting),
+            trial("large_states", large_states),
+            trial("without_lan", without_lan),
+            trial("share_to_offline", || offline::share_to_offline(offline::Sender::Stays)),
+            trial("share_to_offline_and_restart", || {
+                offline::share_to_offline(offline::Sender::Restarts);
+            }),
+            trial("share_to_offline_and_kill", || {
+                offline::share_to_offline(offline::Sender::IsKilled);
+            }),
+            trial("share_before_meeting", offline::share_before_meeting),
+            trial("share_without_application", offline::share_without_application),
             trial("unplug_and_replug", outage::unplug_and_replug),
+            trial("many_objects_after_an_outage", outage::many_objects_after_an_outage),
+            trial("a_loose_contact", outage::a_loose_contact),
+            trial("started_without_a_cable", outage::started_without_a_cable),
+            trial("another_address", outage::another_address),
+            trial("asleep", outage::asleep),
             trial("killed_in_mid_stream", outage::killed_in_mid_stream),
         ];
-        let mut trials: Vec<_> = trials
-            .into_iter()
-            .map(|trial| trial.with_ignored_flag(!world.namespaces))
-            .collect();
+        let mut trials: Vec<_> =
+            trials.into_iter().map(|trial| trial.with_ignored_flag(!world.namespaces)).collect();
         let python = world.python.clone();
         trials.push(
-            trial("telemeter", move || {
-                telemeter::telemeter(&python.expect("ignored without"))
-            })
-            .with_ignored_flag(!world.namespaces || world.python.is_err()),
+            trial("telemeter", move || telemeter::telemeter(&python.expect("ignored without")))
+                .with_ignored_flag(!world.namespaces || world.python.is_err()),
         );
         trials
     })
@@ -65,24 +77,14 @@ impl Site {
         let home = Home::new(&place);
         let node = home.start();
         let app = node.connect();
-        Self {
-            place,
-            home,
-            node,
-            app,
-        }
+        Self { place, home, node, app }
     }
 
     /// Starts the node again, and the application with it.
     fn start(place: Place, home: Home) -> Self {
         let node = home.start();
         let app = node.connect();
-        Self {
-            place,
-            home,
-            node,
-            app,
-        }
+        Self { place, home, node, app }
     }
 
     fn address(&self) -> Address {
@@ -91,10 +93,13 @@ impl Site {
 
     /// Ends the node in an orderly way.
     fn stop(self) -> (Place, Home) {
-        assert!(
-            self.node.stop().success(),
-            "a node that is asked to stop ends well"
-        );
+        assert!(self.node.stop().success(), "a node that is asked to stop ends well");
+        (self.place, self.home)
+    }
+
+    /// Ends the node with SIGKILL.
+    fn kill(self) -> (Place, Home) {
+        self.node.kill();
         (self.place, self.home)
     }
 
@@ -125,10 +130,15 @@ impl Site {
     }
 }
 
+/// What the node says of itself.
+fn status(app: &Wire) -> serde_json::Value {
+    let body = app.request(*b"?N", b"").expect("the node tells its state");
+    serde_json::from_slice(&body).expect("the state is JSON")
+}
+
 /// Connected peers, as the node counts them.
 fn peers(app: &Wire) -> u64 {
-    let body = app.request(*b"?N", b"").expect("the node tells its state");
-    let status: serde_json::Value = serde_json::from_slice(&body).expect("the state is JSON");
+    let status = status(app);
     let peers = &status["peers"];
     peers
         .as_array()
@@ -140,11 +150,7 @@ fn peers(app: &Wire) -> u64 {
 fn numbers(app: &Wire, object: Address) -> Vec<u64> {
     app.states(object)
         .iter()
-        .map(|state| {
-            String::from_utf8_lossy(state)
-                .parse()
-                .expect("states are numbers")
-        })
+        .map(|state| String::from_utf8_lossy(state).parse().expect("states are numbers"))
         .collect()
 }
 
@@ -182,19 +188,13 @@ fn sharing_both_ways() {
 
 fn three_nodes() {
     let mut lan = Lan::new();
-    let (alice, bob, carol) = (
-        Site::new(&mut lan),
-        Site::new(&mut lan),
-        Site::new(&mut lan),
-    );
+    let (alice, bob, carol) = (Site::new(&mut lan), Site::new(&mut lan), Site::new(&mut lan));
     let sites = [&alice, &bob, &carol];
     let objects: Vec<Address> = sites
         .iter()
         .map(|author| {
-            let others: Vec<&Site> = sites
-                .into_iter()
-                .filter(|site| site.address() != author.address())
-                .collect();
+            let others: Vec<&Site> =
+                sites.into_iter().filter(|site| site.address() != author.address()).collect();
             author.shared_with(&others, b"0")
         })
         .collect();
@@ -257,89 +257,72 @@ fn deletion() {
     bob.app.done(*b"#O", &held.0).expect("any reader may hold");
     // The hold itself has to be known where the object is stored: at home it is.
     for object in [held, gone] {
-        alice
-            .app
-            .done(*b"XO", &object.0)
-            .expect("the author deletes");
+        alice.app.done(*b"XO", &object.0).expect("the author deletes");
     }
     let deleted = bob.app.notice("the deletion", CONVERGED_MAX, |notice| {
         (&notice.code == b"XO").then(|| notice.object())
     });
     assert_eq!(deleted, gone);
-    assert!(
-        bob.app.try_get(gone).is_err(),
-        "deleted at the author, gone at the recipient"
-    );
-    assert!(
-        alice.app.try_get(held).is_err(),
-        "its author has no use for it"
-    );
+    assert!(bob.app.try_get(gone).is_err(), "deleted at the author, gone at the recipient");
+    assert!(alice.app.try_get(held).is_err(), "its author has no use for it");
     pause(Duration::from_millis(500));
     assert_eq!(bob.app.get(held).state, b"held");
-    assert_eq!(
-        bob.app
-            .notices()
-            .iter()
-            .filter(|notice| &notice.code == b"XO")
-            .count(),
-        1
-    );
+    assert_eq!(bob.app.notices().iter().filter(|notice| &notice.code == b"XO").count(), 1);
 
     // So it is for a recipient who was away.
     let missed = alice.shared_with(&[&bob], b"missed");
     let (place, home) = bob.stop();
-    alice
-        .app
-        .done(*b"XO", &missed.0)
-        .expect("the author deletes");
+    alice.app.done(*b"XO", &missed.0).expect("the author deletes");
     let bob = Site::start(place, home);
-    wait_until("the deletion", CONVERGED_MAX, || {
-        bob.app.try_get(missed).is_err()
-    });
+    wait_until("the deletion", CONVERGED_MAX, || bob.app.try_get(missed).is_err());
     assert_eq!(bob.app.get(held).state, b"held");
 }
 
-/// The share waits for its recipient, also through a restart of the sender's node.
-fn share_to_offline(sender_restarts: bool) {
+/// States up to the largest reach the other side whole.
+fn large_states() {
     let mut lan = Lan::new();
-    let (mut alice, bob) = (Site::new(&mut lan), Site::new(&mut lan));
-    alice.meets(&bob, FOUND_MAX);
-    let recipient = bob.address();
-    let (place, home) = bob.stop();
-
-    let mut definition = Definition::new(b"while you were out");
-    definition.api = fresh_api();
-    let object = alice.app.make(&definition).expect("an object");
-    alice.app.share(object, recipient);
-    if sender_restarts {
-        let (place, home) = alice.stop();
-        alice = Site::start(place, home);
+    let (alice, bob) = (Site::new(&mut lan), Site::new(&mut lan));
+    let object = alice.shared_with(&[&bob], b"small");
+    for len in [100_000, 1_000_000, STATE_MAX] {
+        let state: Vec<u8> = (0..len).map(|_| rand::random()).collect();
+        alice.app.push(object, &state);
+        bob.app.update(object, &state, LARGE_MAX);
+        assert!(bob.app.get(object).state == state);
     }
-    let bob = Site::start(place, home);
-    bob.app.register_api(definition.api);
-    assert_eq!(bob.app.share_of(object, CONVERGED_MAX), alice.address());
-    assert_eq!(bob.app.get(object).state, b"while you were out");
-    alice.app.push(object, b"and now");
-    bob.app.update(object, b"and now", CONVERGED_MAX);
+    let large = alice.shared_with(&[&bob], &vec![7; STATE_MAX]);
+    assert_eq!(bob.app.get(large).state.len(), STATE_MAX);
+    // Small ones are not held up for long by large ones.
+    alice.app.push(large, &vec![8; STATE_MAX]);
+    alice.app.push(object, b"small again");
+    bob.app.update(object, b"small again", LARGE_MAX);
 }
 
-/// The recipient has an account, but its node and the sender's never met.
-fn share_before_meeting() {
+/// Told not to, nodes neither announce themselves nor listen; named peers are dialled all the same.
+fn without_lan() {
     let mut lan = Lan::new();
-    let place = lan.host();
-    place.unplug();
-    let home = Home::new(&place);
-    let bob = Site::start(place, home);
-    let recipient = bob.address();
-    let (place, home) = bob.stop();
-    place.plug();
+    let places = [lan.host(), lan.host()];
+    let homes = places.each_ref().map(Home::new);
+    for home in &homes {
+        let output = home.run(&["config", "--no-lan"]);
+        assert!(output.status.success(), "{output:?}");
+    }
+    let [one, two] = homes.each_ref().map(Home::start);
+    let (app, other) = (one.connect(), two.connect());
+    pause(FOUND_MAX / 2);
+    assert_eq!((peers(&app), peers(&other)), (0, 0), "nobody was to be found");
 
-    let alice = Site::new(&mut lan);
-    let mut definition = Definition::new(b"hello, stranger");
-    definition.api = fresh_api();
-    let object = alice.app.make(&definition).expect("an object");
-    alice.app.share(object, recipient);
-    let bob = Site::start(place, home);
-    bob.app.register_api(definition.api);
-    assert_eq!(bob.app.share_of(object, CONVERGED_MAX), alice.address());
+    let status = one.status();
+    let peer = status["peer_id"].as_str().expect("a node has a peer id");
+    let listen = status["listen"].as_array().expect("a node listens");
+    let address = listen
+        .iter()
+        .filter_map(serde_json::Value::as_str)
+        .find(|address| address.contains("/10.77.0.1/") && address.contains("/tcp/"))
+        .unwrap_or_else(|| panic!("no address on the bridge among {listen:?}"));
+    assert!(two.stop().success());
+    let output = homes[1].run(&["config", "--addpeer", &format!("{address}/p2p/{peer}")]);
+    assert!(output.status.success(), "{output:?}");
+    let two = homes[1].start();
+    let other = two.connect();
+    wait_until("the named peer", FOUND_MAX, || peers(&app) > 0 && peers(&other) > 0);
 }

@@ -17,6 +17,8 @@ use crate::{CONVERGED_MAX, FOUND_AGAIN_MAX, FOUND_MAX, Site, assert_never_back, 
 /// How long the cable is out, and how many pushes are made meanwhile.
 const OUTAGE: Duration = Duration::from_secs(10);
 const PUSHES: u32 = 50;
+/// Objects of a busy user.
+const OBJECTS: usize = 200;
 
 pub fn unplug_and_replug() {
     let mut lan = Lan::new();
@@ -36,22 +38,119 @@ pub fn unplug_and_replug() {
     bob.place.plug();
     let up = Instant::now();
 
-    wait_until(
-        "the nodes to find each other again",
-        FOUND_AGAIN_MAX,
-        || peers(&alice.app) > 0 && peers(&bob.app) > 0,
-    );
+    wait_until("the nodes to find each other again", FOUND_AGAIN_MAX, || {
+        peers(&alice.app) > 0 && peers(&bob.app) > 0
+    });
     let found = up.elapsed();
     bob.app.update(object, last.as_bytes(), FOUND_AGAIN_MAX);
     let converged = up.elapsed();
     println!("link up: connected after {found:?}, converged after {converged:?}");
-    assert!(
-        converged <= FOUND_AGAIN_MAX.min(found + CONVERGED_MAX),
-        "{found:?} {converged:?}"
-    );
+    assert!(converged <= FOUND_AGAIN_MAX.min(found + CONVERGED_MAX), "{found:?} {converged:?}");
     assert_never_back(&numbers(&bob.app, object));
 
     // Both directions work again.
+    let theirs = bob.shared_with(&[&alice], b"0");
+    bob.app.push(theirs, b"1");
+    alice.app.update(theirs, b"1", CONVERGED_MAX);
+}
+
+/// Many objects changed meanwhile; catching up costs what changed.
+pub fn many_objects_after_an_outage() {
+    let mut lan = Lan::new();
+    let (alice, bob) = (Site::new(&mut lan), Site::new(&mut lan));
+    let objects: Vec<Address> = (0..OBJECTS).map(|_| alice.shared_with(&[&bob], b"0")).collect();
+    bob.place.unplug();
+    for count in 1..=3 {
+        for (number, &object) in objects.iter().enumerate() {
+            if number % 4 != 0 {
+                alice.app.push(object, count.to_string().as_bytes());
+            }
+        }
+    }
+    pause(OUTAGE / 2);
+    bob.place.plug();
+    let up = Instant::now();
+    for (number, &object) in objects.iter().enumerate() {
+        if number % 4 == 0 {
+            assert!(bob.app.states(object).is_empty(), "nothing happened to it");
+        } else {
+            let left = FOUND_AGAIN_MAX.saturating_sub(up.elapsed());
+            bob.app.update(object, b"3", left);
+            assert_never_back(&numbers(&bob.app, object));
+        }
+    }
+    println!("{OBJECTS} objects converged {:?} after the link came up", up.elapsed());
+}
+
+/// Short outages, pushes all the time.
+pub fn a_loose_contact() {
+    let mut lan = Lan::new();
+    let (alice, bob) = (Site::new(&mut lan), Site::new(&mut lan));
+    let object = alice.shared_with(&[&bob], b"0");
+    let mut count = 0_u64;
+    let mut push_for = |duration: Duration| {
+        let begun = Instant::now();
+        while begun.elapsed() < duration {
+            count += 1;
+            alice.app.push(object, count.to_string().as_bytes());
+            pause(Duration::from_millis(5));
+        }
+        count
+    };
+    for _ in 0..6 {
+        bob.place.unplug();
+        push_for(Duration::from_millis(rand::random_range(50..1_500)));
+        bob.place.plug();
+        push_for(Duration::from_millis(rand::random_range(50..500)));
+    }
+    let last = push_for(Duration::from_millis(1)).to_string();
+    bob.app.update(object, last.as_bytes(), CONVERGED_MAX);
+    assert_never_back(&numbers(&bob.app, object));
+}
+
+/// Nodes that start before their cable is plugged in.
+pub fn started_without_a_cable() {
+    let mut lan = Lan::new();
+    let places = [lan.host(), lan.host()];
+    for place in &places {
+        place.unplug();
+    }
+    let [alice, bob] = places.map(|place| Site::start(place.clone(), Home::new(&place)));
+    pause(Duration::from_secs(3));
+    assert_eq!((peers(&alice.app), peers(&bob.app)), (0, 0), "both cables are out");
+    alice.place.plug();
+    bob.place.plug();
+    let found = alice.meets(&bob, FOUND_AGAIN_MAX);
+    println!("found {found:?} after the cables were in");
+    alice.shared_with(&[&bob], b"hello");
+}
+
+/// A host that gets another address is found there.
+pub fn another_address() {
+    let mut lan = Lan::new();
+    let (alice, bob) = (Site::new(&mut lan), Site::new(&mut lan));
+    let object = alice.shared_with(&[&bob], b"0");
+    bob.place.renumber("10.77.0.99");
+    alice.app.push(object, b"1");
+    bob.app.update(object, b"1", FOUND_AGAIN_MAX);
+    alice.place.renumber("10.77.0.98");
+    alice.app.push(object, b"2");
+    bob.app.update(object, b"2", FOUND_AGAIN_MAX);
+}
+
+/// A notebook that is closed for a while.
+pub fn asleep() {
+    let mut lan = Lan::new();
+    let (alice, bob) = (Site::new(&mut lan), Site::new(&mut lan));
+    let object = alice.shared_with(&[&bob], b"0");
+    bob.node.signal("STOP");
+    for count in 1..=10 {
+        alice.app.push(object, count.to_string().as_bytes());
+        pause(OUTAGE / 10);
+    }
+    bob.node.signal("CONT");
+    bob.app.update(object, b"10", CONVERGED_MAX);
+    assert_never_back(&numbers(&bob.app, object));
     let theirs = bob.shared_with(&[&alice], b"0");
     bob.app.push(theirs, b"1");
     alice.app.update(theirs, b"1", CONVERGED_MAX);
@@ -67,16 +166,9 @@ struct App {
 impl App {
     fn new(node: &Node) -> Self {
         let place = node.home().place().clone();
-        let options = LinkOptions {
-            port: node.port(),
-            patience: PATIENCE,
-            ..Default::default()
-        };
+        let options = LinkOptions { port: node.port(), patience: PATIENCE, ..Default::default() };
         let link = place.run(async move { HgxLink::connect_with(options).await });
-        Self {
-            place,
-            link: link.expect("the node accepts the link"),
-        }
+        Self { place, link: link.expect("the node accepts the link") }
     }
 
     /// Takes shares of an api id and records what their objects' states were.
@@ -84,17 +176,11 @@ impl App {
         let seen = Arc::<Seen>::default();
         let (link, record) = (self.link.clone(), Arc::clone(&seen));
         self.place.run(async move {
-            let mut shares = link
-                .shares(api)
-                .await
-                .expect("the node registers an api id");
+            let mut shares = link.shares(api).await.expect("the node registers an api id");
             tokio::spawn(async move {
                 while let Some(share) = shares.next().await {
                     record.shares.fetch_add(1, Ordering::Relaxed);
-                    let obj: Obj = link
-                        .get(share.ghid)
-                        .await
-                        .expect("a shared object is there");
+                    let obj: Obj = link.get(share.ghid).await.expect("a shared object is there");
                     record.add(&obj.state().expect("it is alive"));
                     let (record, mut updates) = (Arc::clone(&record), obj.updates());
                     tokio::spawn(async move {
@@ -113,14 +199,9 @@ impl App {
     fn new_object(&self, api: ApiId, recipient: Ghid) -> Obj {
         let link = self.link.clone();
         self.place.run(async move {
-            let options = NewOptions {
-                api_id: Some(api),
-                ..Default::default()
-            };
+            let options = NewOptions { api_id: Some(api), ..Default::default() };
             let obj: Obj = link.new(&b"0"[..], options).await.expect("an object");
-            obj.share(recipient)
-                .await
-                .expect("the node takes the share");
+            obj.share(recipient).await.expect("the node takes the share");
             obj
         })
     }
@@ -130,11 +211,8 @@ impl App {
         let (acknowledged, over) = (Arc::clone(acknowledged), Arc::clone(over));
         self.place.handle().spawn(async move {
             for number in 1_u64.. {
-                obj.set_state(number.to_string().into_bytes())
-                    .expect("it is alive");
-                obj.push()
-                    .await
-                    .expect("pushes are repeated until they are taken");
+                obj.set_state(number.to_string().into_bytes()).expect("it is alive");
+                obj.push().await.expect("pushes are repeated until they are taken");
                 acknowledged.store(number, Ordering::SeqCst);
                 if over.load(Ordering::SeqCst) {
                     break;
@@ -155,18 +233,12 @@ struct Seen {
 
 impl Seen {
     fn add(&self, state: &[u8]) {
-        let number = String::from_utf8_lossy(state)
-            .parse()
-            .expect("states are numbers");
+        let number = String::from_utf8_lossy(state).parse().expect("states are numbers");
         self.states.lock().expect("no panic holds it").push(number);
     }
 
     fn last(&self) -> Option<u64> {
-        self.states
-            .lock()
-            .expect("no panic holds it")
-            .last()
-            .copied()
+        self.states.lock().expect("no panic holds it").last().copied()
     }
 }
 
@@ -217,10 +289,7 @@ pub fn killed_in_mid_stream() {
         // The acknowledged is there at once, and at the other side soon.
         let found = victims[0].node().connect().get(address).state;
         let found: u64 = String::from_utf8_lossy(&found).parse().expect("a number");
-        assert!(
-            found >= before,
-            "round {round}: {found} after {before} was acknowledged"
-        );
+        assert!(found >= before, "round {round}: {found} after {before} was acknowledged");
         let target = acknowledged.load(Ordering::SeqCst).max(found);
         let what = format!("state {target} in round {round}");
         let taken = wait_until(&what, CONVERGED_MAX, || seen.last() >= Some(target));
@@ -229,9 +298,7 @@ pub fn killed_in_mid_stream() {
     over.store(true, Ordering::SeqCst);
     wait_until("the last push", PATIENCE, || !over.load(Ordering::SeqCst));
     let last = acknowledged.load(Ordering::SeqCst);
-    wait_until("the last state", CONVERGED_MAX, || {
-        seen.last() == Some(last)
-    });
+    wait_until("the last state", CONVERGED_MAX, || seen.last() == Some(last));
     // A link that connects again gets its objects anew, maybe to what it has.
     let mut states = seen.states.lock().expect("no panic holds it").clone();
     states.dedup();
@@ -241,7 +308,5 @@ pub fn killed_in_mid_stream() {
     // The share handler, too, is registered with the restarted node.
     let shares = seen.shares.load(Ordering::Relaxed);
     let _obj = alice.new_object(api, bob.link.fingerprint());
-    wait_until("another share", CONVERGED_MAX, || {
-        seen.shares.load(Ordering::Relaxed) > shares
-    });
+    wait_until("another share", CONVERGED_MAX, || seen.shares.load(Ordering::Relaxed) > shares);
 }

@@ -23,10 +23,7 @@ const JITTER: Duration = Duration::from_millis(1_000);
 pub fn telemeter(python: &Python) {
     let mut lan = Lan::new();
     let (server, monitor) = (lan.host(), lan.host());
-    let (one, two) = (
-        Home::with_port(&server, PORT),
-        Home::with_port(&monitor, PORT),
-    );
+    let (one, two) = (Home::with_port(&server, PORT), Home::with_port(&monitor, PORT));
     let (telemeter_node, _monitor_node) = (one.start(), two.start());
     let fingerprint = telemeter_node.fingerprint();
 
@@ -46,11 +43,8 @@ pub fn telemeter(python: &Python) {
 
     // Pairing again, this time with an interval, which takes effect from the next status on.
     let interval = Duration::from_millis(1_500);
-    let reader = Program::start(
-        python,
-        &monitor,
-        &["--telereader", fingerprint, "--interval", "1.5"],
-    );
+    let reader =
+        Program::start(python, &monitor, &["--telereader", fingerprint, "--interval", "1.5"]);
     let mut last = reader.status(PYTHON_START + INTERVAL);
     for _ in 0..4 {
         let next = reader.status(interval + JITTER);
@@ -60,10 +54,7 @@ pub fn telemeter(python: &Python) {
 }
 
 fn assert_gap(gap: Duration, interval: Duration) {
-    assert!(
-        gap + JITTER > interval && gap < interval + JITTER,
-        "{gap:?} instead of {interval:?}"
-    );
+    assert!(gap + JITTER > interval && gap < interval + JITTER, "{gap:?} instead of {interval:?}");
 }
 
 /// The program, and the lines it prints.
@@ -116,9 +107,7 @@ impl Program {
     /// Waits for a whole status; returns when its first line came.
     fn status(&self, within: Duration) -> Instant {
         let (at, _) = self.wait(" @ ", within);
-        for part in [
-            "CPU:", "%", "MEM:", "Avail:", "Used:", "DISK:", "Avail:", "Used:",
-        ] {
+        for part in ["CPU:", "%", "MEM:", "Avail:", "Used:", "DISK:", "Avail:", "Used:"] {
             self.wait(part, Duration::from_secs(1));
         }
         at

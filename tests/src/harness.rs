@@ -21,14 +21,7 @@ const INSIDE: &str = "HYPERGOLIX_TESTS_INSIDE";
 const BINARY: &str = "HYPERGOLIX_TESTS_BINARY";
 
 /// A network of its own, and processes that end with the test process, however it ends.
-const UNSHARE: [&str; 6] = [
-    "--net",
-    "--pid",
-    "--fork",
-    "--kill-child",
-    "--mount-proc",
-    "--",
-];
+const UNSHARE: [&str; 6] = ["--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--"];
 
 /// What the machine offers to the tests.
 #[derive(Debug, Clone)]
@@ -53,11 +46,7 @@ pub fn main(wants_python: bool, list: impl FnOnce(&World) -> Vec<Trial>) -> Exit
     let world = World {
         namespaces: inside == "root" || inside == "user",
         root: rustix::process::getuid().is_root() && inside != "user",
-        python: if wants_python {
-            python::inherited()
-        } else {
-            Err("not asked for".into())
-        },
+        python: if wants_python { python::inherited() } else { Err("not asked for".into()) },
     };
     if world.namespaces {
         run(&["ip", "link", "set", "lo", "up"]).expect("a new namespace has a loopback interface");
@@ -72,17 +61,13 @@ pub fn main(wants_python: bool, list: impl FnOnce(&World) -> Vec<Trial>) -> Exit
     if wants_python && !arguments.list {
         match &world.python {
             Ok(python) => println!("Python: {python}"),
-            Err(reason) => println!(
-                "SKIPPED: no Python ({reason}); not run: {}",
-                ignored.join(", ")
-            ),
+            Err(reason) => {
+                println!("SKIPPED: no Python ({reason}); not run: {}", ignored.join(", "))
+            }
         }
     }
     if !world.namespaces && !arguments.list {
-        println!(
-            "SKIPPED: no network namespaces; not run: {}",
-            ignored.join(", ")
-        );
+        println!("SKIPPED: no network namespaces; not run: {}", ignored.join(", "));
     }
     conclusion.exit_code()
 }
@@ -91,10 +76,7 @@ pub fn main(wants_python: bool, list: impl FnOnce(&World) -> Vec<Trial>) -> Exit
 fn outside(wants_python: bool) -> ExitCode {
     let mut command = None;
     let mut inside = "none";
-    for (name, first) in [
-        ("root", &["unshare"][..]),
-        ("user", &["unshare", "-Ur"][..]),
-    ] {
+    for (name, first) in [("root", &["unshare"][..]), ("user", &["unshare", "-Ur"][..])] {
         let unshare = [first, &UNSHARE].concat();
         if run(&[&unshare[..], &["ip", "link", "set", "lo", "up"]].concat()).is_ok() {
             inside = name;
@@ -111,10 +93,7 @@ fn outside(wants_python: bool) -> ExitCode {
         }
         None => Command::new(this),
     };
-    again
-        .args(std::env::args_os().skip(1))
-        .env(INSIDE, inside)
-        .env(BINARY, built());
+    again.args(std::env::args_os().skip(1)).env(INSIDE, inside).env(BINARY, built());
     if wants_python {
         python::prepare(&mut again);
     }
@@ -137,13 +116,7 @@ fn built() -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command
-        .args([
-            "build",
-            "--package",
-            "hypergolix-node",
-            "--bin",
-            "hypergolix",
-        ])
+        .args(["build", "--package", "hypergolix-node", "--bin", "hypergolix"])
         .arg("--message-format=json-render-diagnostics")
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
         .stdin(Stdio::null())
@@ -154,10 +127,7 @@ fn built() -> PathBuf {
         command.arg("--release");
     }
     let output = command.output().expect("cargo runs");
-    assert!(
-        output.status.success(),
-        "the binary under test does not build"
-    );
+    assert!(output.status.success(), "the binary under test does not build");
     String::from_utf8_lossy(&output.stdout)
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
@@ -171,10 +141,7 @@ pub fn target_dir() -> PathBuf {
     let this = std::env::current_exe().expect("a running test has a path");
     this.ancestors()
         .find(|folder| folder.join("CACHEDIR.TAG").exists())
-        .map_or_else(
-            || std::env::temp_dir().join("hypergolix-tests"),
-            Path::to_path_buf,
-        )
+        .map_or_else(|| std::env::temp_dir().join("hypergolix-tests"), Path::to_path_buf)
 }
 
 /// Runs a command to its end, without input.
@@ -191,11 +158,7 @@ pub fn run(words: &[&str]) -> Result<String, String> {
     if output.status.success() {
         Ok(text)
     } else {
-        Err(format!(
-            "{}: {text}{}",
-            words.join(" "),
-            String::from_utf8_lossy(&output.stderr)
-        ))
+        Err(format!("{}: {text}{}", words.join(" "), String::from_utf8_lossy(&output.stderr)))
     }
 }
 

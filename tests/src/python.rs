@@ -61,16 +61,10 @@ pub(crate) fn inherited() -> Result<Python, String> {
     let found = std::env::var(INHERITED).unwrap_or_else(|_| "none\nnot looked for".into());
     let (version, rest) = found.split_once('\n').unwrap_or(("none", ""));
     if version != "none" {
-        return Ok(Python {
-            executable: rest.into(),
-            version: version.into(),
-        });
+        return Ok(Python { executable: rest.into(), version: version.into() });
     }
     let required = std::env::var(REQUIRED).is_ok_and(|value| value == "1");
-    assert!(
-        !required,
-        "{REQUIRED}=1, but there is no usable Python: {rest}"
-    );
+    assert!(!required, "{REQUIRED}=1, but there is no usable Python: {rest}");
     Err(rest.to_owned())
 }
 
@@ -83,10 +77,7 @@ fn environment() -> Result<Python, String> {
         };
         match install(&candidate, &version) {
             Ok(executable) => {
-                return Ok(Python {
-                    executable,
-                    version,
-                });
+                return Ok(Python { executable, version });
             }
             Err(reason) => reasons.push(format!("{version}: {reason}")),
         }
@@ -134,10 +125,7 @@ fn candidates() -> Vec<PathBuf> {
 /// `3.6` for an interpreter that runs and is one of [`VERSIONS`].
 fn version_of(interpreter: &Path) -> Option<String> {
     let output = Command::new(interpreter)
-        .args([
-            "-c",
-            "import ssl, sys, venv; print('%d.%d' % sys.version_info[:2])",
-        ])
+        .args(["-c", "import ssl, sys, venv; print('%d.%d' % sys.version_info[:2])"])
         .stdin(Stdio::null())
         .output()
         .ok()?;
@@ -167,39 +155,18 @@ fn install(interpreter: &Path, version: &str) -> Result<PathBuf, String> {
     if std::fs::read_to_string(&complete).is_ok_and(|found| found == contents) {
         return Ok(executable);
     }
-    eprintln!(
-        "installing hgx 0.1.0 for Python {version} into {}",
-        environment.display()
-    );
+    eprintln!("installing hgx 0.1.0 for Python {version} into {}", environment.display());
     let _ = std::fs::remove_dir_all(&environment);
-    checked(
-        Command::new(interpreter)
-            .args(["-m", "venv"])
-            .arg(&environment),
-    )?;
-    let pip = [
-        "-m",
-        "pip",
-        "--quiet",
-        "--disable-pip-version-check",
-        "install",
-    ];
+    checked(Command::new(interpreter).args(["-m", "venv"]).arg(&environment))?;
+    let pip = ["-m", "pip", "--quiet", "--disable-pip-version-check", "install"];
     // Older pips know no current wheels and would compile instead.
-    checked(
-        Command::new(&executable)
-            .args(pip)
-            .args(["--upgrade", "pip"]),
-    )?;
-    checked(
-        Command::new(&executable)
-            .args(pip)
-            .args(["hgx==0.1.0", websockets, "psutil==5.9.8"]),
-    )?;
+    checked(Command::new(&executable).args(pip).args(["--upgrade", "pip"]))?;
+    checked(Command::new(&executable).args(pip).args(["hgx==0.1.0", websockets, "psutil==5.9.8"]))?;
     if version != "3.6" {
-        let packages = checked(Command::new(&executable).args([
-            "-c",
-            "import sysconfig; print(sysconfig.get_paths()['purelib'])",
-        ]))?;
+        let packages = checked(
+            Command::new(&executable)
+                .args(["-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"]),
+        )?;
         let line = format!(
             "import sys; sys.path.append({:?}); import hgx_shim\n",
             shim.display().to_string()
@@ -217,10 +184,7 @@ fn install(interpreter: &Path, version: &str) -> Result<PathBuf, String> {
 
 /// Runs a command to its end; its last line of complaint is the error.
 fn checked(command: &mut Command) -> Result<String, String> {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| error.to_string())?;
+    let output = command.stdin(Stdio::null()).output().map_err(|error| error.to_string())?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }

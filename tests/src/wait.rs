@@ -22,10 +22,7 @@ pub fn wait_for<T>(
         if let Some(value) = condition() {
             return (value, started.elapsed());
         }
-        assert!(
-            started.elapsed() < deadline,
-            "waited {deadline:?} for {what}"
-        );
+        assert!(started.elapsed() < deadline, "waited {deadline:?} for {what}");
         pause(POLL);
     }
 }

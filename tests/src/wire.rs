@@ -128,17 +128,10 @@ impl Definition {
     /// # Panics
     /// On anything else: the node must not send it.
     pub fn decode(bytes: &[u8]) -> Self {
-        assert!(
-            bytes.len() >= 200 && bytes[0] == 0,
-            "no definition: {} bytes",
-            bytes.len()
-        );
+        assert!(bytes.len() >= 200 && bytes[0] == 0, "no definition: {} bytes", bytes.len());
         let array =
             |from: usize| -> [u8; 65] { bytes[from..from + 65].try_into().expect("65 bytes") };
-        assert!(
-            bytes[131] < 2 && bytes[132] < 2 && bytes[199] < 2,
-            "flags are 0 or 1"
-        );
+        assert!(bytes[131] < 2 && bytes[132] < 2 && bytes[199] < 2, "flags are 0 or 1");
         Self {
             address: Address(array(1)),
             author: Address(array(66)),
@@ -281,19 +274,14 @@ impl Wire {
             theirs.lock().closed = true;
             theirs.changed.notify_all();
         });
-        Ok(Self {
-            shared,
-            sink,
-            place: place.clone(),
-        })
+        Ok(Self { shared, sink, place: place.clone() })
     }
 
     /// Sends any message, well-formed or not.
     pub fn send(&self, message: Message) {
         let sink = self.sink.clone();
-        let sent = self
-            .place
-            .run(async move { tokio::time::timeout(PATIENCE, sink.send(message)).await });
+        let sent =
+            self.place.run(async move { tokio::time::timeout(PATIENCE, sink.send(message)).await });
         assert!(sent.is_ok(), "the node does not read");
     }
 
@@ -328,12 +316,7 @@ impl Wire {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             assert!(!left.is_zero(), "no answer within {PATIENCE:?}");
-            state = self
-                .shared
-                .changed
-                .wait_timeout(state, left)
-                .expect("no panic holds it")
-                .0;
+            state = self.shared.changed.wait_timeout(state, left).expect("no panic holds it").0;
         }
     }
 
@@ -360,12 +343,7 @@ impl Wire {
             if left.is_zero() {
                 return false;
             }
-            state = self
-                .shared
-                .changed
-                .wait_timeout(state, left)
-                .expect("no panic holds it")
-                .0;
+            state = self.shared.changed.wait_timeout(state, left).expect("no panic holds it").0;
         }
         true
     }
@@ -410,12 +388,7 @@ impl Wire {
             if left.is_zero() || state.closed {
                 return None;
             }
-            state = self
-                .shared
-                .changed
-                .wait_timeout(state, left)
-                .expect("no panic holds it")
-                .0;
+            state = self.shared.changed.wait_timeout(state, left).expect("no panic holds it").0;
         }
     }
 
@@ -454,8 +427,7 @@ impl Wire {
 
     /// `+O`, a public dynamic object of the bytes API.
     pub fn new_object(&self, state: &[u8]) -> Address {
-        self.make(&Definition::new(state))
-            .expect("the node makes an object")
+        self.make(&Definition::new(state)).expect("the node makes an object")
     }
 
     /// `+O`.
@@ -463,8 +435,7 @@ impl Wire {
     /// # Errors
     /// The node refused, or the connection ended.
     pub fn make(&self, definition: &Definition) -> Result<Address, Refusal> {
-        self.request(*b"+O", &definition.encode())
-            .map(|body| address(&body))
+        self.request(*b"+O", &definition.encode()).map(|body| address(&body))
     }
 
     /// `>O`.
@@ -472,8 +443,7 @@ impl Wire {
     /// # Errors
     /// The node refused, or the connection ended.
     pub fn try_get(&self, object: Address) -> Result<Definition, Refusal> {
-        self.request(*b">O", &object.0)
-            .map(|body| Definition::decode(&body))
+        self.request(*b">O", &object.0).map(|body| Definition::decode(&body))
     }
 
     /// `>O` of an object that is there.
@@ -495,20 +465,17 @@ impl Wire {
 
     /// `!O` of an own dynamic object.
     pub fn push(&self, object: Address, state: &[u8]) {
-        self.try_push(object, state)
-            .expect("the node takes the push");
+        self.try_push(object, state).expect("the node takes the push");
     }
 
     /// `@O`.
     pub fn share(&self, object: Address, recipient: Address) {
-        self.done(*b"@O", &[object.0, recipient.0].concat())
-            .expect("the node takes the share");
+        self.done(*b"@O", &[object.0, recipient.0].concat()).expect("the node takes the share");
     }
 
     /// `+A`.
     pub fn register_api(&self, api: [u8; 65]) {
-        self.done(*b"+A", &api)
-            .expect("the node registers an API id");
+        self.done(*b"+A", &api).expect("the node registers an API id");
     }
 
     /// A request that is answered with `01`.
@@ -520,12 +487,7 @@ impl Wire {
     /// On any other answer, which would break the Python client.
     pub fn done(&self, code: [u8; 2], body: &[u8]) -> Result<(), Refusal> {
         let answer = self.request(code, body)?;
-        assert_eq!(
-            answer,
-            [1],
-            "the answer to {:?}",
-            String::from_utf8_lossy(&code)
-        );
+        assert_eq!(answer, [1], "the answer to {:?}", String::from_utf8_lossy(&code));
         Ok(())
     }
 }
@@ -548,11 +510,7 @@ impl Shared {
     fn received(&self, bytes: &[u8]) -> Result<Option<Vec<u8>>, String> {
         // Section 9, rules 1 and 9: the Python client does not survive less, or more.
         if bytes.len() < 6 || bytes[..2] != [0, 0] || bytes.len() > 10 << 20 {
-            return Err(format!(
-                "a bad frame: {} bytes, {:?}",
-                bytes.len(),
-                bytes.get(..6)
-            ));
+            return Err(format!("a bad frame: {} bytes, {:?}", bytes.len(), bytes.get(..6)));
         }
         let code = [bytes[2], bytes[3]];
         let token = u16::from_be_bytes([bytes[4], bytes[5]]);
@@ -574,11 +532,7 @@ impl Shared {
             }
             _ => {
                 let results = [b"^S", b"^F"].contains(&&code);
-                state.notices.push(Notice {
-                    at: Instant::now(),
-                    code,
-                    body,
-                });
+                state.notices.push(Notice { at: Instant::now(), code, body });
                 let body: &[u8] = if results { b"" } else { &[1] };
                 Some(message(*b"AK", token, body))
             }
@@ -598,8 +552,5 @@ pub fn message(code: [u8; 2], token: u16, body: &[u8]) -> Vec<u8> {
 }
 
 fn address(body: &[u8]) -> Address {
-    Address(
-        body.try_into()
-            .unwrap_or_else(|_| panic!("{} bytes for an address", body.len())),
-    )
+    Address(body.try_into().unwrap_or_else(|_| panic!("{} bytes for an address", body.len())))
 }
