@@ -1,0 +1,332 @@
+//! The command line, from outside: what it says, and its exit status.
+
+mod daemon;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use daemon::{Home, Said};
+use serde_json::Value;
+
+const SECRET: &str = "correct horse battery staple";
+
+fn config(home: &Home) -> Value {
+    serde_json::from_slice(&fs::read(home.file("hypergolix.json")).expect("a config"))
+        .expect("JSON")
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).expect("it exists").permissions().mode() & 0o777
+}
+
+fn chmod(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("it is ours");
+}
+
+#[test]
+fn every_option_of_config_comes_back() {
+    let home = Home::new();
+    let steps: [(&[&str], &str, Value); 24] = [
+        (&["--ipc-port", "7780"], "/ipc_port", 7780.into()),
+        (&["-ipc", "7781"], "/ipc_port", 7781.into()),
+        (&["--debug"], "/debug", true.into()),
+        (&["--no-debug"], "/debug", false.into()),
+        (&["--verbosity", "extreme"], "/verbosity", "extreme".into()),
+        (&["-v", "shouty"], "/verbosity", "shouty".into()),
+        (&["-v", "debug"], "/verbosity", "louder".into()),
+        (&["-v", "info"], "/verbosity", "loud".into()),
+        (&["-v", "warning"], "/verbosity", "normal".into()),
+        (&["-v", "error"], "/verbosity", "quiet".into()),
+        (&["--no-lan"], "/lan", false.into()),
+        (&["--lan"], "/lan", true.into()),
+        (&["--dht"], "/dht", true.into()),
+        (&["--no-dht"], "/dht", false.into()),
+        (&["--add", "hgx"], "/remotes/0/host", "hgx.hypergolix.com".into()),
+        (&["-a", "hgx"], "/remotes/1", Value::Null),
+        (&["-r", "hgx"], "/remotes/0", Value::Null),
+        (&["-ah", "192.168.0.1", "7770", "False"], "/remotes/0/tls", false.into()),
+        (&["--addhost", "example.org", "443", "true"], "/remotes/1/port", 443.into()),
+        (&["-rh", "192.168.0.1", "7770"], "/remotes/0/host", "example.org".into()),
+        (&["-o", "hgx"], "/remotes/0/host", "hgx.hypergolix.com".into()),
+        (&["--only", "local"], "/remotes/0", Value::Null),
+        (&["--addpeer", "/ip4/10.0.0.1/tcp/4001"], "/peers/0", "/ip4/10.0.0.1/tcp/4001".into()),
+        (&["--removepeer", "/ip4/10.0.0.1/tcp/4001"], "/peers/0", Value::Null),
+    ];
+    for (words, place, expected) in steps {
+        home.config(words).expect_success();
+        let found = config(&home).pointer(place).cloned().unwrap_or_default();
+        assert_eq!(found, expected, "{words:?}");
+        let shown = home.config(&["--show", "--json"]).expect_success();
+        assert_eq!(shown.json(), config(&home), "{words:?}");
+    }
+    assert_eq!(mode(&home.file("hypergolix.json")), 0o600);
+    assert_eq!(mode(&home.path()), 0o700);
+}
+
+#[test]
+fn usage_errors_end_in_status_two() {
+    let home = Home::new();
+    for (words, said) in [
+        (&["config", "--only", "local", "--add", "hgx"][..], "--add"),
+        (&["config", "-o", "hgx", "-r", "hgx"], "--remove"),
+        (&["config", "-o", "local", "-ah", "a", "1", "True"], "--addhost"),
+        (&["config", "-o", "local", "-rh", "a", "1"], "--removehost"),
+        (&["config", "-ah", "a", "port", "True"], "port"),
+        (&["config", "-ah", "a", "0", "True"], "65535"),
+        (&["config", "-ah", "a b", "1", "True"], "a b"),
+        (&["config", "-ah", "a", "1", "Maybe"], "Maybe"),
+        (&["config", "-rh", "a", "99999"], "99999"),
+        (&["config", "--lan", "--no-lan"], "--no-lan"),
+        (&["config", "--addpeer", "nonsense"], "nonsense"),
+        (&["start"], "app"),
+        (&["start", "app", "--detached"], "--foreground"),
+        (&["nonsense"], "nonsense"),
+    ] {
+        home.run(words, "").expect(2, &[said]);
+    }
+    assert!(!home.file("hypergolix.json").exists());
+}
+
+#[test]
+fn help_names_every_documented_option() {
+    let help = Home::new().run(&["config", "--help"], "").expect_success().text;
+    for word in [
+        "--only",
+        "--add",
+        "--remove",
+        "--addhost",
+        "-ah",
+        "--removehost",
+        "-rh",
+        "--debug",
+        "--no-debug",
+        "--verbosity",
+        "--ipc-port",
+        "-ipc",
+        "--whoami",
+        "--register",
+        "extreme",
+        "shouty",
+        "louder",
+        "loud",
+        "normal",
+        "quiet",
+    ] {
+        assert!(help.contains(word), "{word}: {help}");
+    }
+}
+
+#[test]
+fn registration_is_honestly_refused() {
+    Home::new().config(&["--register"]).expect(1, &["no public persistence server"]);
+}
+
+#[test]
+fn nobody_is_whoami_before_there_is_an_account() {
+    Home::new().config(&["--whoami"]).expect(1, &["no account", "start app"]);
+}
+
+#[test]
+fn a_wrong_config_is_named_with_its_line() {
+    let home = Home::new();
+    home.config(&["-ipc", "7780"]).expect_success();
+    for (text, said) in [
+        ("{\n  \"ipc_port\": 7780,\n  oops\n}", &["line 3", "column 3", "hypergolix.json"][..]),
+        ("{\n  \"ipc_prot\": 7780\n}", &["line 2", "ipc_prot"]),
+        ("[]", &["line 1", "hypergolix.json"]),
+        ("", &["line 1", "hypergolix.json"]),
+        ("{\"instance\": {\"user_id\": \"x\", \"fingerprint\": \"y\"}}", &["line 1", "address"]),
+    ] {
+        fs::write(home.file("hypergolix.json"), text).expect("ours");
+        home.config(&["--show"]).expect(1, said);
+        home.config(&["--debug"]).expect(1, said);
+        home.start(SECRET).expect_err("a wrong config").expect(1, said);
+        let kept = fs::read_to_string(home.file("hypergolix.json")).expect("ours");
+        assert_eq!(kept, text, "a wrong config was overwritten");
+    }
+}
+
+#[test]
+fn a_home_that_cannot_be_one_is_refused() {
+    let home = Home::new();
+    fs::remove_dir(home.path()).expect("empty");
+    fs::write(home.path(), "a file").expect("ours");
+    home.start(SECRET).expect_err("a file").expect(1, &["not a folder", "HYPERGOLIX_HOME"]);
+    fs::remove_file(home.path()).expect("ours");
+
+    fs::create_dir(home.path()).expect("ours");
+    for open in [0o755, 0o770, 0o701] {
+        chmod(&home.path(), open);
+        let said = [&format!("{open:04o}")[..], "chmod 700"];
+        home.start(SECRET).expect_err("an open home").expect(1, &said);
+        home.config(&["--debug"]).expect(1, &said);
+        home.run(&["status"], "").expect(1, &said);
+    }
+    chmod(&home.path(), 0o700);
+    home.start(SECRET).expect("a closed home").stop();
+
+    let links = [home.file("store.redb"), home.file("hypergolix.pid")];
+    for link in links {
+        let elsewhere = home.path().with_extension("elsewhere");
+        fs::rename(&link, &elsewhere).expect("ours");
+        std::os::unix::fs::symlink(&elsewhere, &link).expect("ours");
+        home.start(SECRET).expect_err("a link").expect(1, &[&link.display().to_string()]);
+        fs::rename(&elsewhere, &link).expect("ours");
+    }
+    chmod(&home.file("store.redb"), 0o640);
+    home.start(SECRET).expect_err("an open store").expect(1, &["0640", "chmod 600"]);
+    chmod(&home.file("store.redb"), 0o600);
+    home.start(SECRET).expect("all is well").stop();
+}
+
+#[test]
+fn everything_in_the_home_is_private_whatever_the_shell_says() {
+    let home = Home::new();
+    home.start(SECRET).expect("it starts").stop();
+    let mut folders = vec![home.path()];
+    let mut files = 0;
+    while let Some(folder) = folders.pop() {
+        assert_eq!(mode(&folder), 0o700, "{}", folder.display());
+        for entry in fs::read_dir(&folder).expect("ours") {
+            let path = entry.expect("readable").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                assert_eq!(mode(&path), 0o600, "{}", path.display());
+                files += 1;
+            }
+        }
+    }
+    assert!(files >= 5, "{files}");
+}
+
+#[test]
+fn passwords() {
+    let home = Home::new();
+    for (password, said) in [("", "empty"), ("short", "8 characters"), ("\n", "empty")] {
+        home.start(password).expect_err("no password").expect(1, &["password", said]);
+    }
+    let first = home.start("8letters").expect("long enough");
+    assert!(first.said.contains("12 characters"), "no warning: {}", first.said);
+    assert!(first.said.contains("recovery key"), "{}", first.said);
+    first.stop();
+    home.start("8letterz").expect_err("another").expect(1, &["wrong password"]);
+    home.start(" 8letters").expect_err("another").expect(1, &["wrong password"]);
+    let second = home.start("8letters").expect("the right one");
+    assert!(!second.said.contains("recovery key"), "shown twice: {}", second.said);
+    second.stop();
+}
+
+#[test]
+fn accounts_that_are_not_here() {
+    let home = Home::new();
+    let other = golix::Ghid::of(b"somebody else").to_string();
+    let with = |words: &[&str]| home.start_with(words, SECRET).expect_err("no such account");
+    with(&["--suite", "1"]).expect(1, &["suite 3"]);
+    with(&["--suite", "0"]).expect(1, &["suite 3"]);
+    with(&["--user-id", "nonsense"]).expect(1, &["user id", "nonsense"]);
+    with(&["--user-id", &other]).expect(1, &["no account in this home"]);
+    let node = home.start(SECRET).expect("an account");
+    let user_id = node.fact("user-id").to_owned();
+    node.stop();
+    with(&["--user-id", &other]).expect(1, &[&user_id]);
+    home.start_with(&["--user-id", &user_id], SECRET).expect("that very account").stop();
+}
+
+#[test]
+fn in_the_background() {
+    let home = Home::new();
+    home.run(&["stop", "app"], "").expect(1, &["not running"]);
+    home.run(&["status"], "").expect(1, &["not running", "start app"]);
+    home.run(&["status", "--json"], "").expect(1, &["not running"]);
+    home.keep_quiet();
+    home.run(&["start", "app"], "short\n").expect(1, &["8 characters"]);
+    home.run(&["start", "app"], "").expect(1, &["empty"]);
+
+    let started = home.run(&["start", "app", "--ipc-port", "0"], &format!("{SECRET}\n"));
+    let started = started.expect_success();
+    assert!(started.out.starts_with("ready fingerprint=") && started.out.lines().count() == 1);
+    for fact in ["recovery key", "user id", "fingerprint"] {
+        assert!(started.text.contains(fact), "{fact}: {}", started.text);
+    }
+    let status = home.run(&["status", "--json"], "").expect_success().json();
+    for (key, word) in [("fingerprint", "fingerprint"), ("user_id", "user-id")] {
+        let said = format!("{word}={}", status[key].as_str().expect("text"));
+        assert!(started.out.contains(&said), "{said}: {}", started.out);
+    }
+    assert!(started.out.contains(&format!("ipc-port={} ", status["ipc_port"])));
+    assert!(started.out.contains(&format!("pid={}", status["pid"])));
+    assert_eq!(status["home"], home.path().display().to_string());
+    assert!(status["peers"].is_array() && status["storage_bytes"].as_u64() > Some(0));
+    let shown = home.run(&["status"], "").expect_success().text;
+    assert!(shown.contains(status["user_id"].as_str().expect("text")), "{shown}");
+
+    let whoami = home.config(&["--whoami", "--json"]).expect_success().json();
+    assert_eq!(
+        (&whoami["user_id"], &whoami["fingerprint"]),
+        (&status["user_id"], &status["fingerprint"])
+    );
+    home.config(&["--debug"]).expect_success().says("stop and start");
+
+    let pid = status["pid"].to_string();
+    home.run(&["start", "app"], "").expect(1, &["already running", &pid, "stop app"]);
+    home.start(SECRET).expect_err("a second").expect(1, &["already running", &pid]);
+    home.run(&["stop", "app"], "").expect_success();
+    assert!(!Path::new("/proc").join(&pid).join("exe").exists(), "it still runs");
+    home.run(&["stop", "app"], "").expect(1, &["not running"]);
+    // What a lost config said of the account is written again.
+    fs::remove_file(home.file("hypergolix.json")).expect("ours");
+    assert_eq!(home.config(&["--whoami", "--json"]).expect_success().json(), whoami);
+    home.keep_quiet();
+    home.run(&["start", "app", "--ipc-port", "0"], &format!("{SECRET}\n")).expect_success();
+    assert_eq!(config(&home)["instance"]["user_id"], whoami["user_id"]);
+    home.run(&["stop", "app"], "").expect_success();
+}
+
+#[test]
+fn a_port_in_use_is_named_with_its_owner() {
+    let squatter = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = squatter.local_addr().expect("bound").port().to_string();
+    let home = Home::new();
+    let failed = home.start_with(&["--ipc-port", &port], SECRET).expect_err("in use");
+    let said = [&port[..], "in use", "config --ipc-port", &std::process::id().to_string()];
+    failed.expect(1, &said);
+    // Nothing was created, and nothing is locked.
+    home.start(SECRET).expect("another port").stop();
+}
+
+#[test]
+fn a_process_that_ended_without_a_word_blocks_nobody() {
+    let home = Home::new();
+    home.start(SECRET).expect("it starts").kill();
+    home.run(&["status"], "").expect(1, &["not running"]);
+    home.run(&["stop", "app"], "").expect(1, &["not running"]);
+    home.start(SECRET).expect("it starts again").stop();
+}
+
+#[test]
+fn secrets_are_not_in_logs_arguments_or_the_environment() {
+    let home = Home::new();
+    home.config(&["-v", "extreme", "--debug"]).expect_success();
+    let node = home.start(SECRET).expect("it starts");
+    for name in ["cmdline", "environ"] {
+        let bytes = fs::read(format!("/proc/{}/{name}", node.pid())).unwrap_or_default();
+        assert!(!String::from_utf8_lossy(&bytes).contains(SECRET), "{name}");
+    }
+    node.stop();
+    let mut logs = 0;
+    for entry in fs::read_dir(home.file("logs")).expect("logs") {
+        let text = fs::read_to_string(entry.expect("readable").path()).expect("text");
+        assert!(!text.contains(SECRET));
+        logs += text.len();
+    }
+    assert!(logs > 1_000, "extreme is not extreme: {logs} bytes");
+}
+
+#[test]
+fn output_that_nobody_reads_is_no_failure() {
+    let home = Home::new();
+    let said: Said = home.run_closed(&["config", "--show"]);
+    said.expect_success();
+}
