@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 /// Something that applications did.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly every command is a request")]
 pub enum Command {
     /// One connected; this is the way back.
     Connected(ConnectionId, Outgoing),

@@ -231,12 +231,11 @@ async fn serve(
 async fn open_store(home: &Home, config: &Config) -> anyhow::Result<Store> {
     let (home, config) = (home.clone(), config.clone());
     let mut opening = tokio::task::spawn_blocking(move || Unlocked::open_store(&home, &config));
-    let opened = match tokio::time::timeout(SLOW, &mut opening).await {
-        Ok(opened) => opened,
-        Err(_) => {
-            note("checking the store, about a second for each gigabyte …");
-            opening.await
-        }
+    let opened = if let Ok(opened) = tokio::time::timeout(SLOW, &mut opening).await {
+        opened
+    } else {
+        note("checking the store, about a second for each gigabyte …");
+        opening.await
     };
     Ok(opened??)
 }

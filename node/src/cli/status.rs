@@ -96,7 +96,7 @@ fn readable(status: &Value) -> String {
         storage += ", THE DISK IS FULL: only deleting is possible";
     }
     if number("store_failures") > 0 {
-        storage += &format!(", failed {} times", number("store_failures"));
+        let _ = write!(storage, ", failed {} times", number("store_failures"));
     }
     line("storage", storage);
     line("device", text("peer_id"));
