@@ -62,6 +62,10 @@ impl Apps {
             .collect()
     }
 
+    fn takes(&self, connection: ConnectionId, api: ApiId) -> bool {
+        self.open.get(&connection).is_some_and(|app| app.apis.contains(&api))
+    }
+
     fn track(&mut self, connection: ConnectionId, address: Ghid) {
         if let Some(app) = self.open.get_mut(&connection) {
             app.tracked.insert(address);
@@ -129,7 +133,8 @@ impl Engine {
             }
             Request::Update(record) => self.update_object(turn, connection, record)?,
             Request::Sync(address) => {
-                if self.visible(turn, connection, &address)?.is_none() {
+                let visible = self.visible(turn, connection, &address)?.is_some();
+                if !visible && !self.follows.contains(&address) {
                     Err(does_not_exist(&address))
                 } else {
                     self.sync_or_wait(turn, connection, token, address);

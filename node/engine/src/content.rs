@@ -61,6 +61,10 @@ impl Content {
             let (token, state) = rest.split_at_checked(16)?;
             (Some(AppToken(token.try_into().ok()?)), state)
         };
+        if state.len() > hypergolix_ipc::limits::STATE_MAX {
+            // No application could be sent it: its connection would end.
+            return None;
+        }
         Some(Self {
             epoch,
             dynamic: flags & DYNAMIC != 0,
@@ -102,5 +106,10 @@ mod tests {
         private_without_token[4] = VERSION;
         private_without_token[5] = PRIVATE;
         assert_eq!(Content::decode(&private_without_token), None);
+        let mut too_large = vec![0; HEAD + hypergolix_ipc::limits::STATE_MAX];
+        too_large[4] = VERSION;
+        assert!(Content::decode(&too_large).is_some());
+        too_large.push(0);
+        assert_eq!(Content::decode(&too_large), None);
     }
 }

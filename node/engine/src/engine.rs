@@ -159,7 +159,7 @@ impl Engine {
     }
 
     /// Tells applications and followers what changed in this turn.
-    fn settle(&mut self, turn: &mut Turn<'_>) -> Result<(), ViewError> {
+    pub(crate) fn settle(&mut self, turn: &mut Turn<'_>) -> Result<(), ViewError> {
         for news in std::mem::take(&mut self.news) {
             match news {
                 News::Updated(address, except) => {

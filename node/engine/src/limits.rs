@@ -27,6 +27,10 @@ pub const FEED_BATCH: usize = 256;
 /// Addresses one link may subscribe to. 100,000 tags are about 10 MB of memory.
 pub const SUBSCRIPTIONS_PER_LINK: usize = 100_000;
 
+/// Of these, addresses that nothing is known of here. A follower subscribes to what we shared, so
+/// there are few; each costs look-ups in every comparison.
+pub const SUBSCRIPTIONS_UNKNOWN: usize = 1_024;
+
 /// Objects that do not verify before a link is closed. An honest node never sends one.
 pub const INVALID_OBJECTS_MAX: u32 = 3;
 
@@ -48,6 +52,19 @@ pub const WAIT_FOR_LINKS: Duration = Duration::from_secs(2);
 
 /// Unanswered `Publish` messages of one link. Shares beyond it wait in the outbox.
 pub const PUBLISHES_IN_FLIGHT: usize = 32;
+
+/// Bytes of unanswered `Publish` messages of one link; one message more may start below it.
+pub const PUBLISHES_IN_FLIGHT_BYTES: usize = 1024 * 1024;
+
+/// Unanswered `Get` messages of one link. A link that leaves so many open is asked no more.
+pub const GETS_IN_FLIGHT: usize = 64;
+
+/// Answers to shares that nobody has fetched yet. The oldest goes first: an answer is good to have,
+/// and strangers must not fill the store with what we owe them.
+pub const ANSWERS_OWED: usize = 10_000;
+
+/// Identities that one followed address is asked of: its author and those who shared it.
+pub const SOURCES_PER_ADDRESS: usize = 16;
 
 /// Opened contents kept in memory, bytes. A guess: thousands of small states.
 pub const CONTENT_CACHE_BYTES: usize = 4 * 1024 * 1024;

@@ -2,9 +2,11 @@
 
 mod resolve;
 
+use std::collections::BTreeSet;
+
 use golix::Ghid;
 use golix::object::{Container, Debinding, DynamicBinding, Object, StaticBinding, Verified};
-use golix::persister::{Notice, Plan, Rejection};
+use golix::persister::{Change, Notice, Plan, Rejection};
 use hypergolix_ipc::{ConnectionId, ErrorCode, IpcError, ObjectRecord, Reply};
 
 pub(crate) use resolve::Resolved;
@@ -35,18 +37,30 @@ impl Engine {
         if matches!(object.object(), Object::Container(_)) {
             self.arrived.insert(object.ghid());
         }
+        let mut gone = BTreeSet::new();
         for notice in &plan.notices {
             match notice {
                 Notice::Updated { dynamic, .. } => self.changed(turn, *dynamic, None)?,
-                Notice::Gone { address, debinding } => {
-                    // Every push drops a container; only those that are objects of their own
-                    // (static ones) are news, and these are in the feed.
-                    if debinding.is_some() || Feed::knows(turn, address)? {
-                        self.gone(turn, *address)?;
-                    }
+                Notice::Gone { address, debinding: Some(_) } => {
+                    gone.insert(*address);
                 }
+                // Every push drops a container; those that were objects of their own follow below.
+                Notice::Gone { debinding: None, .. } => {}
                 Notice::Bound { .. } | Notice::Request { .. } | Notice::RequestGone { .. } => {}
             }
+        }
+        for change in &plan.changes {
+            // A static object (these are in the feed) ends with its last static binding, also if a
+            // dynamic object has the same container as its state.
+            if let Change::Release { target, .. } = change
+                && Feed::knows(turn, target)?
+                && !shelf::is_object(turn, target)?
+            {
+                gone.insert(*target);
+            }
+        }
+        for address in gone {
+            self.gone(turn, address)?;
         }
         Ok(Ok(plan))
     }
@@ -196,7 +210,10 @@ impl Engine {
             epoch: resolved.content.epoch,
             dynamic: true,
             private: if record.private { resolved.content.private } else { None },
-            legroom: legroom(record.legroom),
+            legroom: match record.legroom {
+                0 => resolved.content.legroom,
+                asked => asked,
+            },
             api: resolved.content.api,
             state: record.state,
         };
@@ -258,7 +275,6 @@ impl Engine {
         let Some(resolved) = self.visible(turn, connection, &address)? else {
             return Ok(Err(does_not_exist(&address)));
         };
-        self.apps.untrack(connection, &address);
         let hold = StaticBinding::make(self.account.identity(), address).ghid();
         let held = shelf::holders(turn, &address, usize::MAX >> 1)?.contains(&hold);
         let own_binding = resolved.dynamic && resolved.binder == self.me;
@@ -267,6 +283,7 @@ impl Engine {
                 "only its creator can delete an object; you neither created nor hold this one",
             )));
         }
+        self.apps.untrack(connection, &address);
         if held {
             if let Err(error) = self.unbind(turn, hold)? {
                 return Ok(Err(error));

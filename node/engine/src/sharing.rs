@@ -7,5 +7,5 @@
 mod incoming;
 mod outgoing;
 
-pub(crate) use incoming::{Shares, as_request};
+pub(crate) use incoming::{Received, Share, Shares, as_request};
 pub(crate) use outgoing::Outbox;

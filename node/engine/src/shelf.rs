@@ -10,6 +10,9 @@ use golix::{Ghid, Identity};
 use crate::turn::{Turn, key};
 use crate::view::{Table, View, ViewError};
 
+/// Static bindings of one container that are looked at: its author's, ours, and of those who share.
+const STATIC_HOLDERS_MAX: usize = 16;
+
 /// Asks the rules, and stages what they plan.
 pub(crate) fn admit(
     turn: &mut Turn<'_>,
@@ -55,6 +58,35 @@ pub(crate) fn holders(
     limit: usize,
 ) -> Result<Vec<Ghid>, ViewError> {
     second_halves(turn, Table::Holders, target, None, limit)
+}
+
+/// The static bindings that hold a container, with their binders; at most [`STATIC_HOLDERS_MAX`].
+pub(crate) fn static_holders(
+    turn: &Turn<'_>,
+    container: &Ghid,
+) -> Result<Vec<(Ghid, Ghid)>, ViewError> {
+    let mut found = Vec::new();
+    // Dynamic bindings may hold it too, by their dynamic addresses.
+    for holder in holders(turn, container, 2 * STATIC_HOLDERS_MAX)? {
+        if let Some(Stored::StaticBinding { binder, .. }) =
+            bytes(turn, &holder)?.as_deref().and_then(Stored::read)
+            && found.len() < STATIC_HOLDERS_MAX
+        {
+            found.push((holder, binder));
+        }
+    }
+    Ok(found)
+}
+
+/// Whether an address stands for an object: a dynamic one, or a container that a static binding
+/// holds. A container that is only the state of a dynamic object is none.
+pub(crate) fn is_object(turn: &Turn<'_>, address: &Ghid) -> Result<bool, ViewError> {
+    if head(turn, address)?.is_some() {
+        return Ok(true);
+    }
+    let container = bytes(turn, address)?.as_deref().and_then(Stored::read);
+    Ok(matches!(container, Some(Stored::Container { .. }))
+        && !static_holders(turn, address)?.is_empty())
 }
 
 /// The debindings of `target`, at most `limit` of them.

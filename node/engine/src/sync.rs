@@ -12,6 +12,7 @@ use golix::Ghid;
 use hypergolix_ipc::{ConnectionId, Reply, RequestToken};
 
 use crate::apps::answer;
+use crate::effect::Effect;
 use crate::engine::Engine;
 use crate::input::LinkId;
 use crate::limits;
@@ -40,8 +41,12 @@ impl Engine {
             return Ok(());
         };
         state.last_heard = now;
-        if state.their_nonce.is_none() && !matches!(message, Message::Hello { .. }) {
-            Links::close(turn, link, "a message before hello", true);
+        let greeted = state.their_nonce.is_some() || matches!(message, Message::Hello { .. });
+        if !self.links.is_read(link) {
+            return Ok(());
+        }
+        if !greeted {
+            self.links.close(turn, link, "a message before hello", true);
             return Ok(());
         }
         match message {
@@ -67,16 +72,19 @@ impl Engine {
             Message::Object { id, objects } => {
                 if let Some(asked) = self.links.end_get(link, id) {
                     self.receive(turn, link, &objects)?;
+                    // Applications hear of the news before `~O` is answered (ipc-wire.md 7.10).
+                    self.settle(turn)?;
                     self.answer_waiting(turn, asked)?;
                 }
             }
             Message::Subscribe { addresses, cursor } => {
-                self.subscribe(turn, link, &addresses, cursor);
+                self.subscribe(turn, link, &addresses, cursor)?;
             }
             Message::Unsubscribe { addresses } => {
                 if let Some(state) = self.links.get_mut(link) {
                     for Address(address) in addresses {
                         state.subscribed.remove(&address);
+                        state.needed.remove(&address);
                     }
                 }
             }
@@ -138,19 +146,21 @@ impl Engine {
         sync: bool,
     ) -> bool {
         let links = self.links.proven_any(&self.follows.sources(&address));
+        let links = self.links.with_room_for_gets(links);
         if links.is_empty() {
             return false;
         }
-        let number = self.links.begin_waiting(connection, token, address, sync, links.len());
+        let until = turn.now() + limits::WAIT_FOR_LINKS;
+        let number =
+            self.links.begin_waiting(connection, token, address, sync, links.len(), until);
         for link in links {
             if let Some(id) = self.links.begin_get(turn, link, number) {
                 self.links.send(turn, link, Message::Get { id, address: Address(address) });
             }
         }
-        turn.effect(crate::effect::Effect::SetTimer {
-            timer: Timer::Waiting,
-            at: turn.now() + limits::WAIT_FOR_LINKS,
-        });
+        // The timer belongs to the oldest request: a newer one does not move it.
+        let at = self.links.next_due().unwrap_or(until);
+        turn.effect(Effect::SetTimer { timer: Timer::Waiting, at });
         true
     }
 
@@ -173,8 +183,12 @@ impl Engine {
 
     /// Other devices had their time: requests that still wait are answered with what is here.
     pub(crate) fn waited_long_enough(&mut self, turn: &mut Turn<'_>) -> Result<(), ViewError> {
-        for asked in self.links.all_waiting() {
+        let (due, next) = self.links.due(turn.now());
+        for asked in due {
             self.finish_waiting(turn, asked)?;
+        }
+        if let Some(at) = next {
+            turn.effect(Effect::SetTimer { timer: Timer::Waiting, at });
         }
         Ok(())
     }

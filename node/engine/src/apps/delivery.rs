@@ -13,6 +13,7 @@ use hypergolix_ipc::{ApiId, ConnectionId, Notice, NoticeId};
 use crate::effect::Effect;
 use crate::engine::Engine;
 use crate::limits;
+use crate::sharing::Share;
 use crate::shelf;
 use crate::turn::Turn;
 use crate::view::ViewError;
@@ -22,8 +23,9 @@ use crate::view::ViewError;
 pub(super) enum Waiting {
     /// The newest state of an object.
     Update(Ghid),
-    /// A share, by its number in the account.
-    Share(u64),
+    /// A share, with its number in the account. Every application that it was given to gets it,
+    /// also after the first one took it.
+    Share { number: u64, object: Ghid, origin: Ghid, api: ApiId },
     /// Another application of the same user made an object.
     OwnObject { object: Ghid, api: ApiId },
     /// An object is gone.
@@ -61,7 +63,7 @@ impl Queue {
     /// Shares queued or under way.
     pub(super) fn shares(&self) -> Vec<u64> {
         let queued = self.waiting.iter().filter_map(|waiting| match waiting {
-            Waiting::Share(share) => Some(*share),
+            Waiting::Share { number, .. } => Some(*number),
             _ => None,
         });
         self.in_flight.values().copied().flatten().chain(queued).collect()
@@ -94,7 +96,7 @@ impl Engine {
                 self.apps.open.get_mut(&connection).and_then(|app| app.queue.pop())
             {
                 let share = match &waiting {
-                    Waiting::Share(share) => Some(*share),
+                    Waiting::Share { number, .. } => Some(*number),
                     _ => None,
                 };
                 let Some(body) = self.notice(turn, connection, waiting)? else {
@@ -132,13 +134,17 @@ impl Engine {
                 self.visible(turn, connection, &address)?
                     .map(|resolved| Notice::Update(Self::record_of(resolved)))
             }
-            Waiting::Share(number) => self.shares.get(number).map(|share| Notice::Share {
-                object: share.object,
-                origin: share.origin,
-                api: share.api,
-            }),
+            Waiting::Share { number, object, origin, api } => {
+                if !self.apps.takes(connection, api) {
+                    // It deregistered meanwhile; the client would never answer (ipc-wire.md 8.4).
+                    self.shares.put_back(number, connection);
+                    return Ok(None);
+                }
+                shelf::is_object(turn, &object)?.then_some(Notice::Share { object, origin, api })
+            }
             Waiting::OwnObject { object, api } => {
-                Some(Notice::Share { object, origin: self.me, api })
+                let wanted = self.apps.takes(connection, api) && shelf::is_object(turn, &object)?;
+                wanted.then_some(Notice::Share { object, origin: self.me, api })
             }
             Waiting::Deleted(address) => Some(Notice::Deleted(address)),
             Waiting::ShareResult { object, recipient, taken: true } => {
@@ -188,7 +194,7 @@ impl Engine {
         turn: &mut Turn<'_>,
         address: &Ghid,
     ) -> Result<(), ViewError> {
-        if shelf::head(turn, address)?.is_some() || shelf::bytes(turn, address)?.is_some() {
+        if shelf::is_object(turn, address)? {
             return Ok(());
         }
         for connection in self.apps.trackers(address) {
@@ -231,14 +237,15 @@ impl Engine {
 
     /// Queues every share that waits, is readable, and has somebody to take it.
     pub(crate) fn deliver_waiting_shares(&mut self) {
-        for (number, api) in self.shares.deliverable() {
+        for (number, share) in self.shares.deliverable() {
+            let Share { object, origin, api, .. } = share;
             let takers = self.apps.with_api(api);
             if takers.is_empty() {
                 continue;
             }
             let fresh = self.shares.give_to(number, &takers);
             for connection in fresh {
-                self.queue(connection, Waiting::Share(number));
+                self.queue(connection, Waiting::Share { number, object, origin, api });
             }
         }
     }

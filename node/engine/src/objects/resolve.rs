@@ -82,6 +82,9 @@ impl Engine {
         turn: &mut Turn<'_>,
         address: &Ghid,
     ) -> Result<Option<Resolved>, ViewError> {
+        if !shelf::is_object(turn, address)? {
+            return Ok(None);
+        }
         let received = self
             .keyring
             .get(turn, Record::Secret, address.as_bytes())?

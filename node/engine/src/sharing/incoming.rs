@@ -62,16 +62,12 @@ impl Shares {
         self.waiting.len()
     }
 
-    pub(crate) fn get(&self, number: u64) -> Option<&Share> {
-        self.waiting.get(&number)
-    }
-
     /// Shares that could be delivered, oldest first, so that two of one sender keep their order.
-    pub(crate) fn deliverable(&self) -> Vec<(u64, ApiId)> {
+    pub(crate) fn deliverable(&self) -> Vec<(u64, Share)> {
         self.waiting
             .iter()
             .filter(|(_, share)| share.ready && share.given.is_empty())
-            .map(|(number, share)| (*number, share.api))
+            .map(|(number, share)| (*number, share.clone()))
             .collect()
     }
 
@@ -83,7 +79,7 @@ impl Shares {
         takers.iter().copied().filter(|taker| share.given.insert(*taker)).collect()
     }
 
-    /// An application took it: nobody else gets it later.
+    /// An application took it: nobody else gets it later, except who was given it already.
     pub(crate) fn delivered(&mut self, turn: &mut Turn<'_>, keyring: &Keyring, number: u64) {
         if self.waiting.remove(&number).is_some() {
             keyring.forget(turn, Record::Share, &number.to_be_bytes());
@@ -138,31 +134,47 @@ fn save(turn: &mut Turn<'_>, keyring: &Keyring, number: u64, share: &Share) {
     keyring.put(turn, Record::Share, &number.to_be_bytes(), &body);
 }
 
+/// What became of a request.
+pub(crate) enum Received {
+    /// Handled now, or dropped as junk.
+    Taken,
+    /// Handled before.
+    Known,
+    /// Too many shares of its sender wait.
+    Full,
+}
+
 impl Engine {
-    /// A request came in. Whatever is wrong with it, the sender learns nothing: junk is counted
-    /// and dropped, and looks like a request that was stored (threats.md 4.5).
-    ///
-    /// Returns whether the request was handled before.
+    /// A request came in. Whatever is wrong with it, the sender learns nothing: junk is dropped,
+    /// and looks like a request that was stored (threats.md 4.5).
     pub(crate) fn receive_request(
         &mut self,
         turn: &mut Turn<'_>,
         stash: &mut Stash,
         object: &Verified,
         request: &Request,
-    ) -> Result<bool, ViewError> {
+    ) -> Result<Received, ViewError> {
         let known = shelf::debindings(turn, &object.ghid(), 1)?;
         if !known.is_empty() {
-            return Ok(true);
+            return Ok(Received::Known);
         }
         let Some((author, body)) = self.open_request(turn, stash, request)? else {
             turn.log("a request that does not open was dropped", object.ghid().short());
-            return Ok(false);
+            return Ok(Received::Taken);
         };
-        stash.admit(self, turn, &author.ghid())?;
         match body {
             RequestBody::Handshake { target, secret } => {
-                self.handshake(turn, &author, object.ghid(), target, &secret.to_bytes())?;
+                if !self.shares.has_room_for(&author.ghid()) {
+                    // Nothing is stored of it, so that nobody can fill the disk with refusals; the
+                    // sender's node tells its application.
+                    turn.log("a share was refused: too many wait", author.ghid().short());
+                    return Ok(Received::Full);
+                }
+                stash.admit(self, turn, &author.ghid())?;
+                self.handshake(turn, &author, object.ghid(), target, &*Zeroizing::new(secret.to_bytes()))?;
+                self.remember_as_handled(turn, object)?;
             }
+            // An answer ends what it answers; a second one finds nothing, so nothing is kept.
             RequestBody::Ack { request, .. } => {
                 self.share_answered(turn, &author, request, true)?;
             }
@@ -172,15 +184,22 @@ impl Engine {
             // Reserved for applications of the format itself; nobody sends it.
             RequestBody::Arbitrary(_) => {}
         }
-        // Handled, and remembered as handled for ever: replays end here.
-        let mut done = vec![object.clone()];
-        done.push(Debinding::make(self.account.identity(), object.ghid()));
-        for object in done {
-            if let Err(rejection) = self.store(turn, &object)? {
+        Ok(Received::Taken)
+    }
+
+    /// For ever: replays end here.
+    fn remember_as_handled(
+        &mut self,
+        turn: &mut Turn<'_>,
+        request: &Verified,
+    ) -> Result<(), ViewError> {
+        let debinding = Debinding::make(self.account.identity(), request.ghid());
+        for object in [request, &debinding] {
+            if let Err(rejection) = self.store(turn, object)? {
                 turn.log("a handled request could not be put away", rejection.to_string());
             }
         }
-        Ok(false)
+        Ok(())
     }
 
     fn open_request(
@@ -213,50 +232,24 @@ impl Engine {
         target: Ghid,
         secret: &[u8],
     ) -> Result<(), ViewError> {
-        if !self.shares.has_room_for(&author.ghid()) {
-            turn.log("a share was refused: too many wait", author.ghid().short());
-            self.owe_answer(turn, author, request, false);
-            return Ok(());
-        }
-        let secret = Zeroizing::new(secret.to_vec());
-        if !self.reads_already(turn, &target, &secret)? {
-            self.keyring.put(turn, Record::Secret, target.as_bytes(), &secret);
+        // What opens stays: a stranger who knows the address must not replace the key by a wrong one.
+        let readable = self.resolve(turn, &target)?;
+        if readable.is_none() {
+            self.keyring.put(turn, Record::Secret, target.as_bytes(), secret);
             self.chains.forget(&target);
         }
-        let own = shelf::head(turn, &target)?.is_some_and(|head| head.binder == self.me);
-        if !own {
+        let own = match readable {
+            Some(resolved) => resolved.binder == self.me,
+            None => shelf::head(turn, &target)?.is_some_and(|head| head.binder == self.me),
+        };
+        if !own && self.follows.sources(&target).len() < limits::SOURCES_PER_ADDRESS {
             self.follow(turn, target, author.ghid());
         }
         // The object may be here already: shared by somebody else, or a second time.
         self.arrived.insert(target);
         self.shares.add(turn, &self.keyring, target, author.ghid());
-        self.owe_answer(turn, author, request, true);
+        self.owe_answer(turn, author, request);
         Ok(())
-    }
-
-    /// Whether what we have opens everything that the offered secret opens.
-    fn reads_already(
-        &self,
-        turn: &Turn<'_>,
-        target: &Ghid,
-        offered: &[u8],
-    ) -> Result<bool, ViewError> {
-        use golix::{ChainKey, Secret};
-        if let Some(head) = shelf::head(turn, target)?
-            && head.binder == self.me
-        {
-            return Ok(true);
-        }
-        let read = |bytes: &[u8]| {
-            Secret::from_bytes(bytes).ok().and_then(|secret| ChainKey::from_handshake(&secret))
-        };
-        let known = self.keyring.get(turn, Record::Secret, target.as_bytes())?;
-        Ok(match (known.as_deref().and_then(|bytes| read(bytes)), read(offered)) {
-            (Some(known), Some(offered)) => {
-                known.epoch() == offered.epoch() && known.index() <= offered.index()
-            }
-            _ => false,
-        })
     }
 
     /// Shares whose object can be read now go to the applications that take its api id.

@@ -7,12 +7,14 @@
 use std::collections::BTreeMap;
 
 use golix::object::{Request, RequestBody};
+use golix::persister::Stored;
 use golix::{Ghid, Identity};
 use hypergolix_ipc::{AppToken, ConnectionId, Reply};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Engine;
 use crate::input::LinkId;
+use crate::limits;
 use crate::message::{Address, Message, Packed};
 use crate::objects::{Answer, does_not_exist, ipc_error};
 use crate::shelf;
@@ -39,6 +41,8 @@ pub(crate) struct Outbox {
     rows: BTreeMap<(Ghid, u64), bool>,
     /// Requests under way to their rows.
     requests: BTreeMap<Ghid, (Ghid, u64)>,
+    /// The rows that are answers: number to recipient.
+    answers: BTreeMap<u64, Ghid>,
     next: u64,
 }
 
@@ -50,7 +54,9 @@ impl Outbox {
             let recipient = Ghid::from_bytes(recipient).map_err(|_| damaged_row())?;
             let number = u64::from_be_bytes(number.try_into().map_err(|_| damaged_row())?);
             let owed = decode(&value)?;
-            if let Some(request) = &owed.request {
+            if owed.object.is_none() {
+                outbox.answers.insert(number, recipient);
+            } else if let Some(request) = &owed.request {
                 outbox.requests.insert(address_of(request)?, (recipient, number));
             }
             outbox.rows.insert((recipient, number), owed.delivered);
@@ -102,6 +108,12 @@ impl Engine {
         if recipient == self.me {
             return Ok(Err(ipc_error("an object cannot be shared with its own user")));
         }
+        let stored = shelf::bytes(turn, &recipient)?.as_deref().and_then(Stored::read);
+        if !matches!(stored, None | Some(Stored::Identity))
+            || shelf::head(turn, &recipient)?.is_some()
+        {
+            return Ok(Err(ipc_error("the recipient is not a user but an object")));
+        }
         let owed = Owed {
             object: Some(Address(object)),
             token: self.apps.token(connection).map(|token| token.0),
@@ -112,19 +124,14 @@ impl Engine {
         Ok(Ok(Reply::Done))
     }
 
-    /// Owes the answer to a request. Its recipient's identity is known: it came with the request.
+    /// Owes the acknowledgement of a request. Its recipient's identity is known: it came with the request.
     pub(crate) fn owe_answer(
         &mut self,
         turn: &mut Turn<'_>,
         author: &Identity,
         request: Ghid,
-        taken: bool,
     ) {
-        let body = if taken {
-            RequestBody::Ack { request, status: 0 }
-        } else {
-            RequestBody::Nak { request, status: 0 }
-        };
+        let body = RequestBody::Ack { request, status: 0 };
         let sealed = Request::seal(self.account.identity(), author, &body, turn.random());
         let Ok(sealed) = sealed else {
             turn.log("an answer could not be sealed", author.ghid().short());
@@ -136,18 +143,26 @@ impl Engine {
             request: Some(Packed::from(sealed.bytes().to_vec())),
             delivered: false,
         };
-        self.owe(turn, author.ghid(), &owed);
+        if self.outbox.answers.len() >= limits::ANSWERS_OWED
+            && let Some((number, recipient)) = self.outbox.answers.pop_first()
+        {
+            self.settle_debt(turn, recipient, number);
+        }
+        let number = self.owe(turn, author.ghid(), &owed);
+        self.outbox.answers.insert(number, author.ghid());
     }
 
-    fn owe(&mut self, turn: &mut Turn<'_>, recipient: Ghid, owed: &Owed) {
+    fn owe(&mut self, turn: &mut Turn<'_>, recipient: Ghid, owed: &Owed) -> u64 {
         let number = self.outbox.next;
         self.outbox.next += 1;
         self.outbox.rows.insert((recipient, number), false);
         turn.put(Table::Outbox, row(&recipient, number), encode(owed));
         self.links.interesting(recipient);
+        number
     }
 
     fn settle_debt(&mut self, turn: &mut Turn<'_>, recipient: Ghid, number: u64) {
+        self.outbox.answers.remove(&number);
         self.outbox.rows.remove(&(recipient, number));
         turn.delete(Table::Outbox, row(&recipient, number));
     }
@@ -169,7 +184,8 @@ impl Engine {
             let Some(objects) = self.owed_objects(turn, recipient, number)? else {
                 continue;
             };
-            let Some(id) = self.links.begin_publish(turn, link, (recipient, number)) else {
+            let size = objects.iter().map(|object| object.len()).sum();
+            let Some(id) = self.links.begin_publish(turn, link, (recipient, number), size) else {
                 return Ok(());
             };
             self.links.send(turn, link, Message::Publish { id, objects });
@@ -195,25 +211,25 @@ impl Engine {
             objects.extend(owed.request);
             return Ok(Some(objects));
         };
+        let Some(resolved) = self.resolve(turn, &object)? else {
+            // Deleted before the recipient took it.
+            self.give_up(turn, recipient, number, &owed);
+            return Ok(None);
+        };
         let request = if let Some(request) = owed.request.clone() {
             request
         } else {
             let Some(identity) = shelf::identity(turn, &recipient)? else {
                 return Ok(None);
             };
-            let sealed = match self.resolve(turn, &object)? {
-                Some(resolved) => {
-                    let secret = match &resolved.chain {
-                        Some(chain) => chain.to_handshake(),
-                        None => resolved.secret,
-                    };
-                    let body = RequestBody::Handshake { target: object, secret };
-                    Request::seal(self.account.identity(), &identity, &body, turn.random()).ok()
-                }
-                None => None,
+            let secret = match &resolved.chain {
+                Some(chain) => chain.to_handshake(),
+                None => resolved.secret,
             };
-            let Some(sealed) = sealed else {
-                // Deleted before the recipient appeared, or a recipient without usable keys.
+            let body = RequestBody::Handshake { target: object, secret };
+            let sealed = Request::seal(self.account.identity(), &identity, &body, turn.random());
+            let Ok(sealed) = sealed else {
+                // A recipient without usable keys.
                 self.give_up(turn, recipient, number, &owed);
                 return Ok(None);
             };

@@ -10,13 +10,13 @@ use negentropy::{Id, Negentropy, NegentropyStorageVector};
 use serde_bytes::ByteArray;
 use sha2::{Digest, Sha512};
 
-use super::links::Links;
 use crate::effect::Effect;
 use crate::engine::Engine;
 use crate::input::LinkId;
 use crate::limits;
 use crate::message::{LIST_MAX, Message, Packed};
 use crate::shelf;
+use crate::sync::Feed;
 use crate::timer::Timer;
 use crate::turn::Turn;
 use crate::view::ViewError;
@@ -76,6 +76,10 @@ impl Engine {
         body: &[u8],
         from_subscriber: bool,
     ) -> Result<(), ViewError> {
+        if body.len() as u64 > limits::RECONCILE_MESSAGE_MAX {
+            self.links.close(turn, link, "a comparison that is too long", true);
+            return Ok(());
+        }
         if from_subscriber {
             return self.answer_comparison(turn, link, body);
         }
@@ -97,7 +101,7 @@ impl Engine {
                 again = std::mem::take(&mut state.compare_again);
             }
             Err(_) => {
-                Links::close(turn, link, "a comparison that makes no sense", true);
+                self.links.close(turn, link, "a comparison that makes no sense", true);
                 return Ok(());
             }
         }
@@ -124,7 +128,7 @@ impl Engine {
                 let message = Message::Reconcile { body: Packed::from(body), subscriber: false };
                 self.links.send(turn, link, message);
             }
-            Err(_) => Links::close(turn, link, "a comparison that makes no sense", true),
+            Err(_) => self.links.close(turn, link, "a comparison that makes no sense", true),
         }
         Ok(())
     }
@@ -141,10 +145,8 @@ impl Engine {
             return Ok(());
         };
         for id in ids {
-            if let Some(address) = items.get(&**id)
-                && state.needed.len() < limits::SUBSCRIPTIONS_PER_LINK
-            {
-                state.needed.push_back(*address);
+            if let Some(address) = items.get(&**id) {
+                state.needed.insert(*address);
             }
         }
         Ok(())
@@ -178,13 +180,16 @@ impl Engine {
                 } else {
                     Some(head.frame)
                 }
-            } else if shelf::bytes(turn, address)?.is_some() {
+            } else if shelf::is_object(turn, address)? {
                 Some(*address)
             } else if let Some(debinding) = shelf::debindings(turn, address, 1)?.first() {
                 Some(*debinding)
-            } else {
+            } else if Feed::knows(turn, address)? {
+                // Only then: it costs two signatures, and followers name what they like.
                 let gone = self.gone_static(address);
                 shelf::bytes(turn, &gone)?.map(|_| gone)
+            } else {
+                None
             };
             if let Some(state) = state {
                 items.insert(item(address, &state), *address);

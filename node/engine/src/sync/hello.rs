@@ -8,7 +8,6 @@ use golix::object::{Object, Unverified};
 use golix::{Ghid, Identity};
 use sha2::{Digest, Sha512};
 
-use super::links::Links;
 use crate::effect::Effect;
 use crate::engine::Engine;
 use crate::input::LinkId;
@@ -40,11 +39,11 @@ impl Engine {
             return;
         };
         if version != VERSION {
-            Links::close(turn, link, "another version of the link protocol", false);
+            self.links.close(turn, link, "another version of the link protocol", false);
             return;
         }
         if state.their_nonce.is_some() || nonce == state.our_nonce {
-            Links::close(turn, link, "a second or reflected hello", true);
+            self.links.close(turn, link, "a second or reflected hello", true);
             return;
         }
         state.their_nonce = Some(nonce);
@@ -85,9 +84,10 @@ impl Engine {
         let Some(theirs) = state.their_nonce else {
             return;
         };
-        if !tags.contains(&tag(&theirs, &state.our_nonce, &self.me)) {
+        if state.proved || !tags.contains(&tag(&theirs, &state.our_nonce, &self.me)) {
             return;
         }
+        state.proved = true;
         let statement = statement(&state.our_nonce, &theirs, &self.device, &state.device);
         let identity = self.account.identity();
         let signature = identity.sign_statement(LABEL_PROOF, &statement);
@@ -113,7 +113,7 @@ impl Engine {
             return Ok(());
         };
         let Ok(identity) = Identity::from_bytes(identity) else {
-            Links::close(turn, link, "a proof without an identity", true);
+            self.links.close(turn, link, "a proof without an identity", true);
             return Ok(());
         };
         let ghid = identity.ghid();
@@ -121,7 +121,7 @@ impl Engine {
         if !state.interests.contains(&ghid)
             || !identity.verify_statement(LABEL_PROOF, &statement, signature)
         {
-            Links::close(turn, link, "a proof that proves nothing", true);
+            self.links.close(turn, link, "a proof that proves nothing", true);
             return Ok(());
         }
         if !state.proven.insert(ghid) {
@@ -169,11 +169,20 @@ impl Engine {
             self.links.send(turn, link, Message::Subscribe { addresses, cursor });
         }
         self.compare(turn, link)?;
-        turn.effect(Effect::SetTimer {
-            timer: Timer::Reconcile(link),
-            at: turn.now() + self.config.reconcile_interval,
-        });
+        self.compare_regularly(turn, link);
         Ok(())
+    }
+
+    /// Sees to it that a link where we follow something has its timer for comparisons.
+    fn compare_regularly(&mut self, turn: &mut Turn<'_>, link: LinkId) {
+        if let Some(state) = self.links.get_mut(link)
+            && !std::mem::replace(&mut state.compares, true)
+        {
+            turn.effect(Effect::SetTimer {
+                timer: Timer::Reconcile(link),
+                at: turn.now() + self.config.reconcile_interval,
+            });
+        }
     }
 
     /// Tells links what became interesting or followed in this turn.
@@ -193,6 +202,7 @@ impl Engine {
                     // No cursor: the state as it is now, then every change.
                     let message = Message::Subscribe { addresses, cursor: None };
                     self.links.send(turn, link, message);
+                    self.compare_regularly(turn, link);
                 }
             }
             for identity in interests.intersection(&proven) {

@@ -23,24 +23,33 @@ pub(crate) struct Link {
     pub(super) proven: BTreeSet<Ghid>,
     /// Identities whose tags we sent.
     pub(super) interests: BTreeSet<Ghid>,
+    /// Whether we proved ours to the other side.
+    pub(super) proved: bool,
+    /// It is being ended: nothing is read from it or sent over it any more.
+    closing: bool,
 
     /// What the other side follows here.
     pub(super) subscribed: BTreeSet<Ghid>,
     /// The last change of our feed that was considered for the other side.
     pub(super) position: u64,
-    /// Addresses to send outside of the feed's order.
-    pub(super) needed: VecDeque<Ghid>,
+    /// How many of these nothing was known of.
+    pub(super) unknown: usize,
+    /// Addresses to send outside of the feed's order; each is subscribed.
+    pub(super) needed: BTreeSet<Ghid>,
     /// Events under way: sequence number and size.
     events: VecDeque<(u64, usize)>,
     events_bytes: usize,
 
     next_id: u32,
-    publishes: BTreeMap<u32, (Ghid, u64)>,
+    /// Debts under way, and their sizes.
+    publishes: BTreeMap<u32, ((Ghid, u64), usize)>,
     gets: BTreeMap<u32, u64>,
     ping: Option<u32>,
     pub(super) comparing: Option<Box<Negentropy<'static, NegentropyStorageVector>>>,
     /// Something more to compare came up meanwhile.
     pub(super) compare_again: bool,
+    /// Whether its timer for comparisons runs.
+    pub(super) compares: bool,
 
     pub(super) invalid: u32,
     pub(super) last_heard: Time,
@@ -71,6 +80,8 @@ pub(super) struct Asked {
     pub(super) address: Ghid,
     pub(super) sync: bool,
     left: usize,
+    /// When it is answered with what is here.
+    until: Time,
 }
 
 /// All links, and what is to be told to all of them.
@@ -98,8 +109,14 @@ impl Links {
         self.open.get(&link)
     }
 
+    /// The links that are not being ended.
     pub(super) fn ids(&self) -> Vec<LinkId> {
-        self.open.keys().copied().collect()
+        self.open.iter().filter(|(_, state)| !state.closing).map(|(link, _)| *link).collect()
+    }
+
+    /// Whether a message of this link is still read.
+    pub(super) fn is_read(&self, link: LinkId) -> bool {
+        self.open.get(&link).is_some_and(|state| !state.closing)
     }
 
     pub(super) fn add(
@@ -118,9 +135,12 @@ impl Links {
                 their_nonce: None,
                 proven: BTreeSet::new(),
                 interests: BTreeSet::new(),
+                proved: false,
+                closing: false,
                 subscribed: BTreeSet::new(),
+                unknown: 0,
                 position,
-                needed: VecDeque::new(),
+                needed: BTreeSet::new(),
                 events: VecDeque::new(),
                 events_bytes: 0,
                 next_id: 0,
@@ -129,6 +149,7 @@ impl Links {
                 ping: None,
                 comparing: None,
                 compare_again: false,
+                compares: false,
                 invalid: 0,
                 last_heard: now,
                 owed_since: None,
@@ -142,21 +163,32 @@ impl Links {
     }
 
     pub(crate) fn send(&mut self, turn: &mut Turn<'_>, link: LinkId, message: Message) {
-        if self.open.contains_key(&link) {
+        if self.is_read(link) {
             turn.effect(Effect::Send { link, message });
         }
     }
 
-    /// Ends a link. `LinkDown` follows from the network and cleans up.
-    pub(super) fn close(turn: &mut Turn<'_>, link: LinkId, reason: &'static str, misbehaved: bool) {
-        turn.effect(Effect::CloseLink { link, reason, misbehaved });
+    /// Ends a link: from now on it is neither read nor written. `LinkDown` follows from the network
+    /// and cleans up.
+    pub(super) fn close(
+        &mut self,
+        turn: &mut Turn<'_>,
+        link: LinkId,
+        reason: &'static str,
+        misbehaved: bool,
+    ) {
+        if let Some(state) = self.open.get_mut(&link)
+            && !std::mem::replace(&mut state.closing, true)
+        {
+            turn.effect(Effect::CloseLink { link, reason, misbehaved });
+        }
     }
 
     /// Links whose other side proved one of `identities`.
     pub(super) fn proven_any(&self, identities: &BTreeSet<Ghid>) -> Vec<LinkId> {
         self.open
             .iter()
-            .filter(|(_, state)| !state.proven.is_disjoint(identities))
+            .filter(|(_, state)| !state.closing && !state.proven.is_disjoint(identities))
             .map(|(link, _)| *link)
             .collect()
     }
@@ -191,10 +223,13 @@ impl Links {
     /// Whether a debt is under way on a link; `None` if its window is full or the link is gone.
     pub(crate) fn publishes(&self, link: LinkId, debt: (Ghid, u64)) -> Option<bool> {
         let state = self.open.get(&link)?;
-        if state.publishes.values().any(|under_way| *under_way == debt) {
+        if state.publishes.values().any(|(under_way, _)| *under_way == debt) {
             return Some(true);
         }
-        (state.publishes.len() < limits::PUBLISHES_IN_FLIGHT).then_some(false)
+        let bytes: usize = state.publishes.values().map(|(_, size)| size).sum();
+        (state.publishes.len() < limits::PUBLISHES_IN_FLIGHT
+            && bytes < limits::PUBLISHES_IN_FLIGHT_BYTES)
+            .then_some(false)
     }
 
     pub(crate) fn begin_publish(
@@ -202,16 +237,17 @@ impl Links {
         turn: &mut Turn<'_>,
         link: LinkId,
         debt: (Ghid, u64),
+        size: usize,
     ) -> Option<u32> {
         let state = self.open.get_mut(&link)?;
         let id = next_id(state);
-        state.publishes.insert(id, debt);
+        state.publishes.insert(id, (debt, size));
         self.watch(turn, link);
         Some(id)
     }
 
     pub(super) fn end_publish(&mut self, link: LinkId, id: u32) -> Option<(Ghid, u64)> {
-        self.open.get_mut(&link)?.publishes.remove(&id)
+        self.open.get_mut(&link)?.publishes.remove(&id).map(|(debt, _)| debt)
     }
 
     // Requests of applications that wait.
@@ -223,11 +259,19 @@ impl Links {
         address: Ghid,
         sync: bool,
         left: usize,
+        until: Time,
     ) -> u64 {
         let number = self.next_waiting;
         self.next_waiting += 1;
-        self.waiting.insert(number, Asked { connection, token, address, sync, left });
+        self.waiting.insert(number, Asked { connection, token, address, sync, left, until });
         number
+    }
+
+    /// Those of `links` that may be asked for something more.
+    pub(super) fn with_room_for_gets(&self, links: Vec<LinkId>) -> Vec<LinkId> {
+        let has_room =
+            |link| self.get(link).is_some_and(|state| state.gets.len() < limits::GETS_IN_FLIGHT);
+        links.into_iter().filter(|link| has_room(*link)).collect()
     }
 
     pub(super) fn begin_get(
@@ -254,8 +298,21 @@ impl Links {
         if asked.left == 0 { self.waiting.remove(&number) } else { None }
     }
 
-    pub(super) fn all_waiting(&mut self) -> Vec<Asked> {
-        std::mem::take(&mut self.waiting).into_values().collect()
+    /// The requests whose time has come, oldest first, and when the next one is due.
+    pub(super) fn due(&mut self, now: Time) -> (Vec<Asked>, Option<Time>) {
+        let mut due = Vec::new();
+        while let Some(oldest) = self.waiting.first_entry()
+            && oldest.get().until <= now
+        {
+            due.push(oldest.remove());
+        }
+        (due, self.next_due())
+    }
+
+    /// When the first request that waits has waited long enough.
+    pub(super) fn next_due(&self) -> Option<Time> {
+        // All wait equally long, so the oldest is the first.
+        self.waiting.values().next().map(|asked| asked.until)
     }
 
     pub(crate) fn stop_waiting(&mut self, connection: ConnectionId) {
@@ -281,9 +338,12 @@ impl Links {
         }
     }
 
-    /// Where we stand in the other device's feed: a row, written with what the event brought.
+    /// Where we stand in the other device's feed: a row, written with what the event brought. Only
+    /// for devices where we follow something: others have no cursor to tell us.
     pub(super) fn remember_cursor(&mut self, turn: &mut Turn<'_>, link: LinkId, cursor: Cursor) {
-        if let Some(state) = self.open.get(&link) {
+        if let Some(state) = self.open.get(&link)
+            && !state.proven.is_empty()
+        {
             let row = [cursor.epoch.to_be_bytes(), cursor.seq.to_be_bytes()].concat();
             turn.put(Table::Cursors, state.device.as_slice(), row);
         }
@@ -358,7 +418,7 @@ impl Links {
         if let Some(since) = state.owed_since {
             let silent_since = since.max(state.last_heard);
             if now.since(silent_since) >= limits::LINK_SILENCE_MAX {
-                Self::close(turn, link, "no answer", false);
+                self.close(turn, link, "no answer", false);
             } else {
                 set_deadline(turn, link, silent_since + limits::LINK_SILENCE_MAX);
             }

@@ -2,16 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use golix::object::{Kind, Object, Unverified, Verified};
-use golix::persister::Stored;
+use golix::object::{DynamicBinding, Kind, Object, Unverified, Verified};
+use golix::persister::{HighWater, Stored};
 use golix::{Ghid, Identity};
 
-use super::links::Links;
 use crate::engine::Engine;
 use crate::input::LinkId;
 use crate::limits;
 use crate::message::Packed;
-use crate::sharing;
+use crate::sharing::{self, Received};
 use crate::shelf;
 use crate::turn::Turn;
 use crate::view::ViewError;
@@ -21,6 +20,8 @@ mod result {
     pub(super) const STORED: u32 = 0;
     pub(super) const MALFORMED: u32 = 1 + 0x0001;
     pub(super) const NOT_VERIFIED: u32 = 1 + 0x0002;
+    /// No room: shares of this sender wait already.
+    pub(super) const FULL: u32 = 1;
     pub(super) const UNKNOWN_AUTHOR: u32 = 1 + 0x0003;
     pub(super) const UNBOUND: u32 = 1 + 0x0004;
     pub(super) const DEBOUND: u32 = 1 + 0x0005;
@@ -28,14 +29,17 @@ mod result {
     pub(super) const UNWANTED: u32 = 1 + 0x000A;
 }
 
-/// Identities that came in the same message. They are stored once something needs them: free
-/// identities of strangers must not fill the disk.
+/// What came in the same message and waits for something that needs it: free identities of
+/// strangers must not fill the disk, and a frame is taken together with its container.
 #[derive(Default)]
-pub(crate) struct Stash(BTreeMap<Ghid, Identity>);
+pub(crate) struct Stash {
+    identities: BTreeMap<Ghid, Identity>,
+    containers: BTreeMap<Ghid, Unverified>,
+}
 
 impl Stash {
     pub(crate) fn identity(&self, ghid: &Ghid) -> Option<Identity> {
-        self.0.get(ghid).cloned()
+        self.identities.get(ghid).cloned()
     }
 
     /// Stores an identity of the message, if it is one.
@@ -45,7 +49,7 @@ impl Stash {
         turn: &mut Turn<'_>,
         ghid: &Ghid,
     ) -> Result<(), ViewError> {
-        match self.0.remove(ghid) {
+        match self.identities.remove(ghid) {
             Some(identity) => engine.keep_identity(turn, &identity),
             None => Ok(()),
         }
@@ -62,8 +66,17 @@ impl Engine {
     ) -> Result<Vec<u32>, ViewError> {
         let mut stash = Stash::default();
         let mut results = Vec::with_capacity(objects.len());
-        for bytes in objects {
-            let result = self.receive_one(turn, &mut stash, bytes)?;
+        let parsed: Vec<_> = objects.iter().map(|bytes| Unverified::parse(bytes)).collect();
+        for object in parsed.iter().flatten() {
+            if object.kind() == Kind::Container {
+                stash.containers.insert(object.ghid(), object.clone());
+            }
+        }
+        for object in parsed {
+            let result = match object {
+                Ok(object) => self.receive_one(turn, &mut stash, object)?,
+                Err(_) => result::MALFORMED,
+            };
             if matches!(result, result::MALFORMED | result::NOT_VERIFIED) {
                 self.invalid_object(turn, link);
             }
@@ -78,7 +91,7 @@ impl Engine {
         };
         state.invalid += 1;
         if state.invalid >= limits::INVALID_OBJECTS_MAX {
-            Links::close(turn, link, "objects that do not verify", true);
+            self.links.close(turn, link, "objects that do not verify", true);
         }
     }
 
@@ -86,11 +99,8 @@ impl Engine {
         &mut self,
         turn: &mut Turn<'_>,
         stash: &mut Stash,
-        bytes: &[u8],
+        object: Unverified,
     ) -> Result<u32, ViewError> {
-        let Ok(object) = Unverified::parse(bytes) else {
-            return Ok(result::MALFORMED);
-        };
         let ghid = object.ghid();
         match object.kind() {
             Kind::Identity => {
@@ -98,7 +108,7 @@ impl Engine {
                     return Ok(result::NOT_VERIFIED);
                 };
                 if let Object::Identity(identity) = verified.object() {
-                    stash.0.insert(ghid, identity.clone());
+                    stash.identities.insert(ghid, identity.clone());
                 }
                 return Ok(result::STORED);
             }
@@ -109,8 +119,11 @@ impl Engine {
                 let Some(request) = sharing::as_request(&verified) else {
                     return Ok(result::MALFORMED);
                 };
-                let handled = self.receive_request(turn, stash, &verified, request)?;
-                return Ok(if handled { result::DEBOUND } else { result::STORED });
+                return Ok(match self.receive_request(turn, stash, &verified, request)? {
+                    Received::Taken => result::STORED,
+                    Received::Known => result::DEBOUND,
+                    Received::Full => result::FULL,
+                });
             }
             Kind::Container | Kind::StaticBinding | Kind::DynamicBinding | Kind::Debinding => {}
         }
@@ -124,46 +137,135 @@ impl Engine {
         let Some(author) = object.author() else {
             return Ok(result::MALFORMED);
         };
-        let known = match stash.identity(&author) {
-            Some(identity) => Some(identity),
-            None => shelf::identity(turn, &author)?,
-        };
-        let Some(identity) = known else {
+        let Some(identity) = Self::known_author(turn, stash, &author)? else {
             return Ok(result::UNKNOWN_AUTHOR);
         };
         let Ok(verified) = object.verify(Some(&identity)) else {
             return Ok(result::NOT_VERIFIED);
         };
-        if !self.wants(turn, &verified)? {
+        if !self.wants(turn, stash, &verified)? {
             return Ok(result::UNWANTED);
         }
-        stash.admit(self, turn, &author)?;
-        Ok(match self.store(turn, &verified)? {
-            Ok(_) => result::STORED,
-            Err(rejection) => 1 + u32::from(rejection.code()),
+        let mut together = Vec::new();
+        if let Object::DynamicBinding(frame) = verified.object() {
+            match self.its_container(turn, stash, frame)? {
+                Its::Here => {}
+                Its::InMessage(container) => together.push(container),
+                Its::Missing => return Ok(result::UNBOUND),
+            }
+        }
+        together.insert(0, verified);
+        for object in together {
+            if let Some(author) = object.object().author() {
+                stash.admit(self, turn, &author)?;
+            }
+            if let Err(rejection) = self.store(turn, &object)? {
+                return Ok(1 + u32::from(rejection.code()));
+            }
+        }
+        Ok(result::STORED)
+    }
+
+    fn known_author(
+        turn: &Turn<'_>,
+        stash: &Stash,
+        author: &Ghid,
+    ) -> Result<Option<Identity>, ViewError> {
+        match stash.identity(author) {
+            Some(identity) => Ok(Some(identity)),
+            None => shelf::identity(turn, author),
+        }
+    }
+
+    /// A frame displaces the one before it, and with it the only state that can be read. So it is
+    /// taken when its container is here or comes, verified, in the same message; whoever holds a
+    /// container back (or spoils its signature) changes nothing.
+    fn its_container(
+        &self,
+        turn: &Turn<'_>,
+        stash: &Stash,
+        frame: &DynamicBinding,
+    ) -> Result<Its, ViewError> {
+        let target = frame.target();
+        if shelf::bytes(turn, &target)?.is_some() {
+            return Ok(Its::Here);
+        }
+        let order = HighWater { counter: frame.counter(), frame: frame.ghid() };
+        if shelf::head(turn, &frame.dynamic())?.is_some_and(|head| order < head.order()) {
+            // It displaces nothing: it is refused, or kept beside the frame that won.
+            return Ok(Its::Here);
+        }
+        let Some(container) = stash.containers.get(&target).cloned() else {
+            return Ok(Its::Missing);
+        };
+        let author = match container.author() {
+            Some(author) => Self::known_author(turn, stash, &author)?,
+            None => None,
+        };
+        Ok(match container.verify(author.as_ref()) {
+            Ok(container) => Its::InMessage(container),
+            Err(_) => Its::Missing,
         })
     }
 
-    /// Whether an object belongs to something that this account follows, made or holds.
-    fn wants(&self, turn: &Turn<'_>, object: &Verified) -> Result<bool, ViewError> {
+    /// Whether an object belongs to something that this account follows, made or holds, and comes
+    /// from somebody who has a say in it. What strangers bind or debind here is refused, not kept
+    /// for later: it would fill the disk, and their bindings would keep alive what its owner deletes.
+    fn wants(
+        &self,
+        turn: &Turn<'_>,
+        stash: &Stash,
+        object: &Verified,
+    ) -> Result<bool, ViewError> {
         Ok(match object.object() {
             Object::Identity(_) | Object::Request(_) => false,
             // Something stored binds it, or it would have been refused before.
             Object::Container(_) => true,
-            Object::StaticBinding(binding) => self.follows.contains(&binding.target()),
+            Object::StaticBinding(binding) => {
+                let (target, binder) = (binding.target(), binding.binder());
+                if !self.follows.contains(&target) {
+                    return Ok(false);
+                }
+                let author = match stash.containers.get(&target) {
+                    Some(container) => container.author(),
+                    None => match stored(turn, &target)? {
+                        Some(Stored::Container { author }) => Some(author),
+                        _ => None,
+                    },
+                };
+                // Only containers are shared by static bindings, and any one of those will do.
+                author.is_some()
+                    && (author == Some(binder)
+                        || self.follows.sources(&target).contains(&binder)
+                        || !shelf::is_object(turn, &target)?)
+            }
             Object::DynamicBinding(frame) => {
                 self.follows.contains(&frame.dynamic())
                     || shelf::head(turn, &frame.dynamic())?.is_some()
             }
             Object::Debinding(debinding) => {
-                let target = debinding.target();
-                self.follows.contains(&target)
-                    || shelf::head(turn, &target)?.is_some()
-                    || matches!(
-                        shelf::bytes(turn, &target)?.as_deref().and_then(Stored::read),
-                        Some(Stored::StaticBinding { .. } | Stored::Debinding { .. })
-                    )
+                let (target, debinder) = (debinding.target(), debinding.debinder());
+                if let Some(head) = shelf::head(turn, &target)? {
+                    return Ok(head.binder == debinder);
+                }
+                match stored(turn, &target)? {
+                    Some(Stored::StaticBinding { binder, .. }) => binder == debinder,
+                    Some(Stored::Debinding { debinder: owner, .. }) => owner == debinder,
+                    Some(_) => false,
+                    None => self.follows.sources(&target).contains(&debinder),
+                }
             }
         })
     }
+}
+
+/// Where the container of a frame is.
+enum Its {
+    Here,
+    InMessage(Verified),
+    Missing,
+}
+
+fn stored(turn: &Turn<'_>, ghid: &Ghid) -> Result<Option<Stored>, ViewError> {
+    Ok(shelf::bytes(turn, ghid)?.as_deref().and_then(Stored::read))
 }

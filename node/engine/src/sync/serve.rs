@@ -4,7 +4,6 @@ use golix::Ghid;
 use golix::object::{Debinding, StaticBinding};
 use golix::persister::Stored;
 
-use super::links::Links;
 use crate::engine::Engine;
 use crate::input::LinkId;
 use crate::limits;
@@ -14,8 +13,8 @@ use crate::sync::Feed;
 use crate::turn::Turn;
 use crate::view::ViewError;
 
-/// Holders of a static object that go into its bundle.
-const HOLDERS_MAX: usize = 4;
+/// Debindings of one target that go into a bundle; an owner has only one.
+const DEBINDINGS_MAX: usize = 4;
 
 impl Engine {
     pub(super) fn subscribe(
@@ -24,19 +23,28 @@ impl Engine {
         link: LinkId,
         addresses: &[Address],
         cursor: Option<Cursor>,
-    ) {
+    ) -> Result<(), ViewError> {
         let (epoch, last) = (self.feed.epoch(), self.feed.last());
         let Some(state) = self.links.get_mut(link) else {
-            return;
+            return Ok(());
         };
         if state.subscribed.len() + addresses.len() > limits::SUBSCRIPTIONS_PER_LINK {
-            Links::close(turn, link, "too many subscriptions", true);
-            return;
+            self.links.close(turn, link, "too many subscriptions", true);
+            return Ok(());
         }
         for Address(address) in addresses {
-            state.subscribed.insert(*address);
+            if !state.subscribed.contains(address) {
+                let known = Feed::knows(turn, address)? || shelf::is_object(turn, address)?;
+                if !known {
+                    if state.unknown >= limits::SUBSCRIPTIONS_UNKNOWN {
+                        continue;
+                    }
+                    state.unknown += 1;
+                }
+                state.subscribed.insert(*address);
+            }
             if cursor.is_none() {
-                state.needed.push_back(*address);
+                state.needed.insert(*address);
             }
         }
         if let Some(cursor) = cursor
@@ -45,6 +53,7 @@ impl Engine {
         {
             state.position = state.position.min(cursor.seq);
         }
+        Ok(())
     }
 
     /// Sends followers what changed, as far as their windows go. The feed is the queue.
@@ -65,7 +74,7 @@ impl Engine {
             if !state.has_room_for_events() {
                 return Ok(());
             }
-            let Some(address) = state.needed.pop_front() else {
+            let Some(address) = state.needed.pop_first() else {
                 break;
             };
             self.send_event(turn, link, Cursor { epoch, seq: 0 }, address)?;
@@ -124,7 +133,8 @@ impl Engine {
 
     /// Everything that makes an address readable to somebody who has its key, in the order in
     /// which it has to be admitted: (identity), bindings, container; or what took it away. Empty
-    /// if there is nothing here.
+    /// if there is nothing here. Frames that lost come last: without their containers, they are
+    /// taken only beside the one that won.
     pub(crate) fn bundle(
         &self,
         turn: &Turn<'_>,
@@ -134,42 +144,32 @@ impl Engine {
         let mut bundle = Bundle { turn, with_identities, objects: Vec::new() };
         if let Some(head) = shelf::head(turn, address)? {
             bundle.identity(&head.binder)?;
+            bundle.object(&head.frame)?;
+            bundle.object(&head.target)?;
             for fork in &head.forks {
                 bundle.object(fork)?;
             }
-            bundle.object(&head.frame)?;
-            bundle.object(&head.target)?;
             if head.debound {
                 bundle.debindings(address)?;
             }
             return Ok(bundle.objects);
         }
         match shelf::bytes(turn, address)?.as_deref().and_then(Stored::read) {
-            Some(Stored::Container { author }) => {
+            Some(Stored::Container { author }) if shelf::is_object(turn, address)? => {
                 bundle.identity(&author)?;
-                for holder in shelf::holders(turn, address, HOLDERS_MAX)? {
-                    match shelf::bytes(turn, &holder)?.as_deref().and_then(Stored::read) {
-                        Some(Stored::StaticBinding { binder, .. }) => {
-                            bundle.identity(&binder)?;
-                            bundle.object(&holder)?;
-                        }
-                        // Held as the current state of a dynamic object: its frame comes along.
-                        _ => {
-                            if let Some(head) = shelf::head(turn, &holder)? {
-                                bundle.object(&head.frame)?;
-                            }
-                        }
-                    }
+                for (holder, binder) in shelf::static_holders(turn, address)? {
+                    bundle.identity(&binder)?;
+                    bundle.object(&holder)?;
                 }
                 bundle.object(address)?;
             }
-            Some(_) => bundle.object(address)?,
-            None => {
+            Some(Stored::Container { .. }) | None => {
                 bundle.debindings(address)?;
                 // A static object goes when its binding is debound, which has an own address.
                 let binding = StaticBinding::make(self.account.identity(), *address).ghid();
                 bundle.debindings(&binding)?;
             }
+            Some(_) => bundle.object(address)?,
         }
         Ok(bundle.objects)
     }
@@ -201,7 +201,7 @@ impl Bundle<'_, '_> {
     }
 
     fn debindings(&mut self, target: &Ghid) -> Result<(), ViewError> {
-        for debinding in shelf::debindings(self.turn, target, HOLDERS_MAX)? {
+        for debinding in shelf::debindings(self.turn, target, DEBINDINGS_MAX)? {
             self.object(&debinding)?;
         }
         Ok(())
