@@ -61,6 +61,10 @@ pub struct StartArgs {
     /// Read the password from the first line of this file.
     #[arg(long, value_name = "FILE")]
     pub password_file: Option<PathBuf>,
+    /// The secret that is read is the recovery key shown when the account was made, not the
+    /// password.
+    #[arg(long)]
+    pub recovery_key: bool,
     /// Insist on this account.
     #[arg(long, value_name = "ID")]
     pub user_id: Option<String>,

@@ -114,6 +114,17 @@ impl Unlocked {
         Ok(Self { store, account })
     }
 
+    /// Opens the account of a store with its recovery key.
+    ///
+    /// # Errors
+    /// [`NodeError::Unlock`].
+    pub fn recover(store: Store, home: &Home, key: &RecoveryKey) -> Result<Self, NodeError> {
+        let view = store.snapshot().map_err(|source| store_error(home, source))?;
+        let account = account::unlock_with_recovery_key(&view, key)?;
+        drop(view);
+        Ok(Self { store, account })
+    }
+
     /// The address of the account's identity.
     pub fn fingerprint(&self) -> Ghid {
         self.account.fingerprint()

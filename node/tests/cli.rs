@@ -27,7 +27,7 @@ fn chmod(path: &Path, mode: u32) {
 #[test]
 fn every_option_of_config_comes_back() {
     let home = Home::new();
-    let steps: [(&[&str], &str, Value); 24] = [
+    let steps: [(&[&str], &str, Value); 26] = [
         (&["--ipc-port", "7780"], "/ipc_port", 7780.into()),
         (&["-ipc", "7781"], "/ipc_port", 7781.into()),
         (&["--debug"], "/debug", true.into()),
@@ -40,6 +40,8 @@ fn every_option_of_config_comes_back() {
         (&["-v", "error"], "/verbosity", "quiet".into()),
         (&["--no-lan"], "/lan", false.into()),
         (&["--lan"], "/lan", true.into()),
+        (&["--listen", "127.0.0.1", "::1"], "/listen/1", "::1".into()),
+        (&["--listen", "ANY"], "/listen/0", Value::Null),
         (&["--dht"], "/dht", true.into()),
         (&["--no-dht"], "/dht", false.into()),
         (&["--add", "hgx"], "/remotes/0/host", "hgx.hypergolix.com".into()),
@@ -216,6 +218,25 @@ fn passwords() {
     let second = home.start("8letters").expect("the right one");
     assert!(!second.said.contains("recovery key"), "shown twice: {}", second.said);
     second.stop();
+}
+
+#[test]
+fn the_recovery_key_opens_what_the_password_opens() {
+    let home = Home::new();
+    let with_key = |key: &str| home.start_with(&["--recovery-key"], key).map(daemon::Daemon::stop);
+    let nowhere = "0000-0000-0000-0000-0000-0000-0000-0000";
+    with_key(nowhere).expect_err("no account").expect(1, &["no account in this home"]);
+    let first = home.start(SECRET).expect("it starts");
+    let mut words = first.said.split_whitespace().skip_while(|word| *word != "recovery");
+    let key = words.nth(2).expect("it is shown").to_owned();
+    first.stop();
+    with_key(&key).expect("the key");
+    with_key(&key.replace('-', " ").to_uppercase()).expect("the key, typed");
+    for wrong in [nowhere, "nonsense", SECRET] {
+        with_key(wrong).expect_err("no such key").expect(1, &["wrong recovery key"]);
+    }
+    home.start(&key).expect_err("it is no password").expect(1, &["wrong password"]);
+    home.start(SECRET).expect("the password").stop();
 }
 
 #[test]

@@ -16,8 +16,19 @@ const PASSWORD_MAX: u64 = 1_024;
 /// Below this a new password draws a warning (threats.md 4.6).
 const PASSWORD_LEN_ADVISED: usize = 12;
 
-/// Reads the password, from a terminal twice if it is `new`.
-pub fn read(file: Option<&Path>, new: bool) -> anyhow::Result<Zeroizing<String>> {
+/// Which secret is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The password of an account that exists.
+    Known,
+    /// The password of an account that is about to be made.
+    New,
+    /// The recovery key of an account that exists.
+    Recovery,
+}
+
+/// Reads the secret; a new password twice, if from a terminal.
+pub fn read(file: Option<&Path>, kind: Kind) -> anyhow::Result<Zeroizing<String>> {
     let password = match file {
         Some(path) => {
             let opened = File::open(path)
@@ -33,13 +44,13 @@ pub fn read(file: Option<&Path>, new: bool) -> anyhow::Result<Zeroizing<String>>
             }
             first_line(opened)?
         }
-        None if std::io::stdin().is_terminal() => from_terminal(new)?,
+        None if std::io::stdin().is_terminal() => from_terminal(kind)?,
         None => first_line(std::io::stdin())?,
     };
     if password.is_empty() {
         bail!("the password is empty; type one, or name a file that holds it with --password-file");
     }
-    if new && password.chars().count() < PASSWORD_LEN_ADVISED {
+    if kind == Kind::New && password.chars().count() < PASSWORD_LEN_ADVISED {
         note(format_args!(
             "warning: a password of fewer than {PASSWORD_LEN_ADVISED} characters can be guessed \
              by whoever gets hold of your account's data; four or more random words are better"
@@ -48,14 +59,16 @@ pub fn read(file: Option<&Path>, new: bool) -> anyhow::Result<Zeroizing<String>>
     Ok(password)
 }
 
-fn from_terminal(new: bool) -> anyhow::Result<Zeroizing<String>> {
+fn from_terminal(kind: Kind) -> anyhow::Result<Zeroizing<String>> {
     let ask = |prompt: &str| {
         rpassword::prompt_password(prompt).map(Zeroizing::new).map_err(|error| {
             anyhow::anyhow!("the terminal cannot be asked for a password: {error}")
         })
     };
-    if !new {
-        return ask("Hypergolix password: ");
+    match kind {
+        Kind::Known => return ask("Hypergolix password: "),
+        Kind::Recovery => return ask("Recovery key: "),
+        Kind::New => {}
     }
     note("There is no account here yet; this creates one.");
     let password = ask("Choose a password: ")?;

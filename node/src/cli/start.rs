@@ -65,10 +65,10 @@ fn background(home: &Home, args: &StartArgs) -> anyhow::Result<()> {
         return Err(LockError::Held { home, running: Some(running) }.into());
     }
     let new = !has_account(home, &config)?;
-    if new && args.user_id.is_some() {
+    if new && (args.user_id.is_some() || args.recovery_key) {
         bail!(NO_LOGIN);
     }
-    let password = password::read(args.password_file.as_deref(), new)?;
+    let password = password::read(args.password_file.as_deref(), kind(args, new))?;
 
     let (output, child_output) = std::io::pipe()?;
     let program = std::env::current_exe()
@@ -78,6 +78,9 @@ fn background(home: &Home, args: &StartArgs) -> anyhow::Result<()> {
     command.args(["--suite", &args.suite.to_string()]);
     if let Some(id) = &args.user_id {
         command.args(["--user-id", id]);
+    }
+    if args.recovery_key {
+        command.arg("--recovery-key");
     }
     if let Some(port) = args.ipc_port {
         command.args(["--ipc-port", &port.to_string()]);
@@ -113,6 +116,14 @@ fn background(home: &Home, args: &StartArgs) -> anyhow::Result<()> {
     }
     let status = child.wait()?;
     bail!(failure.unwrap_or_else(|| format!("the daemon ended before it was ready ({status})")))
+}
+
+fn kind(args: &StartArgs, new: bool) -> password::Kind {
+    match (args.recovery_key, new) {
+        (true, _) => password::Kind::Recovery,
+        (false, true) => password::Kind::New,
+        (false, false) => password::Kind::Known,
+    }
 }
 
 const NO_LOGIN: &str = "there is no account in this home, and this version cannot fetch one from \
@@ -160,27 +171,59 @@ fn foreground(
 
 async fn serve(
     home: &Home,
-    mut config: Config,
+    config: Config,
     args: &StartArgs,
     user_id: Option<Ghid>,
     home_lock: &mut HomeLock,
     started: Instant,
 ) -> anyhow::Result<()> {
     let mut signals = Signals::listen(args.detached)?;
-    let new = !home.store().exists() || {
-        let store = open_store(home, &config).await?;
-        account::summary(&store.snapshot()?)?.is_none()
+    let node = tokio::select! {
+        node = get_ready(home, config, args, user_id, home_lock, started) => node?,
+        signal = signals.received() => bail!("ended by {signal} before it was ready"),
     };
-    if new && user_id.is_some() {
+    node.run_until(async {
+        let signal = signals.received().await;
+        tracing::info!(signal, "stopping");
+    })
+    .await?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Everything up to the ready line. Whenever it is dropped or fails, what is on the disk is sound.
+async fn get_ready(
+    home: &Home,
+    mut config: Config,
+    args: &StartArgs,
+    user_id: Option<Ghid>,
+    home_lock: &mut HomeLock,
+    started: Instant,
+) -> anyhow::Result<Node> {
+    // Nothing is created before there is a password for it.
+    let (store, summary) = if home.store().exists() {
+        let store = open_store(home, &config).await?;
+        let summary = account::summary(&store.snapshot()?)?;
+        (Some(store), summary)
+    } else {
+        (None, None)
+    };
+    match (user_id, summary) {
+        (Some(_), None) => bail!(NO_LOGIN),
+        (Some(asked), Some(found)) if asked != found.user_id => bail!(
+            "this home belongs to the user id {}; choose another home with {}",
+            found.user_id,
+            paths::HOME_VARIABLE
+        ),
+        _ => {}
+    }
+    let kind = kind(args, summary.is_none());
+    if summary.is_none() && args.recovery_key {
         bail!(NO_LOGIN);
     }
     let file = args.password_file.clone();
-    let password = tokio::select! {
-        password = tokio::task::spawn_blocking(move || password::read(file.as_deref(), new)) => {
-            password??
-        }
-        signal = signals.received() => bail!("ended by {signal} before there was a password"),
-    };
+    let password =
+        tokio::task::spawn_blocking(move || password::read(file.as_deref(), kind)).await??;
 
     let port = args.ipc_port.unwrap_or(config.ipc_port);
     let settings = ServerConfig {
@@ -189,18 +232,12 @@ async fn serve(
     };
     let server = Server::bind(settings).await.map_err(|error| port_error(&error))?;
 
-    let store = open_store(home, &config).await?;
-    let (unlocked, recovery) = unlock(home, store, password, new).await?;
+    let store = match store {
+        Some(store) => store,
+        None => open_store(home, &config).await?,
+    };
+    let (unlocked, recovery) = unlock(home, store, password, kind).await?;
     let instance = Instance { user_id: unlocked.user_id(), fingerprint: unlocked.fingerprint() };
-    if let Some(asked) = user_id
-        && asked != instance.user_id
-    {
-        bail!(
-            "this home belongs to the user id {}; choose another home with {}",
-            instance.user_id,
-            paths::HOME_VARIABLE
-        );
-    }
     if config.instance != Some(instance) || !home.config().exists() {
         config.instance = Some(instance);
         config.save(&home.config())?;
@@ -219,13 +256,7 @@ async fn serve(
         std::process::id()
     ));
     tracing::info!(ipc_port, fingerprint = %instance.fingerprint.short(), "ready");
-    node.run_until(async {
-        let signal = signals.received().await;
-        tracing::info!(signal, "stopping");
-    })
-    .await?;
-    tracing::info!("stopped");
-    Ok(())
+    Ok(node)
 }
 
 async fn open_store(home: &Home, config: &Config) -> anyhow::Result<Store> {
@@ -245,22 +276,33 @@ async fn unlock(
     home: &Home,
     store: Store,
     password: Zeroizing<String>,
-    new: bool,
+    kind: password::Kind,
 ) -> anyhow::Result<(Unlocked, Option<RecoveryKey>)> {
     let home = home.clone();
-    let unlocked = tokio::task::spawn_blocking(move || {
-        if new {
-            let (unlocked, recovery) = Unlocked::create(store, &home, &password, Suite::Suite3)?;
-            Ok((unlocked, Some(recovery)))
-        } else {
-            Ok((Unlocked::unlock(store, &home, &password)?, None))
+    let unlocked = tokio::task::spawn_blocking(move || match kind {
+        password::Kind::New => {
+            let made = Unlocked::create(store, &home, &password, Suite::Suite3);
+            made.map(|(unlocked, recovery)| (unlocked, Some(recovery)))
+        }
+        password::Kind::Known => Ok((Unlocked::unlock(store, &home, &password)?, None)),
+        password::Kind::Recovery => {
+            // What is no key at all opens as little as a wrong one.
+            let key = RecoveryKey::from_text(&password)
+                .ok_or(NodeError::Unlock(UnlockError::WrongPassword))?;
+            Ok((Unlocked::recover(store, &home, &key)?, None))
         }
     })
     .await?;
     unlocked.map_err(|error| match error {
         NodeError::Create(reason) => anyhow!("{reason}; nothing was created, start again"),
         NodeError::Unlock(UnlockError::WrongPassword) => {
-            anyhow!("wrong password; start again with the right one")
+            anyhow!(
+                "wrong {}; start again with the right one",
+                match kind {
+                    password::Kind::Recovery => "recovery key",
+                    password::Kind::Known | password::Kind::New => "password",
+                }
+            )
         }
         NodeError::Unlock(reason @ UnlockError::Damaged(_)) => {
             anyhow!("{reason}; the password may be right; restore the home from a backup")
@@ -280,8 +322,10 @@ fn introduce(instance: &Instance, recovery: &RecoveryKey) {
     note(format_args!("  user id       {}", instance.user_id));
     note("                (names the account; keep it with your password)");
     note(format_args!("  recovery key  {}", *recovery.to_text()));
-    note("                (opens the account without the password; shown only this once: write");
-    note("                it down and keep it away from this computer)");
+    note(
+        "                (opens the account without the password, with: start app --recovery-key;",
+    );
+    note("                shown only this once: write it down, keep it away from this computer)");
 }
 
 fn port_error(error: &BindError) -> anyhow::Error {

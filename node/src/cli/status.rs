@@ -79,10 +79,7 @@ fn readable(status: &Value) -> String {
     line("fingerprint", text("fingerprint"));
     line("user id", text("user_id"));
     line("applications", format!("{} on port {}", number("applications"), number("ipc_port")));
-    line(
-        "objects",
-        format!("{} own and followed, {} followed", number("objects"), number("followed")),
-    );
+    line("objects", format!("{} here, {} of them followed", number("objects"), number("followed")));
     line(
         "shares",
         format!(
