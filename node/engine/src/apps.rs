@@ -42,6 +42,16 @@ impl Apps {
         self.open.len()
     }
 
+    /// Objects that some application hears of.
+    pub(crate) fn tracked(&self) -> usize {
+        self.trackers.len()
+    }
+
+    /// Notices that wait, or are under way, for all applications.
+    pub(crate) fn notices(&self) -> usize {
+        self.open.values().map(|app| app.queue.len()).sum()
+    }
+
     pub(crate) fn token(&self, connection: ConnectionId) -> Option<AppToken> {
         self.open.get(&connection).and_then(|app| app.token)
     }

@@ -151,8 +151,7 @@ impl Engine {
             return false;
         }
         let until = turn.now() + limits::WAIT_FOR_LINKS;
-        let number =
-            self.links.begin_waiting(connection, token, address, sync, links.len(), until);
+        let number = self.links.begin_waiting(connection, token, address, sync, links.len(), until);
         for link in links {
             if let Some(id) = self.links.begin_get(turn, link, number) {
                 self.links.send(turn, link, Message::Get { id, address: Address(address) });

@@ -60,6 +60,10 @@ impl Queue {
         }
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len() + self.in_flight.len()
+    }
+
     /// Shares queued or under way.
     pub(super) fn shares(&self) -> Vec<u64> {
         let queued = self.waiting.iter().filter_map(|waiting| match waiting {

@@ -171,7 +171,13 @@ impl Engine {
                     return Ok(Received::Full);
                 }
                 stash.admit(self, turn, &author.ghid())?;
-                self.handshake(turn, &author, object.ghid(), target, &*Zeroizing::new(secret.to_bytes()))?;
+                self.handshake(
+                    turn,
+                    &author,
+                    object.ghid(),
+                    target,
+                    &*Zeroizing::new(secret.to_bytes()),
+                )?;
                 self.remember_as_handled(turn, object)?;
             }
             // An answer ends what it answers; a second one finds nothing, so nothing is kept.

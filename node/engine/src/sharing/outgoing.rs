@@ -125,12 +125,7 @@ impl Engine {
     }
 
     /// Owes the acknowledgement of a request. Its recipient's identity is known: it came with the request.
-    pub(crate) fn owe_answer(
-        &mut self,
-        turn: &mut Turn<'_>,
-        author: &Identity,
-        request: Ghid,
-    ) {
+    pub(crate) fn owe_answer(&mut self, turn: &mut Turn<'_>, author: &Identity, request: Ghid) {
         let body = RequestBody::Ack { request, status: 0 };
         let sealed = Request::seal(self.account.identity(), author, &body, turn.random());
         let Ok(sealed) = sealed else {

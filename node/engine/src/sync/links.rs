@@ -101,6 +101,11 @@ impl Links {
         self.open.len()
     }
 
+    /// Requests of applications that wait for other devices.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     pub(super) fn get_mut(&mut self, link: LinkId) -> Option<&mut Link> {
         self.open.get_mut(&link)
     }

@@ -211,12 +211,7 @@ impl Engine {
     /// Whether an object belongs to something that this account follows, made or holds, and comes
     /// from somebody who has a say in it. What strangers bind or debind here is refused, not kept
     /// for later: it would fill the disk, and their bindings would keep alive what its owner deletes.
-    fn wants(
-        &self,
-        turn: &Turn<'_>,
-        stash: &Stash,
-        object: &Verified,
-    ) -> Result<bool, ViewError> {
+    fn wants(&self, turn: &Turn<'_>, stash: &Stash, object: &Verified) -> Result<bool, ViewError> {
         Ok(match object.object() {
             Object::Identity(_) | Object::Request(_) => false,
             // Something stored binds it, or it would have been refused before.

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, missing_docs)]
 
+pub mod peer;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -9,7 +11,9 @@ use std::time::Duration;
 use golix::{Ghid, Suite};
 use hypergolix_engine::account::{self, ScryptCost};
 use hypergolix_engine::view::{Row, Table, Time, View, ViewError, Write};
-use hypergolix_engine::{Account, Effect, Engine, EngineConfig, Entropy, Input, LinkId, Timer};
+use hypergolix_engine::{
+    Account, Effect, Engine, EngineConfig, Entropy, Input, LinkId, Message, Timer,
+};
 use hypergolix_ipc::{
     ApiId, ConnectionId, IpcError, Notice, NoticeId, ObjectRecord, Reply, Request, RequestToken,
 };
@@ -92,6 +96,8 @@ pub fn account(number: usize) -> (Account, Disk) {
 }
 
 pub struct Node {
+    /// Answers and notices in the order in which they went out, while somebody looks.
+    pub spoken: Option<Vec<Effect>>,
     pub engine: Engine,
     pub disk: Disk,
     pub account: Account,
@@ -112,6 +118,10 @@ pub struct World {
     next_link: u64,
     seed: u64,
     pub closed: Vec<(usize, &'static str)>,
+    /// Links to peers that a test plays itself, and what they were sent.
+    pub played: BTreeMap<(usize, LinkId), Vec<Message>>,
+    /// Messages of links (except hello) arrive twice.
+    pub twice: bool,
 }
 
 impl World {
@@ -124,6 +134,8 @@ impl World {
             next_link: 0,
             seed: 7,
             closed: Vec::new(),
+            played: BTreeMap::new(),
+            twice: false,
         };
         for number in 0..nodes {
             let (account, disk) = account(number);
@@ -147,6 +159,7 @@ impl World {
         .expect("a sound disk");
         disk.apply(outcome.writes);
         Node {
+            spoken: None,
             engine,
             disk,
             account,
@@ -166,6 +179,7 @@ impl World {
         for link in links {
             self.disconnect(link);
         }
+        self.played.retain(|(node, _), _| *node != number);
         self.queue.retain(|(node, _)| *node != number);
         let (account, disk) = (self.nodes[number].account.clone(), self.nodes[number].disk.clone());
         self.nodes[number] = self.open(number, account, disk);
@@ -184,7 +198,22 @@ impl World {
         link
     }
 
+    /// A link whose other end is the test.
+    pub fn play(&mut self, node: usize, device: Vec<u8>) -> LinkId {
+        let link = LinkId(self.next_link);
+        self.next_link += 1;
+        self.played.insert((node, link), Vec::new());
+        self.input(node, Input::LinkUp { link, device });
+        link
+    }
+
     pub fn disconnect(&mut self, link: LinkId) {
+        self.played.retain(|(node, played), _| {
+            if *played == link {
+                self.queue.push_back((*node, Input::LinkDown { link }));
+            }
+            *played != link
+        });
         let ends: Vec<usize> =
             self.links.keys().filter(|(_, l)| *l == link).map(|(node, _)| *node).collect();
         for node in ends {
@@ -283,6 +312,7 @@ impl World {
             assert!(steps < 1_000_000, "the engines never come to rest");
             if let Input::LinkMessage { link, .. } = &input
                 && !self.links.contains_key(&(number, *link))
+                && !self.played.contains_key(&(number, *link))
             {
                 continue;
             }
@@ -296,6 +326,11 @@ impl World {
     }
 
     fn carry_out(&mut self, number: usize, effect: Effect) {
+        if let Some(spoken) = &mut self.nodes[number].spoken
+            && matches!(effect, Effect::Answer { .. } | Effect::Notify { .. })
+        {
+            spoken.push(effect.clone());
+        }
         match effect {
             Effect::Answer { connection, token, answer } => {
                 let before = self.nodes[number].answers.insert((connection, token), answer);
@@ -308,10 +343,16 @@ impl World {
                 }
             }
             Effect::Send { link, message } => {
-                if let Some(other) = self.links.get(&(number, link)) {
+                if let Some(heard) = self.played.get_mut(&(number, link)) {
+                    heard.push(message);
+                } else if let Some(other) = self.links.get(&(number, link)) {
                     let bytes = message.encode();
-                    let message = hypergolix_engine::Message::decode(&bytes)
-                        .expect("what an engine sends can be read");
+                    let message =
+                        Message::decode(&bytes).expect("what an engine sends can be read");
+                    if self.twice && !matches!(message, Message::Hello { .. }) {
+                        let message = message.clone();
+                        self.queue.push_back((*other, Input::LinkMessage { link, message }));
+                    }
                     self.queue.push_back((*other, Input::LinkMessage { link, message }));
                 }
             }
