@@ -52,6 +52,12 @@ impl Listening {
     }
 }
 
+/// A flood is worth a line in the log this often.
+const WARN_AGAIN: Duration = Duration::from_secs(60);
+
+/// Processes with our own device key that are reported.
+const COPIES_MAX: usize = 8;
+
 /// Owns the swarm.
 pub(super) struct EventLoop {
     swarm: Swarm<Behaviour>,
@@ -68,6 +74,7 @@ pub(super) struct EventLoop {
     listening: Listening,
     housekeeping: Instant,
     copies_seen: HashSet<u64>,
+    mdns_warning: Option<Instant>,
 }
 
 impl EventLoop {
@@ -105,6 +112,7 @@ impl EventLoop {
             listening: Listening::default(),
             housekeeping: now + HOUSEKEEPING,
             copies_seen: HashSet::new(),
+            mdns_warning: None,
         }
     }
 
@@ -171,7 +179,7 @@ impl EventLoop {
         if self.housekeeping <= now {
             self.housekeeping = now + HOUSEKEEPING;
             self.book.expire(now);
-            self.bound_mdns();
+            self.bound_mdns(now);
             self.publish();
         }
     }
@@ -242,7 +250,7 @@ impl EventLoop {
                 for (peer, address) in found {
                     self.learn(peer, &address, Source::Announced, now);
                 }
-                self.bound_mdns();
+                self.bound_mdns(now);
             }
             BehaviourEvent::Mdns(mdns::Event::Expired(_)) | BehaviourEvent::Identify(_) => {}
         }
@@ -300,7 +308,7 @@ impl EventLoop {
         let now = Instant::now();
         let peer = heard.peer;
         if peer == self.local {
-            if self.copies_seen.len() < 8 && self.copies_seen.insert(heard.instance) {
+            if self.copies_seen.len() < COPIES_MAX && self.copies_seen.insert(heard.instance) {
                 tracing::warn!(from = %heard.from, "another node uses our device key");
             }
             return;
@@ -336,12 +344,15 @@ impl EventLoop {
     }
 
     /// The mDNS library keeps every announcement that it hears for as long as that says.
-    fn bound_mdns(&mut self) {
+    fn bound_mdns(&mut self, now: Instant) {
         let mdns = &mut self.swarm.behaviour_mut().mdns;
         if mdns.as_ref().is_none_or(|mdns| mdns.discovered_nodes().len() < MDNS_ENTRIES) {
             return;
         }
-        tracing::warn!("too many mDNS announcements; beginning anew");
+        if self.mdns_warning.is_none_or(|at| now.saturating_duration_since(at) > WARN_AGAIN) {
+            self.mdns_warning = Some(now);
+            tracing::warn!("too many mDNS announcements; beginning anew");
+        }
         *mdns = behaviour::responder(self.local).into();
         for (address, listener) in &self.listening.addresses {
             mdns.on_swarm_event(FromSwarm::NewListenAddr(NewListenAddr {
