@@ -122,6 +122,16 @@ pub struct World {
     pub played: BTreeMap<(usize, LinkId), Vec<Message>>,
     /// Messages of links (except hello) arrive twice.
     pub twice: bool,
+    pub crash: Option<Crash>,
+}
+
+/// A node dies at its `at`-th input: before its writes are durable, or after that and before
+/// anything is said.
+#[derive(Debug, Clone, Copy)]
+pub struct Crash {
+    pub node: usize,
+    pub at: usize,
+    pub durable: bool,
 }
 
 impl World {
@@ -136,6 +146,7 @@ impl World {
             closed: Vec::new(),
             played: BTreeMap::new(),
             twice: false,
+            crash: None,
         };
         for number in 0..nodes {
             let (account, disk) = account(number);
@@ -244,14 +255,29 @@ impl World {
         connection: ConnectionId,
         request: Request,
     ) -> Result<Reply, IpcError> {
+        self.try_ask(node, connection, request)
+            .expect("every request is answered once the network is quiet")
+    }
+
+    /// `None` if the node died over it, or other devices have to answer first.
+    pub fn try_ask(
+        &mut self,
+        node: usize,
+        connection: ConnectionId,
+        request: Request,
+    ) -> Option<Result<Reply, IpcError>> {
         self.nodes[node].next_token += 1;
         let token = RequestToken(self.nodes[node].next_token);
         self.queue.push_back((node, Input::AppRequest { connection, token, request }));
         self.run();
-        self.nodes[node]
-            .answers
-            .remove(&(connection, token))
-            .expect("every request is answered once the network is quiet")
+        self.nodes[node].answers.remove(&(connection, token))
+    }
+
+    pub fn status(&mut self, node: usize, connection: ConnectionId) -> String {
+        match self.ask(node, connection, Request::Status) {
+            Ok(Reply::Status(status)) => status,
+            other => panic!("status: {other:?}"),
+        }
     }
 
     pub fn new_object(&mut self, node: usize, connection: ConnectionId, state: &[u8]) -> Ghid {
@@ -318,6 +344,19 @@ impl World {
             }
             let node = &mut self.nodes[number];
             let outcome = node.engine.handle(input, self.now, &node.disk).expect("a sound disk");
+            if let Some(crash) = &mut self.crash
+                && crash.node == number
+            {
+                crash.at -= 1;
+                if crash.at == 0 {
+                    if crash.durable {
+                        node.disk.apply(outcome.writes);
+                    }
+                    self.crash = None;
+                    self.restart(number);
+                    continue;
+                }
+            }
             node.disk.apply(outcome.writes);
             for effect in outcome.effects {
                 self.carry_out(number, effect);
