@@ -48,9 +48,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let network = Network::start(config, sender)?;
     say(&format!("start {}", network.peer_id()));
     if echo > 0 {
-        measure(&network, events, echo).await
+        measure(&network, events, echo).await;
     } else {
-        watch(&network, events).await
+        watch(&network, events).await;
     }
     network.shutdown().await;
     Ok(())

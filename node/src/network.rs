@@ -287,13 +287,8 @@ const DIAL_CONCURRENCY: std::num::NonZeroU8 =
     std::num::NonZeroU8::new(limits::ADDRESSES_PER_PEER as u8).expect("not zero");
 
 /// Listens on the given addresses or all of them, TCP and QUIC; one that works is enough.
-fn listen(
-    swarm: &mut Swarm<Behaviour>,
-    hosts: &[IpAddr],
-    port: u16,
-) -> Result<(), NetworkError> {
-    const ALL: [IpAddr; 2] =
-        [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+fn listen(swarm: &mut Swarm<Behaviour>, hosts: &[IpAddr], port: u16) -> Result<(), NetworkError> {
+    const ALL: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
     let hosts = if hosts.is_empty() { &ALL } else { hosts };
     let mut refusal = None;
     let mut listens = false;

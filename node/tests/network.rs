@@ -255,14 +255,14 @@ async fn a_queue_that_grows_too_long_ends_the_link() {
     let mut second = Node::start(NetworkConfig { peers: vec![address], ..alone() });
     let (link, _) = second.link().await;
     // Nobody reads the first one's events.
-    let mut sent = 0;
+    let mut sent: usize = 0;
     while second.network.status().peers.iter().any(|peer| peer.link == link) {
         second.network.send(link, object(1024 * 1024, 0));
         sent += 1;
         assert!(sent < 500, "the queue is not bounded");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    assert!(sent as usize * 1024 * 1024 > limits::QUEUE_BYTES);
+    assert!(sent * 1024 * 1024 > limits::QUEUE_BYTES);
     assert_eq!(second.down().await, link);
 }
 
