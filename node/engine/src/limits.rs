@@ -31,6 +31,10 @@ pub const SUBSCRIPTIONS_PER_LINK: usize = 100_000;
 /// there are few; each costs look-ups in every comparison.
 pub const SUBSCRIPTIONS_UNKNOWN: usize = 1_024;
 
+/// How often one link may go back in our feed; beyond it a comparison finds what is missing. Every
+/// time costs a walk through the feed. Enough for 100,000 addresses in messages of 1,024.
+pub const REWINDS_PER_LINK: usize = 256;
+
 /// Objects that do not verify before a link is closed. An honest node never sends one.
 pub const INVALID_OBJECTS_MAX: u32 = 3;
 

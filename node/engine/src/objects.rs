@@ -45,8 +45,10 @@ impl Engine {
                     gone.insert(*address);
                 }
                 // Every push drops a container; those that were objects of their own follow below.
-                Notice::Gone { debinding: None, .. } => {}
-                Notice::Bound { .. } | Notice::Request { .. } | Notice::RequestGone { .. } => {}
+                Notice::Gone { debinding: None, .. }
+                | Notice::Bound { .. }
+                | Notice::Request { .. }
+                | Notice::RequestGone { .. } => {}
             }
         }
         for change in &plan.changes {

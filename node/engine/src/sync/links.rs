@@ -32,6 +32,8 @@ pub(crate) struct Link {
     pub(super) subscribed: BTreeSet<Ghid>,
     /// The last change of our feed that was considered for the other side.
     pub(super) position: u64,
+    /// How often it was moved back.
+    pub(super) rewinds: usize,
     /// How many of these nothing was known of.
     pub(super) unknown: usize,
     /// Addresses to send outside of the feed's order; each is subscribed.
@@ -145,6 +147,7 @@ impl Links {
                 subscribed: BTreeSet::new(),
                 unknown: 0,
                 position,
+                rewinds: 0,
                 needed: BTreeSet::new(),
                 events: VecDeque::new(),
                 events_bytes: 0,

@@ -148,10 +148,9 @@ impl Engine {
         }
         let mut together = Vec::new();
         if let Object::DynamicBinding(frame) = verified.object() {
-            match self.its_container(turn, stash, frame)? {
-                Its::Here => {}
-                Its::InMessage(container) => together.push(container),
-                Its::Missing => return Ok(result::UNBOUND),
+            match Self::goes_with(turn, stash, frame)? {
+                Some(containers) => together = containers,
+                None => return Ok(result::UNBOUND),
             }
         }
         together.insert(0, verified);
@@ -180,32 +179,30 @@ impl Engine {
     /// A frame displaces the one before it, and with it the only state that can be read. So it is
     /// taken when its container is here or comes, verified, in the same message; whoever holds a
     /// container back (or spoils its signature) changes nothing.
-    fn its_container(
-        &self,
+    ///
+    /// Returns what has to be stored after the frame; `None` if its container is missing.
+    fn goes_with(
         turn: &Turn<'_>,
         stash: &Stash,
         frame: &DynamicBinding,
-    ) -> Result<Its, ViewError> {
+    ) -> Result<Option<Vec<Verified>>, ViewError> {
         let target = frame.target();
         if shelf::bytes(turn, &target)?.is_some() {
-            return Ok(Its::Here);
+            return Ok(Some(Vec::new()));
         }
         let order = HighWater { counter: frame.counter(), frame: frame.ghid() };
         if shelf::head(turn, &frame.dynamic())?.is_some_and(|head| order < head.order()) {
             // It displaces nothing: it is refused, or kept beside the frame that won.
-            return Ok(Its::Here);
+            return Ok(Some(Vec::new()));
         }
         let Some(container) = stash.containers.get(&target).cloned() else {
-            return Ok(Its::Missing);
+            return Ok(None);
         };
         let author = match container.author() {
             Some(author) => Self::known_author(turn, stash, &author)?,
             None => None,
         };
-        Ok(match container.verify(author.as_ref()) {
-            Ok(container) => Its::InMessage(container),
-            Err(_) => Its::Missing,
-        })
+        Ok(container.verify(author.as_ref()).ok().map(|container| vec![container]))
     }
 
     /// Whether an object belongs to something that this account follows, made or holds, and comes
@@ -252,13 +249,6 @@ impl Engine {
             }
         })
     }
-}
-
-/// Where the container of a frame is.
-enum Its {
-    Here,
-    InMessage(Verified),
-    Missing,
 }
 
 fn stored(turn: &Turn<'_>, ghid: &Ghid) -> Result<Option<Stored>, ViewError> {

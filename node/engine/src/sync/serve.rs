@@ -49,9 +49,11 @@ impl Engine {
         }
         if let Some(cursor) = cursor
             && cursor.epoch == epoch
-            && cursor.seq <= last
+            && cursor.seq < state.position.min(last)
+            && state.rewinds < limits::REWINDS_PER_LINK
         {
-            state.position = state.position.min(cursor.seq);
+            state.position = cursor.seq;
+            state.rewinds += 1;
         }
         Ok(())
     }

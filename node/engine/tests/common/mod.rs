@@ -5,6 +5,7 @@
 pub mod peer;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -18,9 +19,9 @@ use hypergolix_ipc::{
     ApiId, ConnectionId, IpcError, Notice, NoticeId, ObjectRecord, Reply, Request, RequestToken,
 };
 
-/// A disk: what is in the map is durable.
+/// A disk: what is in the map is durable; and how often it was read.
 #[derive(Default, Clone)]
-pub struct Disk(pub BTreeMap<(Table, Vec<u8>), Vec<u8>>);
+pub struct Disk(pub BTreeMap<(Table, Vec<u8>), Vec<u8>>, pub Arc<AtomicU64>);
 
 impl Disk {
     pub fn apply(&mut self, writes: Vec<Write>) {
@@ -35,6 +36,7 @@ impl Disk {
 
 impl View for Disk {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, ViewError> {
+        self.1.fetch_add(1, Ordering::Relaxed);
         Ok(self.0.get(&(table, key.to_vec())).cloned())
     }
 
@@ -45,6 +47,7 @@ impl View for Disk {
         end: &[u8],
         limit: usize,
     ) -> Result<Vec<Row>, ViewError> {
+        self.1.fetch_add(1, Ordering::Relaxed);
         Ok(self
             .0
             .range((table, start.to_vec())..(table, end.to_vec()))
@@ -150,6 +153,7 @@ impl World {
         };
         for number in 0..nodes {
             let (account, disk) = account(number);
+            let disk = Disk(disk.0, Arc::default());
             let node = world.open(number, account, disk);
             world.nodes.push(node);
         }
@@ -193,7 +197,13 @@ impl World {
         self.played.retain(|(node, _), _| *node != number);
         self.queue.retain(|(node, _)| *node != number);
         let (account, disk) = (self.nodes[number].account.clone(), self.nodes[number].disk.clone());
-        self.nodes[number] = self.open(number, account, disk);
+        let mut node = self.open(number, account, disk);
+        let before = &mut self.nodes[number];
+        // What was said before it died was heard.
+        node.answers = std::mem::take(&mut before.answers);
+        node.notices = std::mem::take(&mut before.notices);
+        node.next_token = before.next_token;
+        self.nodes[number] = node;
     }
 
     pub fn connect(&mut self, a: usize, b: usize) -> LinkId {
