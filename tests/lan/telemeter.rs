@@ -18,7 +18,7 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// What starting Python and the client may take, before it can pair.
 const PYTHON_START: Duration = Duration::from_secs(3);
 /// How far off an interval may be on a busy machine.
-const JITTER: Duration = Duration::from_millis(1_000);
+const JITTER: Duration = Duration::from_secs(1);
 
 pub fn telemeter(python: &Python) {
     let mut lan = Lan::new();

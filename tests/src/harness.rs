@@ -58,16 +58,18 @@ pub fn main(wants_python: bool, list: impl FnOnce(&World) -> Vec<Trial>) -> Exit
         .map(|trial| trial.name().to_owned())
         .collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
-    if wants_python && !arguments.list {
+    if !arguments.list {
         match &world.python {
             Ok(python) => println!("Python: {python}"),
-            Err(reason) => {
-                println!("SKIPPED: no Python ({reason}); not run: {}", ignored.join(", "))
-            }
+            Err(reason) if wants_python => println!("SKIPPED: no Python ({reason})"),
+            Err(_) => {}
         }
-    }
-    if !world.namespaces && !arguments.list {
-        println!("SKIPPED: no network namespaces; not run: {}", ignored.join(", "));
+        if !world.namespaces {
+            println!("SKIPPED: no network namespaces");
+        }
+        if !ignored.is_empty() {
+            println!("not run: {}", ignored.join(", "));
+        }
     }
     conclusion.exit_code()
 }
@@ -105,7 +107,7 @@ fn outside(wants_python: bool) -> ExitCode {
 /// The `hypergolix` binary under test.
 pub fn binary() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| built())
+    PATH.get_or_init(built)
 }
 
 /// Names the binary given in the environment, or builds it from this workspace.
@@ -121,6 +123,13 @@ fn built() -> PathBuf {
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
         .stdin(Stdio::null())
         .stderr(Stdio::inherit());
+    // What cargo tells this test would look like a change to build scripts that watch it.
+    for (name, _) in std::env::vars_os() {
+        let own = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
+        if own.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+            command.env_remove(name);
+        }
+    }
     let release = std::env::current_exe()
         .is_ok_and(|path| path.components().any(|part| part.as_os_str() == "release"));
     if release {
