@@ -12,7 +12,7 @@ use hypergolix_engine::{
     Account, Effect, Engine, EngineConfig, Entropy, Input, LinkId, Message, Table, Time, Timer,
     View, ViewError, Write,
 };
-use hypergolix_ipc::{ConnectionId, ErrorCode, IpcError, Outgoing, Reply, Request, RequestToken};
+use hypergolix_ipc::{ConnectionId, ErrorCode, IpcError, Notice, Outgoing, Reply, Request, RequestToken};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, sleep_until};
@@ -26,9 +26,9 @@ use crate::store::{Store, StoreError};
 const COMMANDS_PER_TURN: usize = 192;
 const EVENTS_PER_TURN: usize = 64;
 
-/// Bytes of writes after which a turn is committed even though more is waiting (8 MiB; a state may
-/// be 10): bounds what a batch keeps in memory.
-const WRITES_PER_TURN: usize = 8 * 1024 * 1024;
+/// Bytes to write, to answer and to send after which a turn is committed even though more is waiting
+/// (8 MiB; a state may be 10): bounds what a turn keeps in memory.
+const BYTES_PER_TURN: usize = 8 * 1024 * 1024;
 
 /// Longest wait of the idle loop; only for housekeeping.
 const IDLE_MAX: Duration = Duration::from_secs(3600);
@@ -288,7 +288,7 @@ impl Loop {
         let mut bytes = 0;
         let mut deletions = 0;
         let mut batch = self.store.batch()?;
-        while bytes < WRITES_PER_TURN
+        while bytes < BYTES_PER_TURN
             && let Some(work) = self.queue.pop_front()
         {
             let input = match work {
@@ -313,6 +313,7 @@ impl Loop {
             }
             let outcome = self.engine.handle(input, now, &batch)?;
             bytes += outcome.writes.iter().map(write_len).sum::<usize>();
+            bytes += outcome.effects.iter().map(effect_len).sum::<usize>();
             deletions += outcome.writes.iter().filter(|write| deletes(write)).count();
             batch.apply(&outcome.writes);
             effects.extend(outcome.effects);
@@ -581,6 +582,21 @@ fn not_done(error: &TurnError) -> IpcError {
 
 fn write_len(write: &Write) -> usize {
     write.key.len() + write.value.as_ref().map_or(0, Vec::len)
+}
+
+/// Bytes of states and objects in an effect; what surrounds them is small.
+fn effect_len(effect: &Effect) -> usize {
+    match effect {
+        Effect::Answer { answer: Ok(Reply::Record(record)), .. }
+        | Effect::Notify { body: Notice::Update(record), .. } => record.state.len(),
+        Effect::Send { message, .. } => match message {
+            Message::Publish { objects, .. }
+            | Message::Object { objects, .. }
+            | Message::Event { objects, .. } => objects.iter().map(|object| object.len()).sum(),
+            _ => 0,
+        },
+        _ => 0,
+    }
 }
 
 fn deletes(write: &Write) -> bool {
