@@ -117,8 +117,10 @@ fn built() -> PathBuf {
     }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
+    // The whole workspace chooses the features, as in `cargo test --workspace`: most dependencies
+    // need not be built again.
     command
-        .args(["build", "--package", "hypergolix-node", "--bin", "hypergolix"])
+        .args(["build", "--workspace", "--bin", "hypergolix"])
         .arg("--message-format=json-render-diagnostics")
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
         .stdin(Stdio::null())
