@@ -117,10 +117,10 @@ fn built() -> PathBuf {
     }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    // The whole workspace chooses the features, as in `cargo test --workspace`: most dependencies
-    // need not be built again.
+    // Exactly what `cargo test --workspace` has built already, with the same features: from there
+    // nothing is built again.
     command
-        .args(["build", "--workspace", "--bin", "hypergolix"])
+        .args(["test", "--workspace", "--no-run"])
         .arg("--message-format=json-render-diagnostics")
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
         .stdin(Stdio::null())
@@ -143,6 +143,7 @@ fn built() -> PathBuf {
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
         .filter(|message| message["target"]["name"] == "hypergolix")
+        .filter(|message| message["profile"]["test"] == false)
         .find_map(|message| message["executable"].as_str().map(PathBuf::from))
         .expect("cargo names the executable it built")
 }
