@@ -341,7 +341,11 @@ async fn bytes_that_are_no_message_end_the_link_for_good() {
         assert_eq!(node.down().await, link);
         let closed = tokio::time::timeout(PATIENCE, stream.read(&mut [0; 1])).await.unwrap();
         assert!(matches!(closed, Ok(0) | Err(_)), "{closed:?}");
-        assert!(node.network.status().peers.iter().all(|peer| peer.peer_id != device));
+        wait(|| {
+            let peers = node.network.status().peers;
+            peers.iter().all(|peer| peer.peer_id != device).then_some(())
+        })
+        .await;
         node.network.shutdown().await;
     }
 }

@@ -131,7 +131,7 @@ impl EventLoop {
                 biased;
                 () = stop.cancelled() => break,
                 Some(ended) = self.links.join_next() => match ended {
-                    Ok(ended) => self.on_link_end(&ended, Instant::now()),
+                    Ok(ended) => self.on_link_end(ended, Instant::now()),
                     Err(error) => tracing::error!(%error, "a link's task failed"),
                 },
                 event = self.swarm.select_next_some() => self.on_swarm_event(event),
@@ -146,15 +146,21 @@ impl EventLoop {
             link.end(End::Shutdown);
         }
         let drain = async {
-            while !self.links.is_empty() {
+            loop {
                 tokio::select! {
-                    _ = self.links.join_next() => {}
+                    ended = self.links.join_next() => match ended {
+                        // Its goodbye carries what the substream wrote last.
+                        Some(Ok(ended)) => {
+                            let _ = self.swarm.disconnect_peer_id(ended.link.peer);
+                        }
+                        Some(Err(_)) => {}
+                        None => break,
+                    },
                     _ = self.swarm.select_next_some() => {}
                 }
             }
-            // The goodbye of a connection carries what its substreams wrote last.
-            let connected: Vec<_> = self.swarm.connected_peers().copied().collect();
-            for peer in connected {
+            let unlinked: Vec<_> = self.swarm.connected_peers().copied().collect();
+            for peer in unlinked {
                 let _ = self.swarm.disconnect_peer_id(peer);
             }
             while self.swarm.network_info().num_peers() > 0 {

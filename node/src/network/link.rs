@@ -206,19 +206,22 @@ impl Outlet {
 }
 
 /// A link that ended.
-#[derive(Debug)]
 pub(super) struct Ended {
     pub(super) link: Arc<Link>,
     pub(super) end: End,
     /// How long it was up.
     pub(super) lived: Duration,
+    /// The substream, to be dropped after the connection was closed, if that is to be closed:
+    /// otherwise the peer would open another one at once.
+    #[expect(dead_code, reason = "held to be dropped later")]
+    pub(super) stream: Option<Box<dyn Send>>,
 }
 
 /// Drives one link to its end.
 ///
 /// `LinkUp` comes after the `LinkDown` of `previous`, messages between `LinkUp` and `LinkDown`.
 #[tracing::instrument(name = "link", skip_all, fields(peer = %link.peer, link = link.id.0))]
-pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
+pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     link: Arc<Link>,
     stream: S,
     previous: Option<Arc<Link>>,
@@ -232,21 +235,30 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     if link.reason().is_some() {
         drop(stream);
         let end = link.reason().unwrap_or(End::Lost);
-        return Ended { link, end, lived: Duration::ZERO };
+        return Ended { link, end, lived: Duration::ZERO, stream: None };
     }
     let up = NetworkEvent::LinkUp { link: link.id, device: link.peer.to_bytes() };
+    let (mut reader, mut writer) = stream.split();
     if outlet.send(up, 0).await {
-        let (reader, writer) = stream.split();
         let both = async {
-            let mut read = pin!(read_loop(&link, reader, &outlet));
-            let written = tokio::select! {
-                end = &mut read => return end,
-                end = write_loop(&link, writer, &outlet) => end,
-                () = link.gone.cancelled() => End::Lost,
+            let written = {
+                let mut read = pin!(read_loop(&link, &mut reader, &outlet));
+                let written = tokio::select! {
+                    end = &mut read => return end,
+                    end = write_loop(&link, &mut writer, &outlet) => end,
+                    () = link.gone.cancelled() => End::Lost,
+                };
+                if written == End::Lost {
+                    // What the peer wrote before it went may still be read.
+                    let _ = tokio::time::timeout(LAST_WORDS, read).await;
+                }
+                written
             };
-            if written == End::Lost {
-                // What the peer wrote before it went may still be read.
-                let _ = tokio::time::timeout(LAST_WORDS, read).await;
+            if written == End::Shutdown {
+                // The peer closes its side when it has read ours. A connection that is closed
+                // sooner, with bytes of the peer unread, is reset and loses what we wrote.
+                let mut rest = [0; READ_BUFFER];
+                while reader.read(&mut rest).await.is_ok_and(|len| len > 0) {}
             }
             written
         };
@@ -262,7 +274,9 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     }
     let end = link.reason().unwrap_or(End::Shutdown);
     drop(finished);
-    Ended { link, end, lived: since.elapsed() }
+    let keep = matches!(end, End::Closed | End::Misbehaved | End::Overflow);
+    let stream = keep.then(|| Box::new((reader, writer)) as Box<dyn Send>);
+    Ended { link, end, lived: since.elapsed(), stream }
 }
 
 async fn read_loop(link: &Link, reader: impl AsyncRead + Unpin, outlet: &Outlet) -> End {

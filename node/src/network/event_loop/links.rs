@@ -17,7 +17,7 @@ use crate::network::substream::Outcome;
 
 /// Pauses before a link is opened again on a connection that still stands.
 const REOPEN: [Duration; 5] = [
-    Duration::ZERO,
+    Duration::from_millis(50),
     Duration::from_millis(500),
     Duration::from_secs(1),
     Duration::from_secs(2),
@@ -297,7 +297,8 @@ impl EventLoop {
         peer.reopens += 1;
     }
 
-    pub(super) fn on_link_end(&mut self, ended: &Ended, now: Instant) {
+    /// The substream in `ended` is dropped here, after the connection was told to close.
+    pub(super) fn on_link_end(&mut self, ended: Ended, now: Instant) {
         let id = ended.link.peer;
         tracing::info!(peer = %id, link = ended.link.id.0, reason = ?ended.end, "link down");
         self.shared.links().remove(&ended.link.id);
