@@ -22,6 +22,9 @@ const LINES_MAX: usize = 4_096;
 /// Libraries that would write what passes through them, at their most talkative level.
 const DISCREET: &str = "tungstenite=info,tokio_tungstenite=info,quinn=info,quinn_proto=info";
 
+/// Logs an error every few seconds while an interface has no route, which is no error of ours.
+const NOISY: &str = "libp2p_mdns=off";
+
 /// Keeps the log's writer going; what is still waiting is written when it is dropped.
 #[must_use = "nothing is logged after it is dropped"]
 #[derive(Debug)]
@@ -87,8 +90,8 @@ fn filter(verbosity: Verbosity) -> String {
         Verbosity::Shouty => own("debug", "trace"),
         Verbosity::Louder => own("info", "debug"),
         Verbosity::Loud => own("warn", "info"),
-        Verbosity::Normal => "warn".to_owned(),
-        Verbosity::Quiet => "error".to_owned(),
+        Verbosity::Normal => format!("warn,{NOISY}"),
+        Verbosity::Quiet => format!("error,{NOISY}"),
     }
 }
 

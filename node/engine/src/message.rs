@@ -1,5 +1,8 @@
 //! The link protocol: what two devices say to each other, and its bytes (CBOR).
 
+use cbor4ii::core::dec::Read as _;
+use cbor4ii::core::utils::SliceReader;
+use cbor4ii::serde::Deserializer;
 use golix::Ghid;
 use serde::{Deserialize, Serialize};
 
@@ -172,8 +175,15 @@ impl Message {
         if bytes.len() > MESSAGE_MAX {
             return Err(MessageError::TooLong(bytes.len()));
         }
-        let message: Self = cbor4ii::serde::from_slice(bytes)
-            .map_err(|error| MessageError::Malformed(error.to_string()))?;
+        let malformed = |error: String| MessageError::Malformed(error);
+        let mut decoder = Deserializer::new(SliceReader::new(bytes));
+        let message =
+            Self::deserialize(&mut decoder).map_err(|error| malformed(error.to_string()))?;
+        let mut rest = decoder.into_inner();
+        let left = rest.fill(1).map_err(|error| malformed(error.to_string()))?;
+        if !left.as_ref().is_empty() {
+            return Err(malformed("bytes are left over".into()));
+        }
         let fits = match &message {
             Message::Publish { objects, .. }
             | Message::Object { objects, .. }
@@ -193,5 +203,23 @@ impl Message {
             | Message::Pong { .. } => true,
         };
         if fits { Ok(message) } else { Err(MessageError::TooMany) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_may_be_left_over() {
+        let mut bytes = Message::Ping { id: 7 }.encode();
+        assert_eq!(Message::decode(&bytes).expect("whole"), Message::Ping { id: 7 });
+        bytes.push(0);
+        assert!(matches!(Message::decode(&bytes), Err(MessageError::Malformed(_))));
+        assert!(Message::decode(&[]).is_err());
+        let too_long = vec![0; MESSAGE_MAX + 1];
+        assert!(matches!(Message::decode(&too_long), Err(MessageError::TooLong(_))));
+        let many = Message::Interests { tags: vec![[0; 16]; LIST_MAX + 1] }.encode();
+        assert!(matches!(Message::decode(&many), Err(MessageError::TooMany)));
     }
 }
