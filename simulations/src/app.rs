@@ -196,6 +196,8 @@ pub struct Session {
     pub tracked: BTreeMap<Ghid, State>,
     /// Answers to the questions at the end.
     pub answers: BTreeMap<Ghid, Result<State, IpcError>>,
+    /// When the node hears that the application ended the connection.
+    pub(crate) left_at: Option<Micros>,
     next_token: u16,
     last_to_app: Micros,
     last_to_node: Micros,
@@ -565,9 +567,13 @@ impl World<'_> {
     /// The application ends its connection and comes back later.
     fn app_leaves(&mut self, number: usize, node: usize, connection: ConnectionId) {
         let latency = self.chance.apps.between(self.scenario.apps.latency_us);
-        if let Some(session) = self.sessions.remove(&(node, connection)) {
-            self.oracle.unanswered(node, session.pending.into_values());
+        if let Some(session) = self.sessions.get_mut(&(node, connection)) {
+            // It stays known: acknowledgements may still be on their way to the node.
+            session.is_open = false;
+            let unknown = std::mem::take(&mut session.pending);
+            self.oracle.unanswered(node, unknown.into_values());
             let at = session.last_to_node.max(self.now + latency);
+            session.left_at = Some(at);
             let life = self.nodes[node].life;
             self.at(at, Event::ToNode { node, life, input: Input::AppDisconnected { connection } });
             self.trace(|| format!("n{node} app {} leaves", connection.0));

@@ -101,6 +101,8 @@ pub(crate) struct Object {
 pub(crate) struct Copied {
     pub(crate) serial: u64,
     pub(crate) api: Option<ApiId>,
+    /// As private as the object it was made from.
+    pub(crate) private: bool,
     /// Its state, once somebody was shown it.
     pub(crate) number: Option<u64>,
     at_least: u64,
@@ -140,6 +142,8 @@ pub struct Oracle {
     now: Micros,
     fingerprints: Vec<Ghid>,
     makings: Vec<Making>,
+    /// Addresses by serial number.
+    addresses: BTreeMap<u64, Ghid>,
     pub(crate) objects: BTreeMap<Ghid, Object>,
     pub(crate) copies: BTreeMap<Ghid, Copied>,
     /// The newest state that a node showed of an object.
@@ -267,18 +271,7 @@ impl Oracle {
         };
         match (op, reply) {
             (Op::New { serial, .. }, Reply::Address(address)) => {
-                let making = self.makings[*serial as usize];
-                let object = Object {
-                    making,
-                    serial: *serial,
-                    sent: 1,
-                    acked: 1,
-                    deletes_asked: 0,
-                    deleted: false,
-                };
-                if self.objects.insert(*address, object).is_some() {
-                    self.fail(Checker::Sound, format!("n{node} made {} twice", address.short()));
-                }
+                self.made(node, *serial, *address);
                 session.tracked.insert(*address, State { serial: *serial, number: 1 });
             }
             (Op::Push { object, number }, Reply::Done) => {
@@ -296,10 +289,12 @@ impl Oracle {
                 offer.order = Some(order);
             }
             (Op::Freeze { object, at_least }, Reply::Address(copy)) => {
-                let source = self.objects.get(object).map(|known| (known.serial, known.making.api));
+                let source = self.objects.get(object);
+                let source = source.map(|known| (known.serial, known.making));
                 let copied = self.copies.entry(*copy).or_default();
-                if let Some((serial, api)) = source {
-                    (copied.serial, copied.api) = (serial, Some(api));
+                if let Some((serial, making)) = source {
+                    (copied.serial, copied.api) = (serial, Some(making.api));
+                    copied.private = making.private;
                 }
                 copied.at_least = copied.at_least.max(*at_least);
                 copied.binders.insert(node, false);
@@ -346,6 +341,19 @@ impl Oracle {
         }
     }
 
+    /// The object with this serial number exists, at this address.
+    fn made(&mut self, node: usize, serial: u64, address: Ghid) {
+        let Some(making) = self.makings.get(serial as usize).copied() else {
+            self.fail(Checker::Sound, format!("n{node} shows a state that nobody wrote"));
+            return;
+        };
+        let object = Object { making, serial, sent: 1, acked: 1, deletes_asked: 0, deleted: false };
+        if self.addresses.insert(serial, address).is_some_and(|before| before != address) {
+            self.fail(Checker::Sound, format!("n{node} made {} twice", address.short()));
+        }
+        self.objects.entry(address).or_insert(object);
+    }
+
     fn deleted(&mut self, node: usize, session: &mut Session, object: &Ghid) {
         session.tracked.remove(object);
         let held = self.holds.remove(&(node, *object));
@@ -384,7 +392,8 @@ impl Oracle {
             Op::Share { object, recipient } => {
                 let offer = self.offers.entry((node, *recipient, *object)).or_default();
                 offer.refused = true;
-                let private = self.objects.get(object).is_some_and(|known| known.making.private);
+                let private = self.objects.get(object).is_some_and(|known| known.making.private)
+                    || self.copies.get(object).is_some_and(|copied| copied.private);
                 private
                     || error.code == ErrorCode::DoesNotExist && self.may_be_missing(node, object)
             }
@@ -454,6 +463,13 @@ impl Oracle {
         };
         let shown = self.shown.get(&(node, address)).copied().unwrap_or(0);
         let number = state.number;
+        let unheard = self.makings.get(state.serial as usize).is_some_and(|of| of.owner == node)
+            && !self.copies.contains_key(&address)
+            && !self.objects.contains_key(&address);
+        if unheard {
+            // Its creator was gone before the answer; other applications of the node hear of it.
+            self.made(node, state.serial, address);
+        }
         if let Some(object) = self.objects.get(&address) {
             let making = object.making;
             let offered = self.offers.keys().any(|(_, to, offer)| *to == node && *offer == address);

@@ -17,7 +17,7 @@ const LOOK_EVERY: Micros = 250_000;
 const ANSWERS_MAX: Micros = 5_000_000;
 
 /// Messages of one pair of nodes while nothing changes, for each second: comparisons and pings.
-const IDLE_MESSAGES: u64 = 12;
+const IDLE_MESSAGES: u64 = 4;
 
 /// What each node answered about each address.
 type Answers = BTreeMap<(usize, Ghid), Result<State, IpcError>>;
@@ -91,7 +91,7 @@ impl World<'_> {
             }
             if self.now.saturating_sub(self.last_change) >= quiet && self.is_complete() {
                 let sent = self.stats.messages - quiet_messages.1;
-                let pairs = (self.nodes.len() * self.nodes.len()) as u64;
+                let pairs = (self.nodes.len() * (self.nodes.len() - 1) / 2) as u64;
                 if sent > IDLE_MESSAGES * pairs * quiet / 1_000_000 {
                     let text = format!("{sent} messages while nothing changes");
                     self.violation(Checker::Bounded, text);
@@ -109,13 +109,14 @@ impl World<'_> {
         }
     }
 
-    /// Every node runs, every pair is linked, every application is connected.
+    /// Every node runs, every pair is linked, every application is connected and has read.
     fn is_complete(&self) -> bool {
         let count = self.nodes.len();
         let linked =
             (0..count).all(|a| (a + 1..count).all(|b| self.network.current((a, b)).is_some()));
         let connected = self.apps.iter().all(|app| app.session.is_some());
-        self.nodes.iter().all(crate::node::Node::is_up) && linked && connected
+        let read = self.sessions.values().all(|session| !session.is_open || session.unread == 0);
+        self.nodes.iter().all(crate::node::Node::is_up) && linked && connected && read
     }
 
     /// Asks every node for everything that was ever made.
@@ -125,9 +126,12 @@ impl World<'_> {
             return answers;
         }
         // Private objects are their application's to ask for, and it does after each reconnect.
-        let public = self.oracle.objects.iter().filter(|(_, object)| !object.making.private);
-        let everything: Vec<Ghid> =
-            public.map(|(address, _)| *address).chain(self.oracle.copies.keys().copied()).collect();
+        let objects = self.oracle.objects.iter().filter(|(_, object)| !object.making.private);
+        let copies = self.oracle.copies.iter().filter(|(_, copied)| !copied.private);
+        let everything: Vec<Ghid> = objects
+            .map(|(address, _)| *address)
+            .chain(copies.map(|(address, _)| *address))
+            .collect();
         let asking: Vec<(usize, ConnectionId)> = (0..self.nodes.len())
             .map(|node| {
                 let connection = self.connect(node, None);
@@ -354,6 +358,9 @@ impl Oracle {
         let copies: Vec<(Ghid, Copied)> =
             self.copies.iter().map(|(address, copied)| (*address, copied.clone())).collect();
         for (address, copied) in copies {
+            if copied.private {
+                continue;
+            }
             let short = address.short();
             for (binder, leaving) in &copied.binders {
                 if *leaving {

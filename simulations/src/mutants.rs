@@ -24,7 +24,7 @@ pub enum Mutant {
     TornCommit,
     /// A third of the events is lost, and nothing is ever compared.
     EventsLostForEver,
-    /// A third of the updates shows the state before.
+    /// A third of the updates shows the first state that the node ever showed.
     OldState,
     /// Updates that come in soon after a link opened are not passed on.
     DeafAfterReconnect,
@@ -100,7 +100,9 @@ impl Mutant {
 /// What a mutant remembers.
 #[derive(Debug, Default)]
 pub(crate) struct Mutation {
-    /// The newest record shown of an object, by node.
+    /// The first record shown of an object, by node.
+    first: BTreeMap<(usize, Ghid), ObjectRecord>,
+    /// The newest one.
     shown: BTreeMap<(usize, Ghid), ObjectRecord>,
     /// A share held back.
     held: BTreeMap<(usize, ConnectionId), Effect>,
@@ -141,6 +143,8 @@ impl World<'_> {
                 if let Ok(Reply::Record(record)) = &answer
                     && let Some(address) = record.address
                 {
+                    let first = self.mutation.first.entry((node, address));
+                    first.or_insert_with(|| record.clone());
                     self.mutation.shown.insert((node, address), record.clone());
                 }
                 match mutant {
@@ -192,14 +196,15 @@ impl World<'_> {
                 self.input(node, accepted);
                 return None;
             }
-            let before = self.mutation.shown.insert((node, address), record.clone());
-            if let Some(before) = before
-                && mutant == Mutant::OldState
-                && State::decode(&before.state) < State::decode(&record.state)
+            let first =
+                self.mutation.first.entry((node, address)).or_insert_with(|| record.clone());
+            if mutant == Mutant::OldState
+                && State::decode(&first.state) < State::decode(&record.state)
                 && self.chance.mutant.happens(0.3)
             {
-                *record = before;
+                *record = first.clone();
             }
+            self.mutation.shown.insert((node, address), record.clone());
         }
         let share = matches!(body, Notice::Share { .. });
         let effect = Effect::Notify { connection, notice, body };

@@ -248,7 +248,7 @@ impl World<'_> {
 
     /// A node decides a batch of inputs and begins their commit.
     pub(crate) fn turn(&mut self, number: usize, life: u64) {
-        if self.nodes[number].life != life {
+        if self.nodes[number].life != life || !matches!(self.nodes[number].turn, Turn::Scheduled) {
             return;
         }
         let now = self.time();
@@ -342,7 +342,9 @@ impl World<'_> {
         }
         if dies {
             self.crash_and_return(number);
-        } else if !self.nodes[number].inbox.is_empty() {
+        } else if matches!(self.nodes[number].turn, Turn::None)
+            && !self.nodes[number].inbox.is_empty()
+        {
             self.schedule_turn(number);
         }
     }

@@ -237,9 +237,8 @@ impl<'a> World<'a> {
             Event::Timer { node, life, timer, generation } => {
                 self.timer_due(node, life, timer, generation);
             }
-            Event::ToNode { node, life, input } => {
-                if self.nodes[node].life == life {
-                    self.reads(node, &input);
+            Event::ToNode { node, life, mut input } => {
+                if self.nodes[node].life == life && self.reads(node, &mut input) {
                     self.input(node, input);
                 }
             }
@@ -260,12 +259,17 @@ impl<'a> World<'a> {
         }
     }
 
-    fn reads(&mut self, node: usize, input: &Input) {
-        if let Input::AppAcknowledged { connection, .. } = input
+    /// Something of an application reaches its node; false if its connection was over before.
+    fn reads(&mut self, node: usize, input: &mut Input) -> bool {
+        if let Input::AppAcknowledged { connection, accepted, .. } = input
             && let Some(session) = self.sessions.get_mut(&(node, *connection))
         {
             session.unread = session.unread.saturating_sub(1);
+            // Applications refuse what they were told in better times no more.
+            *accepted |= self.is_calm;
+            return session.left_at.is_none_or(|left_at| self.now < left_at);
         }
+        true
     }
 
     pub(crate) fn at(&mut self, at: Micros, event: Event) {
