@@ -16,10 +16,15 @@ pub(crate) async fn measure(effort: Effort, floors: &Floors) -> anyhow::Result<(
     let daemon = Daemon::start(true)?;
     let idle = daemon.resident()?;
     line("resident, idle (at most 40 MB)", megabytes(idle), Some(idle <= 40.0));
-    let (cpu, span) = (daemon.cpu()?, Duration::from_secs(if effort.divisor == 1 { 60 } else { 20 }));
+    let (cpu, span) =
+        (daemon.cpu()?, Duration::from_secs(if effort.divisor == 1 { 60 } else { 20 }));
     tokio::time::sleep(span).await;
     let share = (daemon.cpu()? - cpu).as_secs_f64() / span.as_secs_f64() * 100.0;
-    line("processor while idle (below 0.5 % of a core)", format!("{share:.2} %"), Some(share < 0.5));
+    line(
+        "processor while idle (below 0.5 % of a core)",
+        format!("{share:.2} %"),
+        Some(share < 0.5),
+    );
 
     let link = daemon.link().await?;
     let objects = effort.times(10_000);

@@ -40,7 +40,8 @@ pub async fn run(link: &HgxLink, interval: Duration, readings: usize) -> anyhow:
         let (asking, set_interval) = (asking.clone(), set_interval.clone());
         let trusted = is_paired(&paired, share.origin);
         async move {
-            if trusted && let Err(error) = follow_interval(&asking, share.ghid, set_interval).await {
+            if trusted && let Err(error) = follow_interval(&asking, share.ghid, set_interval).await
+            {
                 eprintln!("the interval could not be read: {error}");
             }
         }

@@ -12,7 +12,9 @@ use hypergolix_engine::{
     Account, Effect, Engine, EngineConfig, Entropy, Input, LinkId, Message, Table, Time, Timer,
     View, ViewError, Write,
 };
-use hypergolix_ipc::{ConnectionId, ErrorCode, IpcError, Notice, Outgoing, Reply, Request, RequestToken};
+use hypergolix_ipc::{
+    ConnectionId, ErrorCode, IpcError, Notice, Outgoing, Reply, Request, RequestToken,
+};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, sleep_until};

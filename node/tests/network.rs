@@ -1,6 +1,6 @@
 //! Networks in one process, over loopback: discovery, one link, order, bounds, reconnection.
 
-use std::net::UdpSocket;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use futures::io::{AsyncReadExt, AsyncWriteExt};
@@ -92,7 +92,10 @@ async fn wait<T>(mut condition: impl FnMut() -> Option<T>) -> T {
 
 /// A device in a process whose memory is shared with other tests.
 fn device() -> NetworkConfig {
-    NetworkConfig { memory_max: usize::MAX, ..NetworkConfig::new(Keypair::generate_ed25519()) }
+    // Tests do not speak on the network of the machine that runs them.
+    let listen_hosts = vec![Ipv4Addr::LOCALHOST.into()];
+    let config = NetworkConfig::new(Keypair::generate_ed25519());
+    NetworkConfig { memory_max: usize::MAX, listen_hosts, ..config }
 }
 
 /// A device that listens but looks for nobody.
