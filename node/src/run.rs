@@ -591,12 +591,13 @@ fn effect_len(effect: &Effect) -> usize {
     match effect {
         Effect::Answer { answer: Ok(Reply::Record(record)), .. }
         | Effect::Notify { body: Notice::Update(record), .. } => record.state.len(),
-        Effect::Send { message, .. } => match message {
-            Message::Publish { objects, .. }
-            | Message::Object { objects, .. }
-            | Message::Event { objects, .. } => objects.iter().map(|object| object.len()).sum(),
-            _ => 0,
-        },
+        Effect::Send {
+            message:
+                Message::Publish { objects, .. }
+                | Message::Object { objects, .. }
+                | Message::Event { objects, .. },
+            ..
+        } => objects.iter().map(|object| object.len()).sum(),
         _ => 0,
     }
 }
