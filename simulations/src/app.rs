@@ -23,7 +23,7 @@ use crate::world::{Event, World};
 pub const APIS: u64 = 2;
 
 /// Most requests of a model application that wait for an answer.
-const PENDING_MAX: usize = 64;
+const PENDING_MAX: usize = 256;
 
 /// What the model applications put into objects: which object, and how many pushes ago it began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -523,6 +523,11 @@ impl World<'_> {
             return;
         }
         let own: Vec<Ghid> = app.own.iter().copied().collect();
+        if self.chance.apps.happens(self.scenario.apps.floods) {
+            self.app_floods(number, connection, &own);
+            return;
+        }
+        let app = &self.apps[number];
         let known: Vec<Ghid> = app.known.iter().copied().collect();
         let tracked: Vec<Ghid> = app.tracked.iter().copied().collect();
         let chance = &mut self.chance.apps;
@@ -597,6 +602,21 @@ impl World<'_> {
         self.ask(node, connection, Op::New { serial, private }, Request::New(record));
     }
 
+    /// Many objects at once, or many shares with one user.
+    fn app_floods(&mut self, number: usize, connection: ConnectionId, own: &[Ghid]) {
+        if self.chance.apps.happens(0.5) {
+            for _ in 0..self.chance.apps.between([1, self.scenario.apps.flood_max]) {
+                self.app_creates(number, connection);
+            }
+            return;
+        }
+        let node = self.apps[number].node;
+        let recipient = self.chance.apps.below(self.nodes.len() as u64) as usize;
+        for object in own {
+            self.app_shares_with(node, connection, *object, recipient);
+        }
+    }
+
     fn app_pushes(&mut self, node: usize, connection: ConnectionId, object: Ghid) {
         let burst = if self.chance.apps.happens(0.2) {
             self.chance.apps.between([2, self.scenario.apps.burst_max])
@@ -617,6 +637,16 @@ impl World<'_> {
     fn app_shares(&mut self, node: usize, connection: ConnectionId, object: Ghid) {
         let nodes = self.nodes.len() as u64;
         let recipient = self.chance.apps.below(nodes) as usize;
+        self.app_shares_with(node, connection, object, recipient);
+    }
+
+    fn app_shares_with(
+        &mut self,
+        node: usize,
+        connection: ConnectionId,
+        object: Ghid,
+        recipient: usize,
+    ) {
         if recipient == node || !self.oracle.may_share(node, recipient, &object) {
             return;
         }

@@ -327,7 +327,7 @@ impl Oracle {
                 }
             }
             (Op::Register(api), Reply::Done) => {
-                session.apis.insert(*api, turn);
+                session.apis.entry(*api).or_insert(turn);
             }
             (Op::Deregister(api), Reply::Done) => {
                 session.apis.remove(api);
@@ -535,6 +535,7 @@ impl Oracle {
                 let state = self.shows(node, session, record);
                 if let (Some(state), Some(address)) = (state, record.address)
                     && session.tracked.insert(address, state).is_none()
+                    && session.app.is_some()
                 {
                     let text = format!("n{node}: an update of {}, not followed", address.short());
                     self.fail(Checker::Heard, text);

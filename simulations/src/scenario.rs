@@ -56,6 +56,11 @@ pub struct Apps {
     pub large_state: f64,
     /// Most pushes in a row without waiting for answers.
     pub burst_max: u64,
+    /// Probability that an application makes many objects, or shares all of its own with somebody,
+    /// instead of acting once.
+    pub floods: f64,
+    /// Most objects made at once.
+    pub flood_max: u64,
 }
 
 /// What a node's disk is like.
