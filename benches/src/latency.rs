@@ -47,7 +47,7 @@ pub(crate) async fn measure(
         let object: Obj = a.new(&STATE[..], NewOptions::default()).await?;
         let begun = Instant::now();
         pushes(&object, rounds * 8).await?;
-        (rounds * 8) as f64 / begun.elapsed().as_secs_f64()
+        rate(rounds * 8, begun.elapsed())
     };
     let mut objects = Vec::new();
     for _ in 0..64 {
@@ -55,12 +55,17 @@ pub(crate) async fn measure(
     }
     let begun = Instant::now();
     try_join_all(objects.iter().map(|object| pushes(object, rounds))).await?;
-    let together = (rounds * 64) as f64 / begun.elapsed().as_secs_f64();
+    let together = rate(rounds * 64, begun.elapsed());
     line("pushes/s, one at a time", format!("{alone:.0}"), None);
     line("pushes/s, 64 objects at once", format!("{together:.0}"), None);
     let gain = together / alone;
     line("64 at once / one at a time (at least 8)", format!("{gain:.1}"), Some(gain >= 8.0));
     Ok(())
+}
+
+#[expect(clippy::cast_precision_loss, reason = "shown without digits")]
+fn rate(times: usize, taken: Duration) -> f64 {
+    times as f64 / taken.as_secs_f64()
 }
 
 async fn whoami(link: &HgxLink, times: usize) -> anyhow::Result<Duration> {

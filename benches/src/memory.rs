@@ -19,7 +19,7 @@ pub(crate) async fn measure(effort: Effort, floors: &Floors) -> anyhow::Result<(
     let (cpu, span) =
         (daemon.cpu()?, Duration::from_secs(if effort.divisor == 1 { 60 } else { 20 }));
     tokio::time::sleep(span).await;
-    let share = (daemon.cpu()? - cpu).as_secs_f64() / span.as_secs_f64() * 100.0;
+    let share = daemon.cpu()?.saturating_sub(cpu).as_secs_f64() / span.as_secs_f64() * 100.0;
     line(
         "processor while idle (below 0.5 % of a core)",
         format!("{share:.2} %"),

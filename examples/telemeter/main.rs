@@ -41,12 +41,11 @@ async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     let link = HgxLink::connect(options.port).await?;
     let readings = options.readings.unwrap_or(usize::MAX);
-    match options.telereader {
-        Some(telemeter) => dashboard::run(&link, telemeter, options.interval, readings).await?,
-        None => {
-            let interval = Duration::from_secs_f64(options.interval.unwrap_or(5.0).max(0.1));
-            sensor::run(&link, interval, readings).await?;
-        }
+    if let Some(telemeter) = options.telereader {
+        dashboard::run(&link, telemeter, options.interval, readings).await?;
+    } else {
+        let interval = Duration::from_secs_f64(options.interval.unwrap_or(5.0).max(0.1));
+        sensor::run(&link, interval, readings).await?;
     }
     link.stop().await;
     Ok(())

@@ -1,5 +1,6 @@
 //! The machine that is watched.
 
+use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -106,7 +107,7 @@ fn measure(system: &mut System) -> String {
     system.refresh_memory();
     let mut text = String::from("CPU:\n----------\n");
     for cpu in system.cpus() {
-        text.push_str(&format!("  {:.1}%\n", cpu.cpu_usage()));
+        writeln!(text, "  {:.1}%", cpu.cpu_usage()).expect("a string takes everything");
     }
     let (total, available) = (system.total_memory(), system.available_memory());
     text.push_str(&section("MEM", available, total));
