@@ -182,8 +182,8 @@ pub struct Session {
     drains: bool,
     /// Requests that the engine has not answered.
     pub pending: BTreeMap<u16, Op>,
-    /// Api ids, with the node's turn at which the registration was answered.
-    pub apis: BTreeMap<ApiId, u64>,
+    /// Api ids, with the node's turn and the time at which the registration was answered.
+    pub apis: BTreeMap<ApiId, (u64, Micros)>,
     /// Notices that the node has not heard to be taken, with the share in them.
     pub notices: BTreeMap<NoticeId, Option<Offer>>,
     /// How many notices the application has not acknowledged.
@@ -223,7 +223,7 @@ impl World<'_> {
             Op::Share { .. } => self.stats.shares += 1,
             _ => {}
         }
-        self.oracle.asked(node, &op);
+        self.oracle.asked(self.now, node, &op);
         self.trace(|| format!("n{node} app {} asks {}: {op:?}", connection.0, token.0));
         let life = self.nodes[node].life;
         let input = Input::AppRequest { connection, token, request };
@@ -265,7 +265,6 @@ impl World<'_> {
         notice: NoticeId,
         body: Notice,
     ) {
-        let turn = self.nodes[node].turns;
         let Some(session) = self.sessions.get_mut(&(node, connection)) else {
             return;
         };
@@ -273,7 +272,7 @@ impl World<'_> {
             return;
         }
         self.last_change = self.now;
-        self.oracle.notified(self.now, node, turn, session, notice, &body);
+        self.oracle.notified(self.now, node, session, notice, &body);
         let brief = match &body {
             Notice::Update(record) => format!("update {:?}", State::decode(&record.state)),
             other => format!("{other:?}"),

@@ -126,9 +126,10 @@ pub(crate) struct Offered {
     pub(crate) order: Option<u64>,
     /// It was refused to the application that asked.
     pub(crate) refused: bool,
-    /// Its place in the order in which shares were first given to an application, and the
-    /// recipient's turn of that.
-    pub(crate) given: Option<(u64, u64)>,
+    /// When it was asked for.
+    pub(crate) asked_at: Micros,
+    /// Its place in the order in which shares were first given to an application.
+    pub(crate) given: Option<u64>,
     /// The recipient's turn in which an application took it.
     pub(crate) taken: Option<u64>,
     results: u32,
@@ -153,6 +154,8 @@ pub struct Oracle {
     /// Objects of which a node said that they are gone.
     gone: BTreeSet<(usize, Ghid)>,
     pub(crate) holds: BTreeMap<(usize, Ghid), Hold>,
+    /// Copies that applications of a node asked to delete there.
+    pub(crate) unwanted: BTreeSet<(usize, Ghid)>,
     /// By sender, recipient, object.
     pub(crate) offers: BTreeMap<(usize, usize, Ghid), Offered>,
     next_order: u64,
@@ -219,10 +222,11 @@ impl Oracle {
     // What happens.
 
     /// A request is on its way: from now on its consequences may be seen.
-    pub(crate) fn asked(&mut self, node: usize, op: &Op) {
+    pub(crate) fn asked(&mut self, now: Micros, node: usize, op: &Op) {
         match op {
             Op::Share { object, recipient } => {
-                self.offers.entry((node, *recipient, *object)).or_default();
+                let offer = self.offers.entry((node, *recipient, *object)).or_default();
+                offer.asked_at = now;
             }
             Op::Hold(object) => {
                 self.holds.entry((node, *object)).or_insert(Hold::Maybe);
@@ -233,10 +237,11 @@ impl Oracle {
                 {
                     known.deletes_asked += 1;
                 }
-                if let Some(copied) = self.copies.get_mut(object)
-                    && let Some(leaving) = copied.binders.get_mut(&node)
-                {
-                    *leaving = true;
+                if let Some(copied) = self.copies.get_mut(object) {
+                    self.unwanted.insert((node, *object));
+                    if let Some(leaving) = copied.binders.get_mut(&node) {
+                        *leaving = true;
+                    }
                 }
             }
             _ => {}
@@ -327,7 +332,7 @@ impl Oracle {
                 }
             }
             (Op::Register(api), Reply::Done) => {
-                session.apis.entry(*api).or_insert(turn);
+                session.apis.entry(*api).or_insert((turn, now));
             }
             (Op::Deregister(api), Reply::Done) => {
                 session.apis.remove(api);
@@ -518,7 +523,6 @@ impl Oracle {
         &mut self,
         now: Micros,
         node: usize,
-        turn: u64,
         session: &mut Session,
         notice: NoticeId,
         body: &Notice,
@@ -548,7 +552,7 @@ impl Oracle {
                     Some(sender) if sender == node => {}
                     Some(sender) => {
                         session.notices.insert(notice, Some((sender, *object)));
-                        self.share_given(node, turn, session, (sender, *object));
+                        self.share_given(node, session, (sender, *object));
                     }
                     None => self.fail(Checker::Sound, format!("n{node}: a share of nobody")),
                 }
@@ -562,7 +566,7 @@ impl Oracle {
         }
     }
 
-    fn share_given(&mut self, node: usize, turn: u64, session: &mut Session, offer: Offer) {
+    fn share_given(&mut self, node: usize, session: &mut Session, offer: Offer) {
         let (sender, object) = offer;
         let short = object.short();
         let api = self
@@ -576,13 +580,13 @@ impl Oracle {
             self.fail(Checker::Shares, format!("n{node}: n{sender} never shared {short}"));
             return;
         };
-        offered.given.get_or_insert((order, turn));
+        offered.given.get_or_insert(order);
         let registered = api.and_then(|api| session.apis.get(&api)).copied();
         let taken = offered.taken;
         if !session.shares.insert(offer) {
             let text = format!("n{node}: n{sender}'s share of {short} goes to an app twice");
             self.fail(Checker::Shares, text);
-        } else if let (Some(registered), Some(taken)) = (registered, taken)
+        } else if let (Some((registered, _)), Some(taken)) = (registered, taken)
             && registered > taken
         {
             let text = format!("n{node}: n{sender}'s share of {short} comes after it was taken");

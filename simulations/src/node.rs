@@ -202,18 +202,22 @@ impl World<'_> {
         let durable = self.chance.faults.happens(0.5);
         let mutant = self.mutant;
         let node = &mut self.nodes[number];
-        if matches!(node.turn, Turn::Committing(..)) && durable {
-            node.disk.commit();
-        } else if mutant == Some(Mutant::TornCommit) {
-            node.disk.tear();
-        } else {
-            node.disk.roll_back();
+        let mut made_durable = Vec::new();
+        match std::mem::replace(&mut node.turn, Turn::None) {
+            Turn::Committing(_, taken) if durable => {
+                node.disk.commit();
+                made_durable = taken;
+            }
+            _ if mutant == Some(Mutant::TornCommit) => node.disk.tear(),
+            _ => node.disk.roll_back(),
         }
         node.engine = None;
         node.crash_at = None;
         node.inbox.clear();
         node.timers.clear();
-        node.turn = Turn::None;
+        for (connection, notice, accepted) in made_durable {
+            self.notice_was_taken(number, connection, notice, accepted);
+        }
         self.trace(|| format!("n{number} dies"));
         for key in self.network.of_node(number) {
             self.break_link(key);
