@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use hypergolix_tests::namespaces::{Lan, Place};
 use hypergolix_tests::process::Home;
-use hypergolix_tests::python::{Python, folder};
+use hypergolix_tests::python::{Python, examples};
 
 use crate::CONVERGED_MAX;
 
@@ -69,7 +69,7 @@ impl Program {
             .command(python.executable())
             .args(["-u", "telemeter.py"])
             .args(arguments)
-            .current_dir(folder())
+            .current_dir(examples().join("telemeter"))
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -44,6 +44,11 @@ pub fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("python")
 }
 
+/// The folder of the examples, whose Python programs are run too.
+pub fn examples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples")
+}
+
 /// Makes the environment and names it to `command`, which runs the tests.
 pub(crate) fn prepare(command: &mut Command) {
     let found = match environment() {
