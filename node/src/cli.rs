@@ -17,7 +17,7 @@ use libp2p::Multiaddr;
 
 /// Shares live, encrypted objects between the programs of different computers.
 #[derive(Debug, Parser)]
-#[command(name = "hypergolix", version, about, disable_help_subcommand = true)]
+#[command(name = "hypergolix", version, disable_help_subcommand = true)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -5,6 +5,7 @@ mod daemon;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use daemon::{Home, Said};
 use serde_json::Value;
@@ -180,6 +181,61 @@ fn a_home_that_cannot_be_one_is_refused() {
     home.start(SECRET).expect_err("an open store").expect(1, &["0640", "chmod 600"]);
     chmod(&home.file("store.redb"), 0o600);
     home.start(SECRET).expect("all is well").stop();
+}
+
+#[test]
+fn a_lost_store_is_not_replaced_by_another_account() {
+    let home = Home::new();
+    let first = home.start(SECRET).expect("it starts");
+    let user_id = first.fact("user-id").to_owned();
+    first.stop();
+    let (store, away) = (home.file("store.redb"), home.path().with_extension("away"));
+    fs::rename(&store, &away).expect("ours");
+    home.start(SECRET).expect_err("lost").expect(1, &["missing", &user_id, "backup"]);
+    home.run(&["start", "app"], SECRET).expect(1, &["missing", &user_id, "backup"]);
+    assert!(!store.exists());
+    fs::rename(&away, &store).expect("ours");
+    home.start(SECRET).expect("found again").stop();
+}
+
+#[test]
+fn an_interrupted_prompt_leaves_a_terminal_that_shows_what_is_typed() {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    use rustix::termios::{LocalModes, tcgetattr};
+
+    let home = Home::new();
+    for foreground in [&[][..], &["--foreground"]] {
+        for key in [&b"\x03"[..], b"half a pass\x1c", b"\x04", b"short\n"] {
+            let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+            grantpt(&ours).and_then(|()| unlockpt(&ours)).expect("ours");
+            let name = ptsname(&ours, Vec::new()).expect("a name");
+            let theirs = rustix::fs::open(
+                name,
+                rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY,
+                rustix::fs::Mode::empty(),
+            )
+            .expect("the other end");
+            let mut child = home
+                .command(&["start", "app"])
+                .args(foreground)
+                .stdin(theirs.try_clone().expect("a copy"))
+                .stdout(theirs.try_clone().expect("a copy"))
+                .stderr(theirs.try_clone().expect("a copy"))
+                .spawn()
+                .expect("it runs");
+            let shows =
+                || tcgetattr(&theirs).expect("modes").local_modes.contains(LocalModes::ECHO);
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while shows() {
+                assert!(Instant::now() < deadline, "no prompt");
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            rustix::io::write(&ours, key).expect("typed");
+            assert!(!child.wait().expect("it ends").success());
+            assert!(shows(), "{key:?}");
+        }
+    }
+    assert!(!home.file("store.redb").exists());
 }
 
 #[test]

@@ -185,7 +185,9 @@ fn truth(text: &str) -> bool {
 
 fn refuse(reason: String) -> ! {
     let mut command = Cli::command();
-    command.error(ErrorKind::ValueValidation, reason).exit()
+    command.build();
+    let config = command.find_subcommand_mut("config").expect("it is defined in Command");
+    config.error(ErrorKind::ValueValidation, reason).exit()
 }
 
 fn whoami(home: &Home, config: &Config, as_json: bool) -> anyhow::Result<()> {

@@ -1,17 +1,28 @@
 //! Where a password comes from: a terminal, a file, or standard input.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, IsTerminal, Read};
+use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::{Context, bail};
+use hypergolix_engine::account::{AccountError, PASSWORD_LEN_MIN};
+use rustix::io::retry_on_intr;
+use rustix::termios::{
+    LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr,
+};
 use zeroize::Zeroizing;
 
 use super::note;
 
 /// Longest password, bytes.
 const PASSWORD_MAX: u64 = 1_024;
+
+/// Longest line that a terminal gives, bytes (termios(3)).
+const TERMINAL_LINE_MAX: usize = 4_096;
+
+const EMPTY: &str =
+    "the password is empty; type one, or name a file that holds it with --password-file";
 
 /// Below this a new password draws a warning (threats.md 4.6).
 const PASSWORD_LEN_ADVISED: usize = 12;
@@ -47,8 +58,11 @@ pub fn read(file: Option<&Path>, kind: Kind) -> anyhow::Result<Zeroizing<String>
         None if std::io::stdin().is_terminal() => from_terminal(kind)?,
         None => first_line(std::io::stdin())?,
     };
+    if kind == Kind::New {
+        check_new(&password)?;
+    }
     if password.is_empty() {
-        bail!("the password is empty; type one, or name a file that holds it with --password-file");
+        bail!(EMPTY);
     }
     if kind == Kind::New && password.chars().count() < PASSWORD_LEN_ADVISED {
         note(format_args!(
@@ -60,11 +74,6 @@ pub fn read(file: Option<&Path>, kind: Kind) -> anyhow::Result<Zeroizing<String>
 }
 
 fn from_terminal(kind: Kind) -> anyhow::Result<Zeroizing<String>> {
-    let ask = |prompt: &str| {
-        rpassword::prompt_password(prompt).map(Zeroizing::new).map_err(|error| {
-            anyhow::anyhow!("the terminal cannot be asked for a password: {error}")
-        })
-    };
     match kind {
         Kind::Known => return ask("Hypergolix password: "),
         Kind::Recovery => return ask("Recovery key: "),
@@ -72,10 +81,74 @@ fn from_terminal(kind: Kind) -> anyhow::Result<Zeroizing<String>> {
     }
     note("There is no account here yet; this creates one.");
     let password = ask("Choose a password: ")?;
+    check_new(&password)?;
     if *ask("The same again: ")? != *password {
         bail!("the passwords differ; nothing was created, start again");
     }
     Ok(password)
+}
+
+/// Says no before a second prompt or a warning does.
+fn check_new(password: &str) -> anyhow::Result<()> {
+    if password.is_empty() {
+        bail!(EMPTY);
+    }
+    if password.chars().count() < PASSWORD_LEN_MIN {
+        bail!("{}; nothing was created, start again", AccountError::PasswordTooShort);
+    }
+    Ok(())
+}
+
+/// Asks the terminal and shows nothing of the answer. An interrupt is read like any other key, so
+/// that the terminal shows again what is typed when we end.
+fn ask(prompt: &str) -> anyhow::Result<Zeroizing<String>> {
+    let terminal = std::io::stdin();
+    let failed = |error| anyhow::anyhow!("the terminal cannot be asked for a password: {error}");
+    let hidden = Hidden::new().map_err(failed)?;
+    let _ = write!(std::io::stderr(), "{prompt}");
+    let mut line = Zeroizing::new([0; TERMINAL_LINE_MAX]);
+    // A terminal gives one line at a time.
+    let len = retry_on_intr(|| rustix::io::read(&terminal, &mut line[..]))
+        .map_err(|error| failed(error.into()))?;
+    let line = &line[..len];
+    if !line.ends_with(b"\n") {
+        note("");
+    }
+    match line.last() {
+        None => bail!("no password was given"),
+        Some(last) if hidden.interrupts.contains(last) => bail!("interrupted"),
+        Some(_) => first_line(line),
+    }
+}
+
+/// A terminal that shows nothing but the end of a line, until this is dropped.
+struct Hidden {
+    before: Termios,
+    /// The keys that usually send a signal, and here end a line.
+    interrupts: [u8; 2],
+}
+
+impl Hidden {
+    fn new() -> std::io::Result<Self> {
+        let before = tcgetattr(std::io::stdin())?;
+        let interrupts = [SpecialCodeIndex::VINTR, SpecialCodeIndex::VQUIT]
+            .map(|index| before.special_codes[index]);
+        let mut hidden = before.clone();
+        hidden.local_modes.remove(LocalModes::ECHO | LocalModes::ISIG);
+        hidden.local_modes.insert(LocalModes::ECHONL | LocalModes::ICANON);
+        [
+            hidden.special_codes[SpecialCodeIndex::VEOL],
+            hidden.special_codes[SpecialCodeIndex::VEOL2],
+        ] = interrupts;
+        tcsetattr(std::io::stdin(), OptionalActions::Now, &hidden)?;
+        Ok(Self { before, interrupts })
+    }
+}
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, &self.before);
+    }
 }
 
 /// The first line, without its end.

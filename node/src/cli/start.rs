@@ -132,6 +132,7 @@ const NO_LOGIN: &str = "there is no account in this home, and this version canno
 /// Whether a start needs a password that exists, or a new one.
 fn has_account(home: &Home, config: &Config) -> anyhow::Result<bool> {
     if !home.store().exists() {
+        refuse_without_store(home, config)?;
         return Ok(false);
     }
     if config.instance.is_some() {
@@ -139,6 +140,18 @@ fn has_account(home: &Home, config: &Config) -> anyhow::Result<bool> {
     }
     let store = Unlocked::open_store(home, config)?;
     Ok(account::summary(&store.snapshot()?)?.is_some())
+}
+
+/// A home that had an account and lost it is not quietly given another.
+fn refuse_without_store(home: &Home, config: &Config) -> anyhow::Result<()> {
+    let Some(lost) = config.instance else { return Ok(()) };
+    bail!(
+        "the account of this home is missing: {} says that it is the user id {}, but {} does not \
+         hold it; restore that file from a backup, or move both away to create another account",
+        home.config().display(),
+        lost.user_id,
+        home.store().display()
+    )
 }
 
 fn foreground(
@@ -208,6 +221,9 @@ async fn get_ready(
     } else {
         (None, None)
     };
+    if summary.is_none() {
+        refuse_without_store(home, &config)?;
+    }
     match (user_id, summary) {
         (Some(_), None) => bail!(NO_LOGIN),
         (Some(asked), Some(found)) if asked != found.user_id => bail!(
