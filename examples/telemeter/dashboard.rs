@@ -21,6 +21,7 @@ pub async fn run(
         let wished: JsonObj = link.new(&seconds.into(), options).await?;
         wished.share(telemeter).await?;
     }
+    println!("Waiting for {} …", telemeter.short());
     let status = loop {
         match shares.next().await {
             Some(share) if share.origin == telemeter => {
