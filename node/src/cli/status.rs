@@ -48,7 +48,11 @@ pub fn run(args: StatusArgs) -> anyhow::Result<()> {
             )
         },
     )??;
-    let status: Value = serde_json::from_str(&text)?;
+    let mut status: Value = serde_json::from_str(&text)?;
+    // The question came on a connection of its own, which is no application.
+    if let Some(count) = status["applications"].as_u64() {
+        status["applications"] = count.saturating_sub(1).into();
+    }
     if args.json {
         say(serde_json::to_string_pretty(&status)?);
     } else {
