@@ -44,8 +44,8 @@ async fn main() -> anyhow::Result<()> {
     if let Some(telemeter) = options.telereader {
         dashboard::run(&link, telemeter, options.interval, readings).await?;
     } else {
-        let interval =
-            Duration::from_secs_f64(options.interval.unwrap_or(5.0).max(0.1).min(86_400.0));
+        let seconds = options.interval.filter(|seconds| seconds.is_finite()).unwrap_or(5.0);
+        let interval = Duration::from_secs_f64(seconds.clamp(0.1, 86_400.0));
         sensor::run(&link, interval, readings).await?;
     }
     link.stop().await;
