@@ -671,7 +671,7 @@ impl World<'_> {
 
     fn padding(&mut self) -> usize {
         if self.chance.apps.happens(self.scenario.apps.large_state) {
-            self.chance.apps.between([4_000, 60_000]) as usize
+            self.chance.apps.between(self.scenario.apps.large_bytes) as usize
         } else {
             self.chance.apps.below(120) as usize
         }

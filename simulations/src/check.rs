@@ -154,6 +154,8 @@ pub struct Oracle {
     /// Objects of which a node said that they are gone.
     gone: BTreeSet<(usize, Ghid)>,
     pub(crate) holds: BTreeMap<(usize, Ghid), Hold>,
+    /// How many requests to delete have no answer yet, or will never have one.
+    deletes_open: BTreeMap<(usize, Ghid), u32>,
     /// Copies that applications of a node asked to delete there.
     pub(crate) unwanted: BTreeSet<(usize, Ghid)>,
     /// By sender, recipient, object.
@@ -232,6 +234,7 @@ impl Oracle {
                 self.holds.entry((node, *object)).or_insert(Hold::Maybe);
             }
             Op::Delete(object) => {
+                *self.deletes_open.entry((node, *object)).or_default() += 1;
                 if let Some(known) = self.objects.get_mut(object)
                     && known.making.owner == node
                 {
@@ -270,6 +273,11 @@ impl Oracle {
         answer: &Result<Reply, IpcError>,
     ) {
         self.now = now;
+        if let Op::Delete(object) = op
+            && let Some(open) = self.deletes_open.get_mut(&(node, *object))
+        {
+            *open = open.saturating_sub(1);
+        }
         let reply = match answer {
             Ok(reply) => reply,
             Err(error) => return self.refused(node, session, op, error),
@@ -302,12 +310,16 @@ impl Oracle {
                     copied.private = making.private;
                 }
                 copied.at_least = copied.at_least.max(*at_least);
-                copied.binders.insert(node, false);
+                let leaving = self.deletes_open.get(&(node, *copy)).is_some_and(|open| *open > 0);
+                copied.binders.insert(node, leaving);
             }
             (Op::Hold(object), Reply::Done) => {
-                self.holds.insert((node, *object), Hold::Held);
+                // A deletion that was decided later may have been asked for already.
+                let leaving = self.deletes_open.get(&(node, *object)).is_some_and(|open| *open > 0);
+                let hold = if leaving { Hold::Maybe } else { Hold::Held };
+                self.holds.insert((node, *object), hold);
                 if let Some(copied) = self.copies.get_mut(object) {
-                    copied.binders.insert(node, false);
+                    copied.binders.insert(node, leaving);
                 }
             }
             (Op::Delete(object), Reply::Done) => self.deleted(node, session, object),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use golix::Ghid;
+use hypergolix_engine::view::{Table, View as _};
 use hypergolix_ipc::{ConnectionId, ErrorCode, IpcError, Request};
 
 use crate::Micros;
@@ -109,14 +110,14 @@ impl World<'_> {
         }
     }
 
-    /// Every node runs, every pair is linked, every application is connected and has read.
+    /// Every node runs and is idle, every pair is linked, every application is connected and has read.
     fn is_complete(&self) -> bool {
         let count = self.nodes.len();
         let linked =
             (0..count).all(|a| (a + 1..count).all(|b| self.network.current((a, b)).is_some()));
         let connected = self.apps.iter().all(|app| app.session.is_some());
         let read = self.sessions.values().all(|session| !session.is_open || session.unread == 0);
-        self.nodes.iter().all(crate::node::Node::is_up) && linked && connected && read
+        self.nodes.iter().all(crate::node::Node::is_at_rest) && linked && connected && read
     }
 
     /// Asks every node for everything that was ever made.
@@ -176,6 +177,18 @@ impl World<'_> {
         self.oracle.judge_copies(answers);
         self.judge_applications(&ends);
         self.judge_shares(&ends);
+        self.judge_rows();
+    }
+
+    /// With everybody reachable, nothing is owed any more.
+    fn judge_rows(&mut self) {
+        for number in 0..self.nodes.len() {
+            let owed = self.nodes[number].disk.len(Table::Outbox).unwrap_or_default();
+            if owed > 0 {
+                let text = format!("n{number} still owes {owed} shares or answers");
+                self.violation(Checker::Bounded, text);
+            }
+        }
     }
 
     /// Who follows an object was told how it ended.

@@ -77,7 +77,9 @@ impl Mutant {
     /// The checkers that may be the first to catch it.
     pub fn caught_by(self) -> &'static [Checker] {
         match self {
-            Self::AckBeforeCommit | Self::TornCommit => &[Checker::Acknowledged],
+            Self::AckBeforeCommit => &[Checker::Acknowledged],
+            // Half of the rows may be any half.
+            Self::TornCommit => &[Checker::Acknowledged, Checker::Agree, Checker::Shares],
             Self::SendBeforeCommit => {
                 &[Checker::NeverBack, Checker::Agree, Checker::Heard, Checker::Acknowledged]
             }

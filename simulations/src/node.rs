@@ -120,6 +120,11 @@ impl Node {
         self.engine.is_some()
     }
 
+    /// Whether it runs and has nothing to do.
+    pub fn is_at_rest(&self) -> bool {
+        self.is_up() && matches!(self.turn, Turn::None) && self.inbox.is_empty()
+    }
+
     pub(crate) fn link_id(&mut self) -> LinkId {
         self.next_link += 1;
         LinkId(self.next_link)
@@ -308,7 +313,11 @@ impl World<'_> {
         if dirty {
             self.stats.commits += 1;
             self.last_change = self.now;
-            let takes = self.chance.disk.between(self.scenario.disk.commit_us);
+            let disk = &self.scenario.disk;
+            let mut takes = self.chance.disk.between(disk.commit_us);
+            if !self.is_calm && self.chance.disk.happens(disk.stalls) {
+                takes += self.chance.disk.between(disk.stall) * 1_000;
+            }
             self.after(takes, Event::Committed { node: number, life });
         } else {
             self.committed(number, life);

@@ -52,8 +52,10 @@ pub struct Apps {
     pub refuses: f64,
     /// Probability that an application ends its connection instead of acting.
     pub reconnects: f64,
-    /// Probability of a state of some ten kilobytes.
+    /// Probability of a large state.
     pub large_state: f64,
+    /// How many bytes that has.
+    pub large_bytes: [u64; 2],
     /// Most pushes in a row without waiting for answers.
     pub burst_max: u64,
     /// Probability that an application makes many objects, or shares all of its own with somebody,
@@ -70,6 +72,10 @@ pub struct Apps {
 pub struct Disk {
     /// How long a commit takes.
     pub commit_us: [u64; 2],
+    /// Probability of a commit that takes much longer: a busy disk, or a machine that slept.
+    pub stalls: f64,
+    /// How long such a commit takes.
+    pub stall: [u64; 2],
     /// Most inputs of one commit.
     pub batch_max: u64,
 }
