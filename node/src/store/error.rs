@@ -22,15 +22,18 @@ pub enum StoreError {
     },
     /// The file does not hold what was written to it. It is never served from.
     #[error(
-        "the store is damaged ({0}); move the file away and start again: objects come back from \
-         persisters and other devices"
+        "the store is damaged ({0}); nothing is served from it and it is left as it is: put a backup \
+         in its place"
     )]
     Damaged(String),
     /// Another process, or another part of this one, has the store open.
     #[error("the store is open in another process")]
     Locked,
     /// There is something else where the store should be. It was left as it is.
-    #[error("this is not a Hypergolix store ({0})")]
+    #[error(
+        "this is not a Hypergolix store, or its beginning is damaged ({0}); it is left as it is: move \
+         it away if it is something else, or put a backup in its place"
+    )]
     NotOurs(String),
     /// The disk is full: nothing was acknowledged. [`Store::reopen`](super::Store::reopen) and
     /// delete something.
