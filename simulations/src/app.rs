@@ -137,7 +137,8 @@ pub struct App {
     known: BTreeSet<Ghid>,
     /// What it asks for again after a reconnect.
     tracked: BTreeSet<Ghid>,
-    /// Its startup object, if it knows for certain.
+    /// Its startup object (or that it has none), if it knows for certain.
+    #[expect(clippy::option_option, reason = "known or not, and set or not")]
     startup: Option<Option<Ghid>>,
 }
 
@@ -255,7 +256,7 @@ impl World<'_> {
         };
         self.oracle.answered(self.now, node, turn, session, &op, &answer);
         self.trace(|| format!("n{node} answers app {}: {op:?}: {brief}", connection.0));
-        self.to_app(node, connection, Heard::Answer(op, answer));
+        self.tell_app(node, connection, Heard::Answer(op, answer));
     }
 
     pub(crate) fn engine_notifies(
@@ -278,10 +279,10 @@ impl World<'_> {
             other => format!("{other:?}"),
         };
         self.trace(|| format!("n{node} tells app {} ({}): {brief}", connection.0, notice.0));
-        self.to_app(node, connection, Heard::Notice(notice, body));
+        self.tell_app(node, connection, Heard::Notice(notice, body));
     }
 
-    fn to_app(&mut self, node: usize, connection: ConnectionId, heard: Heard) {
+    fn tell_app(&mut self, node: usize, connection: ConnectionId, heard: Heard) {
         let latency = self.chance.apps.between(self.scenario.apps.latency_us);
         let Some(session) = self.sessions.get_mut(&(node, connection)) else {
             return;
@@ -333,7 +334,7 @@ impl World<'_> {
             session.drains = drains;
             let unknown = std::mem::take(&mut session.pending);
             self.oracle.unanswered(node, unknown.into_values());
-            self.to_app(node, connection, Heard::End);
+            self.tell_app(node, connection, Heard::End);
         }
     }
 

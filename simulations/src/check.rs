@@ -381,7 +381,7 @@ impl Oracle {
                     self.gone.insert((node, *object));
                 }
             } else if held.is_none() {
-                let text = format!("n{node} deletes {}, which it neither made nor holds", object);
+                let text = format!("n{node} deletes {object}, which it neither made nor holds");
                 self.fail(Checker::Answers, text);
             }
         }
@@ -480,11 +480,12 @@ impl Oracle {
         };
         let shown = self.shown.get(&(node, address)).copied().unwrap_or(0);
         let number = state.number;
-        let unheard = self.makings.get(state.serial as usize).is_some_and(|of| of.owner == node)
+        let making = self.makings.get(state.serial as usize);
+        if making.is_some_and(|making| record.author == Some(self.fingerprints[making.owner]))
+            && !self.addresses.contains_key(&state.serial)
             && !self.copies.contains_key(&address)
-            && !self.objects.contains_key(&address);
-        if unheard {
-            // Its creator was gone before the answer; other applications of the node hear of it.
+        {
+            // Its creator was gone before the answer, but other applications of the node heard.
             self.made(node, state.serial, address);
         }
         if let Some(object) = self.objects.get(&address) {

@@ -83,14 +83,13 @@ impl Mutant {
             Self::SendBeforeCommit => {
                 &[Checker::NeverBack, Checker::Agree, Checker::Heard, Checker::Acknowledged]
             }
-            Self::EventsLostForEver => &[Checker::Agree],
+            Self::EventsLostForEver | Self::ForgetsFollows => &[Checker::Agree],
             Self::OldState => &[Checker::NeverBack],
             Self::DeafAfterReconnect => &[Checker::Heard],
             Self::ForgetsTombstones => &[Checker::Agree, Checker::Shares],
             Self::ForgetsOutbox | Self::ForgetsWaitingShares => {
                 &[Checker::Acknowledged, Checker::Shares]
             }
-            Self::ForgetsFollows => &[Checker::Agree],
             Self::AnswersTwice | Self::AnswersNever => &[Checker::Answers],
             Self::SwapsShares | Self::RepeatsShares => &[Checker::Shares],
             Self::NoWindow | Self::Chatters => &[Checker::Bounded],

@@ -68,7 +68,10 @@ enum Turn {
 
 impl std::fmt::Debug for Node {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Node").field("life", &self.life).field("turns", &self.turns).finish()
+        f.debug_struct("Node")
+            .field("life", &self.life)
+            .field("turns", &self.turns)
+            .finish_non_exhaustive()
     }
 }
 
@@ -290,11 +293,11 @@ impl World<'_> {
                 self.violation(Checker::Bounded, text);
             }
             for effect in outcome.effects {
-                let early = match (self.mutant, &effect) {
+                let early = matches!(
+                    (self.mutant, &effect),
                     (Some(Mutant::AckBeforeCommit), Effect::Answer { .. })
-                    | (Some(Mutant::SendBeforeCommit), Effect::Send { .. }) => true,
-                    _ => false,
-                };
+                        | (Some(Mutant::SendBeforeCommit), Effect::Send { .. })
+                );
                 if early {
                     self.carry_out(number, effect);
                 } else {

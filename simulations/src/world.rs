@@ -616,7 +616,7 @@ impl<'a> World<'a> {
             }
             Effect::SetTimer { timer, at } => self.set_timer(number, timer, at),
             Effect::Log { event, about } => {
-                self.trace(|| format!("n{number} logs: {event} {about}"))
+                self.trace(|| format!("n{number} logs: {event} {about}"));
             }
         }
     }
