@@ -188,23 +188,6 @@ impl World<'_> {
                 let text = format!("n{number} still owes {owed} shares or answers");
                 self.violation(Checker::Bounded, text);
             }
-            // Records of kind 4 are shares that wait for an application.
-            let rows = self.nodes[number].disk.range(Table::Account, &[4], &[5], usize::MAX);
-            let waiting = rows.map_or(0, |rows| rows.len());
-            let nobodys = self.oracle.offers.iter().filter(|((_, to, object), offer)| {
-                let known = self.oracle.objects.get(object);
-                let copied = self.oracle.copies.get(object);
-                let api = known
-                    .map(|known| known.making.api)
-                    .or_else(|| copied.and_then(|copied| copied.api));
-                let takers = self.apps.iter().any(|app| app.node == number && Some(app.api) == api);
-                *to == number && !takers && !offer.refused
-            });
-            let nobodys = nobodys.count();
-            if waiting > nobodys {
-                let text = format!("n{number}: {waiting} shares wait, {nobodys} for nobody");
-                self.violation(Checker::Bounded, text);
-            }
         }
     }
 
