@@ -171,6 +171,7 @@ impl Engine {
                     return Ok(Received::Full);
                 }
                 stash.admit(self, turn, &author.ghid())?;
+                stash.note_share(target, author.ghid());
                 self.handshake(
                     turn,
                     &author,
@@ -283,6 +284,28 @@ impl Engine {
             self.follow_binder(turn, object, resolved.binder);
         }
         self.deliver_waiting_shares();
+        Ok(())
+    }
+
+    /// Forgets the shares of an object by `origin` that cannot be read; with the last one the object
+    /// is forgotten, too.
+    pub(crate) fn withdraw_unreadable(
+        &mut self,
+        turn: &mut Turn<'_>,
+        object: &Ghid,
+        origin: &Ghid,
+    ) -> Result<(), ViewError> {
+        if self.resolve(turn, object)?.is_some() {
+            return Ok(());
+        }
+        for number in self.shares.of_object(object) {
+            if self.shares.waiting.get(&number).is_some_and(|share| share.origin == *origin) {
+                self.shares.delivered(turn, &self.keyring, number);
+            }
+        }
+        if self.shares.of_object(object).is_empty() && shelf::head(turn, object)?.is_none() {
+            self.forget_object(turn, object);
+        }
         Ok(())
     }
 

@@ -35,11 +35,18 @@ mod result {
 pub(crate) struct Stash {
     identities: BTreeMap<Ghid, Identity>,
     containers: BTreeMap<Ghid, Unverified>,
+    /// Objects that were shared in this message, and by whom.
+    shared: Vec<(Ghid, Ghid)>,
 }
 
 impl Stash {
     pub(crate) fn identity(&self, ghid: &Ghid) -> Option<Identity> {
         self.identities.get(ghid).cloned()
+    }
+
+    /// A share came, of `object` by `origin`.
+    pub(crate) fn note_share(&mut self, object: Ghid, origin: Ghid) {
+        self.shared.push((object, origin));
     }
 
     /// Stores an identity of the message, if it is one.
@@ -72,15 +79,24 @@ impl Engine {
                 stash.containers.insert(object.ghid(), object.clone());
             }
         }
+        let mut debound = false;
         for object in parsed {
+            let is_request = object.as_ref().is_ok_and(|object| object.kind() == Kind::Request);
             let result = match object {
                 Ok(object) => self.receive_one(turn, &mut stash, object)?,
                 Err(_) => result::MALFORMED,
             };
+            debound |= !is_request && result == result::DEBOUND;
             if matches!(result, result::MALFORMED | result::NOT_VERIFIED) {
                 self.invalid_object(turn, link);
             }
             results.push(result);
+        }
+        if debound {
+            // Shared by somebody who had not heard yet that it is deleted.
+            for (object, origin) in stash.shared {
+                self.withdraw_unreadable(turn, &object, &origin)?;
+            }
         }
         Ok(results)
     }
