@@ -38,6 +38,12 @@ pub(crate) fn head(turn: &Turn<'_>, dynamic: &Ghid) -> Result<Option<Head>, View
     decode_head(turn.get(Table::Heads, dynamic.as_bytes())?)
 }
 
+/// Whether a dynamic binding was here and is gone.
+pub(crate) fn was_dropped(turn: &Turn<'_>, dynamic: &Ghid) -> Result<bool, ViewError> {
+    let key = dynamic.as_bytes();
+    Ok(turn.get(Table::HighWater, key)?.is_some() && turn.get(Table::Heads, key)?.is_none())
+}
+
 /// As [`head`], from a bare view.
 pub(crate) fn stored_head(view: &dyn View, dynamic: &Ghid) -> Result<Option<Head>, ViewError> {
     decode_head(view.get(Table::Heads, dynamic.as_bytes())?)

@@ -33,6 +33,9 @@ fn a_share_of_what_its_owner_deleted_does_not_wait_for_ever() {
         world.ask(0, alice, share(fingerprints[1])).expect("shared");
         world.state(1, bob, object).expect("shared");
         world.disconnect(link);
+        if dynamic {
+            world.push(0, alice, object, b"a frame that the other side never saw");
+        }
         world.ask(0, alice, Request::Delete(object)).expect("deleted");
         world.ask(1, bob, share(fingerprints[0])).expect("not heard of the deletion");
         world.connect(0, 1);

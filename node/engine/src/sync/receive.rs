@@ -92,9 +92,9 @@ impl Engine {
             }
             results.push(result);
         }
-        if debound {
+        for (object, origin) in stash.shared {
             // Shared by somebody who had not heard yet that it is deleted.
-            for (object, origin) in stash.shared {
+            if debound || shelf::was_dropped(turn, &object)? {
                 self.withdraw_unreadable(turn, &object, &origin)?;
             }
         }
