@@ -8,8 +8,8 @@
 //! on every machine, so a failure is its seed.
 //!
 //! In reading order: [`scenario`] (what is simulated), [`world`] (the clock and its events),
-//! [`node`] (an engine, its queue and its crashes), [`disk`], [`network`], [`app`] (the model
-//! applications), [`check`] (what must hold), [`finish`] (healing and the last questions),
+//! [`node`] (an engine, its queue and its crashes), [`disk`], [`network`], [`session`] (between
+//! a node and an application), [`app`] (the model applications), [`check`] (what must hold), [`finish`] (healing and the last questions),
 //! [`mutants`] (engines broken on purpose, to see that the checkers see), [`report`].
 
 #![forbid(unsafe_code)]
@@ -25,6 +25,7 @@ pub mod node;
 pub mod report;
 pub mod run;
 pub mod scenario;
+pub mod session;
 pub mod world;
 
 pub use check::{Checker, Violation};

@@ -9,8 +9,8 @@ use golix::Ghid;
 use hypergolix_engine::{Effect, Input, Message};
 use hypergolix_ipc::{ConnectionId, ErrorCode, Notice, NoticeId, ObjectRecord, Reply};
 
-use crate::app::{Op, State};
 use crate::check::Checker;
+use crate::session::{Op, State};
 use crate::world::World;
 
 /// One way to be broken.
@@ -50,11 +50,13 @@ pub enum Mutant {
     ShowsDeleted,
     /// Sends messages without end.
     Chatters,
+    /// Takes every twentieth silence for an offence.
+    Accuses,
 }
 
 impl Mutant {
     /// Every mutant.
-    pub const ALL: [Mutant; 17] = [
+    pub const ALL: [Mutant; 18] = [
         Self::AckBeforeCommit,
         Self::SendBeforeCommit,
         Self::TornCommit,
@@ -72,28 +74,28 @@ impl Mutant {
         Self::NoWindow,
         Self::ShowsDeleted,
         Self::Chatters,
+        Self::Accuses,
     ];
 
     /// The checkers that may be the first to catch it.
     pub fn caught_by(self) -> &'static [Checker] {
         match self {
             Self::AckBeforeCommit => &[Checker::Acknowledged],
-            // Half of the rows may be any half.
-            Self::TornCommit => &[Checker::Acknowledged, Checker::Agree, Checker::Shares],
-            Self::SendBeforeCommit => {
-                &[Checker::NeverBack, Checker::Agree, Checker::Heard, Checker::Acknowledged]
+            // Half a commit may be any rule's trouble, and so may a message that came too early.
+            Self::TornCommit | Self::SendBeforeCommit => {
+                &[Checker::Acknowledged, Checker::NeverBack, Checker::Agree, Checker::Shares]
             }
             Self::EventsLostForEver | Self::ForgetsFollows => &[Checker::Agree],
             Self::OldState => &[Checker::NeverBack],
             Self::DeafAfterReconnect => &[Checker::Heard],
-            Self::ForgetsTombstones => &[Checker::Agree, Checker::Shares],
-            Self::ForgetsOutbox | Self::ForgetsWaitingShares => {
-                &[Checker::Acknowledged, Checker::Shares]
-            }
+            Self::ForgetsTombstones | Self::ForgetsOutbox => &[Checker::Agree, Checker::Shares],
             Self::AnswersTwice | Self::AnswersNever => &[Checker::Answers],
-            Self::SwapsShares | Self::RepeatsShares => &[Checker::Shares],
+            Self::ForgetsWaitingShares | Self::SwapsShares | Self::RepeatsShares => {
+                &[Checker::Shares]
+            }
             Self::NoWindow | Self::Chatters => &[Checker::Bounded],
-            Self::ShowsDeleted => &[Checker::NeverBack, Checker::Agree],
+            Self::ShowsDeleted => &[Checker::NeverBack],
+            Self::Accuses => &[Checker::Sound],
         }
     }
 }
@@ -171,6 +173,10 @@ impl World<'_> {
             }
             Effect::Notify { connection, notice, body } => {
                 self.tamper_with_notice(mutant, node, connection, notice, body)
+            }
+            Effect::CloseLink { link, reason, misbehaved: false } if mutant == Mutant::Accuses => {
+                let misbehaved = self.chance.mutant.happens(0.05);
+                Some(Effect::CloseLink { link, reason, misbehaved })
             }
             other => Some(other),
         }
