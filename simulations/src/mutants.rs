@@ -86,7 +86,7 @@ impl Mutant {
                 &[Checker::Acknowledged, Checker::NeverBack, Checker::Agree, Checker::Shares]
             }
             Self::EventsLostForEver | Self::ForgetsFollows => &[Checker::Agree],
-            Self::OldState => &[Checker::NeverBack],
+            Self::OldState | Self::ShowsDeleted => &[Checker::NeverBack],
             Self::DeafAfterReconnect => &[Checker::Heard],
             Self::ForgetsTombstones | Self::ForgetsOutbox => &[Checker::Agree, Checker::Shares],
             Self::AnswersTwice | Self::AnswersNever => &[Checker::Answers],
@@ -94,7 +94,6 @@ impl Mutant {
                 &[Checker::Shares]
             }
             Self::NoWindow | Self::Chatters => &[Checker::Bounded],
-            Self::ShowsDeleted => &[Checker::NeverBack],
             Self::Accuses => &[Checker::Sound],
         }
     }
