@@ -174,7 +174,11 @@ impl Network {
         let Some(link) = self.links.get_mut(&key) else {
             return Sent::Lost;
         };
-        if link.is_stalled && !link.is_broken {
+        if link.is_stalled {
+            if link.is_broken {
+                // What was held back before is lost, so nothing may arrive behind it.
+                return Sent::Lost;
+            }
             link.ends[to].held.push(bytes.to_vec());
             return Sent::Held;
         }
@@ -301,5 +305,8 @@ mod tests {
         network.part(Vec::new());
         assert!(network.reach((0, 1)));
         assert_eq!(network.resume(key), [(0, b"x".to_vec())]);
+        network.stall(key);
+        network.break_link(key, [1_000_000, 1_000_000]);
+        assert_eq!(network.send(key, 0, b"x", 0, &mut chance, &settings), Sent::Lost);
     }
 }

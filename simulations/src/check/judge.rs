@@ -50,7 +50,8 @@ impl World<'_> {
         let follows = disk.range(Table::Follows, &[], &[u8::MAX], usize::MAX).unwrap_or_default();
         for (row, _) in follows {
             let address = row.get(..Ghid::LEN).and_then(|row| Ghid::from_bytes(row).ok())?;
-            if !matches!(answers.get(&(number, address)), Some(Ok(_))) {
+            // Of others nobody was ever told.
+            if matches!(answers.get(&(number, address)), Some(Err(_))) {
                 return Some(format!("follows {}, which it cannot read", address.short()));
             }
         }
@@ -69,7 +70,7 @@ impl World<'_> {
             answers.iter().filter(|((node, _), answer)| *node == number && answer.is_ok()).count();
         let unseen = self.oracle.copies.values().filter(|copied| copied.private).count();
         let keys = records(RECORD_SECRET);
-        if keys > readable + unseen + self.oracle.copies_unheard {
+        if keys > readable + unseen + self.oracle.unheard() {
             return Some(format!("keeps {keys} keys for {readable} objects"));
         }
         None
@@ -286,7 +287,9 @@ impl Oracle {
                     .map(|((_, to, _), _)| *to)
                     .collect();
                 for reader in readers {
-                    let unwanted = self.unwanted.contains(&(reader, address));
+                    // Deleted and made again is not shared again.
+                    let unwanted = self.unwanted.contains(&(reader, address))
+                        || self.unwanted.contains(&(*binder, address));
                     if !unwanted && !matches!(answers.get(&(reader, address)), Some(Ok(_))) {
                         let text = format!("n{reader} does not have n{binder}'s copy {short}");
                         self.fail(Checker::Agree, text);

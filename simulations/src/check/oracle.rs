@@ -94,7 +94,7 @@ pub struct Oracle {
     gone: BTreeSet<(usize, Ghid)>,
     pub(crate) holds: BTreeMap<(usize, Ghid), Hold>,
     /// Copies that may have been made although the answer was lost.
-    pub(crate) copies_unheard: usize,
+    copies_unheard: usize,
     /// How many requests to delete have no answer yet, or will never have one.
     deletes_open: BTreeMap<(usize, Ghid), u32>,
     /// Copies that applications of a node asked to delete there.
@@ -160,6 +160,11 @@ impl Oracle {
     /// Model applications share an object only once with each user, to tell repetitions apart.
     pub(crate) fn may_share(&self, sender: usize, recipient: usize, object: &Ghid) -> bool {
         !self.offers.contains_key(&(sender, recipient, *object))
+    }
+
+    /// How many objects and copies may exist without anybody having been told.
+    pub(crate) fn unheard(&self) -> usize {
+        self.copies_unheard + self.makings.len() - self.addresses.len()
     }
 
     /// The api id of an object or of a copy.
