@@ -122,8 +122,11 @@ pub struct Session {
     pub(crate) drains: bool,
     /// Requests that the engine has not answered.
     pub pending: BTreeMap<u16, Op>,
-    /// Api ids, with the node's turn and the time at which the registration was answered.
-    pub apis: BTreeMap<ApiId, (u64, Micros)>,
+    /// Api ids, with the time at which the registration was answered.
+    pub apis: BTreeMap<ApiId, Micros>,
+    /// The node's turn at which an api id was registered first; what was queued then arrives even
+    /// if it was deregistered meanwhile.
+    pub first_registered: BTreeMap<ApiId, u64>,
     /// Notices that the node has not heard to be taken, with the share in them.
     pub notices: BTreeMap<NoticeId, Option<Offer>>,
     /// How many notices the application has not acknowledged.

@@ -125,7 +125,8 @@ impl World<'_> {
             let copied = self.oracle.copies.get(object);
             let lives = known.is_some_and(|known| known.deletes_asked == 0)
                 && ends.get(object).is_some_and(Option::is_some)
-                || copied.is_some_and(|copied| copied.binders.get(sender) == Some(&false));
+                || copied.is_some_and(|copied| copied.binders.get(sender) == Some(&false))
+                    && !self.oracle.unwanted.contains(&(*recipient, *object));
             let api = self.oracle.api(object);
             let takers = self.takers(*recipient, object);
             let short = object.short();
@@ -139,7 +140,7 @@ impl World<'_> {
                     let registered = api.and_then(|api| session.apis.get(&api));
                     node == recipient
                         && session.is_open
-                        && registered.is_some_and(|(_, at)| *at < offer.asked_at)
+                        && registered.is_some_and(|at| *at < offer.asked_at)
                         && !session.shares.contains(&name)
                         && !session.refused.contains(&name)
                 });

@@ -297,7 +297,8 @@ impl Oracle {
                 }
             }
             (Op::Register(api), Reply::Done) => {
-                session.apis.entry(*api).or_insert((turn, now));
+                session.apis.entry(*api).or_insert(now);
+                session.first_registered.entry(*api).or_insert(turn);
             }
             (Op::Deregister(api), Reply::Done) => {
                 session.apis.remove(api);
@@ -543,12 +544,12 @@ impl Oracle {
             return;
         };
         offered.given.get_or_insert(order);
-        let registered = api.and_then(|api| session.apis.get(&api)).copied();
+        let registered = api.and_then(|api| session.first_registered.get(&api)).copied();
         let taken = offered.taken;
         if !session.shares.insert(offer) {
             let text = format!("n{node}: n{sender}'s share of {short} goes to an app twice");
             self.fail(Checker::Shares, text);
-        } else if let (Some((registered, _)), Some(taken)) = (registered, taken)
+        } else if let (Some(registered), Some(taken)) = (registered, taken)
             && registered > taken
         {
             let text = format!("n{node}: n{sender}'s share of {short} comes after it was taken");
