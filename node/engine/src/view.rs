@@ -37,11 +37,13 @@ pub enum Table {
     Cursors = 12,
     /// Rows the rules keep for bounded collection.
     Pending = 13,
+    /// Messages whose request waits to be opened, by number.
+    Inbox = 14,
 }
 
 impl Table {
     /// Every table, in the order of their discriminants.
-    pub const ALL: [Table; 14] = [
+    pub const ALL: [Table; 15] = [
         Table::Meta,
         Table::Objects,
         Table::Heads,
@@ -56,6 +58,7 @@ impl Table {
         Table::Follows,
         Table::Cursors,
         Table::Pending,
+        Table::Inbox,
     ];
 }
 

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use golix::object::{DynamicBinding, Kind, Object, Unverified, Verified};
+use golix::object::{
+    DecodeError, DynamicBinding, Kind, Object, OpenedRequest, Unverified, Verified,
+};
 use golix::persister::{HighWater, Stored};
 use golix::{Ghid, Identity};
 
@@ -10,7 +12,7 @@ use crate::engine::Engine;
 use crate::input::LinkId;
 use crate::limits;
 use crate::message::Packed;
-use crate::sharing::{self, Received};
+use crate::sharing::brings_request;
 use crate::shelf;
 use crate::turn::Turn;
 use crate::view::ViewError;
@@ -20,7 +22,7 @@ mod result {
     pub(super) const STORED: u32 = 0;
     pub(super) const MALFORMED: u32 = 1 + 0x0001;
     pub(super) const NOT_VERIFIED: u32 = 1 + 0x0002;
-    /// No room: shares of this sender wait already.
+    /// No room now: come again in a second.
     pub(super) const FULL: u32 = 1;
     pub(super) const UNKNOWN_AUTHOR: u32 = 1 + 0x0003;
     pub(super) const UNBOUND: u32 = 1 + 0x0004;
@@ -28,6 +30,8 @@ mod result {
     /// A node stores what its user follows; this is nothing of it.
     pub(super) const UNWANTED: u32 = 1 + 0x000A;
 }
+
+type Parsed = Result<Unverified, DecodeError>;
 
 /// What came in the same message and waits for something that needs it: free identities of
 /// strangers must not fill the disk, and a frame is taken together with its container.
@@ -64,16 +68,76 @@ impl Stash {
 }
 
 impl Engine {
-    /// Takes the objects of one message in their order.
+    /// Takes the objects of one message in their order. A message with a request is kept as it is
+    /// until the request was opened, and answered for without looking inside.
     pub(super) fn receive(
         &mut self,
         turn: &mut Turn<'_>,
         link: LinkId,
         objects: &[Packed],
     ) -> Result<Vec<u32>, ViewError> {
-        let mut stash = Stash::default();
-        let mut results = Vec::with_capacity(objects.len());
         let parsed: Vec<_> = objects.iter().map(|bytes| Unverified::parse(bytes)).collect();
+        if brings_request(&parsed) {
+            return Ok(self.receive_sealed(turn, link, parsed, objects));
+        }
+        self.take(turn, Some(link), parsed, None)
+    }
+
+    fn receive_sealed(
+        &mut self,
+        turn: &mut Turn<'_>,
+        link: LinkId,
+        parsed: Vec<Parsed>,
+        objects: &[Packed],
+    ) -> Vec<u32> {
+        let mut requests = 0;
+        let mut results = Vec::with_capacity(parsed.len());
+        for object in parsed {
+            let is_request = object.as_ref().is_ok_and(|object| object.kind() == Kind::Request);
+            requests += usize::from(is_request);
+            let result = match object {
+                Err(_) => result::MALFORMED,
+                Ok(object) if is_request && object.clone().verify(None).is_err() => {
+                    result::NOT_VERIFIED
+                }
+                Ok(_) => result::STORED,
+            };
+            if result != result::STORED {
+                self.invalid_object(turn, link);
+            }
+            results.push(result);
+        }
+        if requests > 1 {
+            self.links.close(turn, link, "several requests in one message", true);
+        } else if results.contains(&result::NOT_VERIFIED) {
+            // It cannot be opened, as anybody can see; nothing of its message is kept.
+        } else if !self.keep_until_opened(turn, link, objects) {
+            results.fill(result::FULL);
+        }
+        results
+    }
+
+    /// Takes a message whose request was opened, or does not open.
+    pub(crate) fn receive_opened(
+        &mut self,
+        turn: &mut Turn<'_>,
+        link: Option<LinkId>,
+        objects: &[Packed],
+        opened: Option<OpenedRequest>,
+    ) -> Result<(), ViewError> {
+        let parsed = objects.iter().map(|bytes| Unverified::parse(bytes)).collect();
+        self.take(turn, link, parsed, opened).map(drop)
+    }
+
+    fn take(
+        &mut self,
+        turn: &mut Turn<'_>,
+        link: Option<LinkId>,
+        parsed: Vec<Parsed>,
+        mut opened: Option<OpenedRequest>,
+    ) -> Result<Vec<u32>, ViewError> {
+        let mut stash = Stash::default();
+        let mut results = Vec::with_capacity(parsed.len());
         for object in parsed.iter().flatten() {
             if object.kind() == Kind::Container {
                 stash.containers.insert(object.ghid(), object.clone());
@@ -83,11 +147,13 @@ impl Engine {
         for object in parsed {
             let is_request = object.as_ref().is_ok_and(|object| object.kind() == Kind::Request);
             let result = match object {
-                Ok(object) => self.receive_one(turn, &mut stash, object)?,
+                Ok(object) => self.receive_one(turn, &mut stash, object, &mut opened)?,
                 Err(_) => result::MALFORMED,
             };
             debound |= !is_request && result == result::DEBOUND;
-            if matches!(result, result::MALFORMED | result::NOT_VERIFIED) {
+            if matches!(result, result::MALFORMED | result::NOT_VERIFIED)
+                && let Some(link) = link
+            {
                 self.invalid_object(turn, link);
             }
             results.push(result);
@@ -116,6 +182,7 @@ impl Engine {
         turn: &mut Turn<'_>,
         stash: &mut Stash,
         object: Unverified,
+        opened: &mut Option<OpenedRequest>,
     ) -> Result<u32, ViewError> {
         let ghid = object.ghid();
         match object.kind() {
@@ -132,14 +199,12 @@ impl Engine {
                 let Ok(verified) = object.verify(None) else {
                     return Ok(result::NOT_VERIFIED);
                 };
-                let Some(request) = sharing::as_request(&verified) else {
-                    return Ok(result::MALFORMED);
-                };
-                return Ok(match self.receive_request(turn, stash, &verified, request)? {
-                    Received::Taken => result::STORED,
-                    Received::Known => result::DEBOUND,
-                    Received::Full => result::FULL,
-                });
+                match opened.take() {
+                    Some(opened) => self.receive_request(turn, stash, &verified, opened)?,
+                    // Said to nobody, and worth a line here.
+                    None => turn.log("a request that does not open was dropped", ghid.short()),
+                }
+                return Ok(result::STORED);
             }
             Kind::Container | Kind::StaticBinding | Kind::DynamicBinding | Kind::Debinding => {}
         }
