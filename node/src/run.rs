@@ -6,11 +6,14 @@
 //! and an idle one waits for nobody.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use golix::Ghid;
+use golix::object::OpenedRequest;
 use hypergolix_engine::{
-    Account, Effect, Engine, EngineConfig, Entropy, Input, LinkId, Message, Table, Time, Timer,
-    View, ViewError, Write,
+    Account, Effect, Engine, EngineConfig, Entropy, Input, LinkId, Message, Signatures, Table, Time,
+    Timer, View, ViewError, Write,
 };
 use hypergolix_ipc::{
     ConnectionId, ErrorCode, IpcError, Notice, Outgoing, Reply, Request, RequestToken,
@@ -23,7 +26,7 @@ use crate::crypto_pool::{CryptoPool, Done, Job};
 use crate::ipc_service::Command;
 use crate::network::{Network, NetworkEvent};
 use crate::status::{Facts, Storage};
-use crate::store::{Store, StoreError};
+use crate::store::{Batch, Store, StoreError};
 
 /// What applications did goes first, up to this many a turn; then the network gets its share.
 const COMMANDS_PER_TURN: usize = 192;
@@ -32,6 +35,10 @@ const EVENTS_PER_TURN: usize = 64;
 /// Bytes to write, to answer and to send after which a turn is committed even though more is waiting
 /// (8 MiB; a state may be 10): bounds what a turn keeps in memory.
 const BYTES_PER_TURN: usize = 8 * 1024 * 1024;
+
+/// Signatures of suite 1 that a turn waits for, at about 15 ms of a core each: more of them would make
+/// the first request wait for the last one's.
+const SIGNATURES_PER_TURN: usize = 8;
 
 /// Longest wait of the idle loop; only for housekeeping.
 const IDLE_MAX: Duration = Duration::from_secs(3600);
@@ -133,7 +140,8 @@ enum Work {
     App(Command),
     Network(NetworkEvent),
     Timer(Timer),
-    Done(Done),
+    /// A request was opened.
+    Done(u64, Option<Arc<OpenedRequest>>),
 }
 
 /// How a turn failed: nothing of it was spoken of.
@@ -143,6 +151,8 @@ enum TurnError {
     Store(#[from] StoreError),
     #[error(transparent)]
     View(#[from] ViewError),
+    #[error("an object could not be signed")]
+    Signing,
 }
 
 #[derive(Debug, Default)]
@@ -173,7 +183,7 @@ impl Loop {
         let network = facts.network.clone();
         let now = Time::from_origin(facts.started.elapsed());
         let (engine, effects) = open_engine(&mut store, &account, &device, now)?;
-        let pool = CryptoPool::new(&account.opener());
+        let pool = CryptoPool::new(&account.keys());
         let mut new = Self {
             store,
             account,
@@ -263,7 +273,7 @@ impl Loop {
         });
         done = done.or_else(|| self.pool.try_finished());
         while let Some(finished) = done {
-            self.queue.push_back(Work::Done(finished));
+            self.finished(finished);
             done = self.pool.try_finished();
         }
         let now = self.now();
@@ -291,6 +301,18 @@ impl Loop {
         }
     }
 
+    /// The pool did something, while no turn waits for it.
+    fn finished(&mut self, done: Done) {
+        match done {
+            Done::Opened { number, opened } => self.queue.push_back(Work::Done(number, opened)),
+            Done::Proven { link, proof: Some(message) } if self.links.contains(&link) => {
+                self.network.send(link, message);
+            }
+            // The turn that wanted it failed.
+            Done::Signed { .. } | Done::Proven { .. } => {}
+        }
+    }
+
     /// Decides, commits, speaks. `requests` becomes what applications asked in this turn.
     fn turn(&mut self, requests: &mut Vec<(ConnectionId, RequestToken)>) -> Result<(), TurnError> {
         let now = self.now();
@@ -300,14 +322,14 @@ impl Loop {
         let mut bytes = 0;
         let mut deletions = 0;
         let mut batch = self.store.batch()?;
+        let mut unsigned = Vec::new();
         while bytes < BYTES_PER_TURN
+            && unsigned.len() < SIGNATURES_PER_TURN
             && let Some(work) = self.queue.pop_front()
         {
             let input = match work {
                 Work::Timer(timer) => Input::Timer(timer),
-                Work::Done(Done::Opened { number, opened }) => {
-                    Input::RequestOpened { number, opened }
-                }
+                Work::Done(number, opened) => Input::RequestOpened { number, opened },
                 Work::App(command) => match command_input(command, &mut self.apps) {
                     Some(input) => input,
                     None => continue,
@@ -332,6 +354,22 @@ impl Loop {
             deletions += outcome.writes.iter().filter(|write| deletes(write)).count();
             batch.apply(&outcome.writes);
             effects.extend(outcome.effects);
+            unsigned.extend(outcome.unsigned);
+        }
+        let mut proofs = Vec::new();
+        if !unsigned.is_empty() {
+            let mut meanwhile = Meanwhile {
+                engine: &mut self.engine,
+                commands: &mut self.commands,
+                apps: &self.apps,
+                pool: &mut self.pool,
+                queue: &mut self.queue,
+                runtime: &self.runtime,
+                stopping: &mut self.stopping,
+                proofs: &mut proofs,
+                started: self.facts.started,
+            };
+            meanwhile.sign(&mut batch, unsigned, &mut effects)?;
         }
         if batch.is_empty() {
             batch.abort();
@@ -347,6 +385,9 @@ impl Loop {
         }
         for effect in effects {
             self.carry_out(effect);
+        }
+        for proof in proofs {
+            self.finished(proof);
         }
         Ok(())
     }
@@ -374,6 +415,7 @@ impl Loop {
             Effect::OpenRequest { number, request } => {
                 self.pool.submit(Job::Open { number, request });
             }
+            Effect::Prove { link, statement } => self.pool.submit(Job::Prove { link, statement }),
             Effect::Log { event, about } => tracing::info!(about, "{event}"),
         }
     }
@@ -516,6 +558,113 @@ fn open_engine(
     batch.apply(&outcome.writes);
     batch.commit()?;
     Ok((engine, outcome.effects))
+}
+
+/// What goes on while a turn waits for its signatures.
+struct Meanwhile<'a> {
+    engine: &'a mut Engine,
+    commands: &'a mut mpsc::Receiver<Command>,
+    apps: &'a HashMap<ConnectionId, Outgoing>,
+    pool: &'a mut CryptoPool,
+    queue: &'a mut VecDeque<Work>,
+    runtime: &'a Handle,
+    stopping: &'a mut bool,
+    proofs: &'a mut Vec<Done>,
+    started: Instant,
+}
+
+impl Meanwhile<'_> {
+    /// Signs, puts the signatures in, and answers whoever only wants to read: from what is committed,
+    /// because nothing of this turn may be spoken of yet.
+    fn sign(
+        &mut self,
+        batch: &mut Batch<'_>,
+        unsigned: Vec<Ghid>,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), TurnError> {
+        let mut wanted: HashSet<Ghid> = unsigned.into_iter().collect();
+        for object in &wanted {
+            self.pool.submit(Job::Sign { object: *object });
+        }
+        let mut signatures = Signatures::default();
+        let mut behind = HashSet::new();
+        while !wanted.is_empty() {
+            match self.next() {
+                Next::Done(Done::Signed { object, signature }) => {
+                    if wanted.remove(&object) {
+                        signatures.insert(object, signature.ok_or(TurnError::Signing)?);
+                    }
+                }
+                Next::Done(Done::Opened { number, opened }) => {
+                    self.queue.push_back(Work::Done(number, opened));
+                }
+                Next::Done(proof @ Done::Proven { .. }) => self.proofs.push(proof),
+                Next::Command(Command::Request(connection, token, request))
+                    if is_read(&request)
+                        && self.apps.contains_key(&connection)
+                        && !behind.contains(&connection) =>
+                {
+                    let input = Input::AppRequest { connection, token, request };
+                    self.read(batch, input, effects)?;
+                }
+                Next::Command(Command::Stop) => *self.stopping = true,
+                Next::Command(command) => {
+                    // What one application asks is done in its order.
+                    behind.extend(command.connection());
+                    self.queue.push_back(Work::App(command));
+                }
+            }
+        }
+        batch.apply(&signatures.writes(batch)?);
+        for effect in effects {
+            signatures.complete(effect);
+        }
+        Ok(())
+    }
+
+    fn read(
+        &mut self,
+        batch: &mut Batch<'_>,
+        input: Input,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), TurnError> {
+        let now = Time::from_origin(self.started.elapsed());
+        let outcome = self.engine.handle(input, now, batch.committed()?)?;
+        let reads_only = outcome.writes.is_empty();
+        batch.apply(&outcome.writes);
+        for effect in outcome.effects {
+            match effect {
+                Effect::Answer { connection, token, answer } if reads_only => {
+                    if let Some(app) = self.apps.get(&connection) {
+                        app.answer(token, answer);
+                    }
+                }
+                other => effects.push(other),
+            }
+        }
+        Ok(())
+    }
+
+    fn next(&mut self) -> Next {
+        let (pool, commands) = (&mut *self.pool, &mut *self.commands);
+        self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                Some(command) = commands.recv() => Next::Command(command),
+                done = pool.finished() => Next::Done(done),
+            }
+        })
+    }
+}
+
+enum Next {
+    Done(Done),
+    Command(Command),
+}
+
+/// What a request of an application can be answered with while a turn waits.
+fn is_read(request: &Request) -> bool {
+    matches!(request, Request::Get(_) | Request::StartupObject)
 }
 
 /// A command as an input; `None` for connections that the engine does not know (any more).

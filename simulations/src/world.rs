@@ -324,7 +324,7 @@ impl<'a> World<'a> {
             }
             Effect::SetTimer { timer, at } => self.set_timer(number, timer, at),
             Effect::OpenRequest { number: request, request: bytes } => {
-                let opened = self.nodes[number].account.opener().open(&bytes);
+                let opened = self.nodes[number].account.keys().open(&bytes);
                 let (life, delay) =
                     (self.nodes[number].life, self.chance.disk.between([20, 2_000]));
                 let input = Input::RequestOpened { number: request, opened };

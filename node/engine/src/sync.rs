@@ -23,6 +23,7 @@ use crate::view::ViewError;
 
 pub(crate) use feed::Feed;
 pub(crate) use follows::Follows;
+pub(crate) use hello::proof;
 pub(crate) use links::Links;
 pub(crate) use receive::Stash;
 

@@ -185,7 +185,6 @@ impl Engine {
             } else if let Some(debinding) = shelf::debindings(turn, address, 1)?.first() {
                 Some(*debinding)
             } else if Feed::knows(turn, address)? {
-                // Only then: it costs two signatures, and followers name what they like.
                 let gone = self.gone_static(address);
                 shelf::bytes(turn, &gone)?.map(|_| gone)
             } else {

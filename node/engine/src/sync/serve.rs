@@ -9,6 +9,7 @@ use crate::input::LinkId;
 use crate::limits;
 use crate::message::{Address, Cursor, Message, Packed};
 use crate::shelf;
+use crate::signer::Nobody;
 use crate::sync::Feed;
 use crate::turn::Turn;
 use crate::view::ViewError;
@@ -168,7 +169,7 @@ impl Engine {
             Some(Stored::Container { .. }) | None => {
                 bundle.debindings(address)?;
                 // A static object goes when its binding is debound, which has an own address.
-                let binding = StaticBinding::make(self.account.identity(), *address).ghid();
+                let binding = StaticBinding::make(&Nobody(self.account.identity().identity()), *address).ghid();
                 bundle.debindings(&binding)?;
             }
             Some(_) => bundle.object(address)?,
@@ -178,7 +179,7 @@ impl Engine {
 
     /// What took an own static object away, as an item of reconciliation.
     pub(super) fn gone_static(&self, address: &Ghid) -> Ghid {
-        let identity = self.account.identity();
+        let identity = &Nobody(self.account.identity().identity());
         let binding = StaticBinding::make(identity, *address).ghid();
         Debinding::make(identity, binding).ghid()
     }

@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use golix::{Ghid, Suite};
+use golix::{Ghid, PrivateIdentity, Suite};
 use hypergolix_engine::account::{self, ScryptCost};
 use hypergolix_engine::view::{Row, Table, Time, View, ViewError, Write};
 use hypergolix_engine::{
-    Account, Effect, Engine, EngineConfig, Entropy, Input, LinkId, Message, Timer,
+    Account, Effect, Engine, EngineConfig, Entropy, Input, LinkId, Message, Outcome, Signatures, Timer,
 };
 use hypergolix_ipc::{
     ApiId, ConnectionId, IpcError, Notice, NoticeId, ObjectRecord, Reply, Request, RequestToken,
@@ -98,6 +98,33 @@ pub fn account(number: usize) -> (Account, Disk) {
         .clone()
 }
 
+/// Accounts of suite 1, whose keys come from the vectors of the original library: making keys takes
+/// seconds.
+pub fn account_of_suite_1(number: usize) -> (Account, Disk) {
+    let text = include_str!("../../../../golix/tests/vectors/golix-suite1.json");
+    let vectors: serde_json::Value = serde_json::from_str(text).expect("vectors");
+    let keys = &vectors["identities"][["alice", "bob"][number]];
+    let der = |key: &str| {
+        let text = keys[key]["pkcs8_der_b64"].as_str().expect("text");
+        data_encoding::BASE64.decode(text.as_bytes()).expect("base64")
+    };
+    let exchange = keys["exchange"]["private"].as_str().expect("text");
+    let exchange = data_encoding::HEXLOWER.decode(exchange.as_bytes()).expect("hex");
+    let identity = PrivateIdentity::from_suite1_keys(
+        &der("signature"),
+        &der("encryption"),
+        exchange.try_into().expect("32 bytes"),
+    )
+    .expect("good keys");
+    let mut entropy = Seeded(2_000 + number as u64);
+    let (account, writes, _) =
+        account::create_for(identity, PASSWORD, ScryptCost::LOWEST, &mut entropy)
+            .expect("a good password");
+    let mut disk = Disk::default();
+    disk.apply(writes);
+    (account, disk)
+}
+
 pub struct Node {
     /// Answers and notices in the order in which they went out, while somebody looks.
     pub spoken: Option<Vec<Effect>>,
@@ -169,6 +196,20 @@ impl World {
         world
     }
 
+    /// One node of each suite named.
+    pub fn of_suites(suites: &[Suite]) -> Self {
+        let mut world = Self::new(0);
+        for (number, suite) in suites.iter().enumerate() {
+            let (account, disk) = match suite {
+                Suite::Suite1 => account_of_suite_1(number),
+                Suite::Suite3 => account(number),
+            };
+            let node = world.open(number, account, disk);
+            world.nodes.push(node);
+        }
+        world
+    }
+
     fn open(&mut self, number: usize, account: Account, mut disk: Disk) -> Node {
         self.seed += 1;
         let device = vec![number as u8; 38];
@@ -186,7 +227,7 @@ impl World {
         for effect in outcome.effects {
             match effect {
                 Effect::OpenRequest { number: request, request: bytes } => {
-                    let opened = account.opener().open(&bytes);
+                    let opened = account.keys().open(&bytes);
                     self.opened += 1;
                     let input = Input::RequestOpened { number: request, opened };
                     self.queue.push_back((number, input));
@@ -380,7 +421,9 @@ impl World {
                 continue;
             }
             let node = &mut self.nodes[number];
-            let outcome = node.engine.handle(input, self.now, &node.disk).expect("a sound disk");
+            let mut outcome =
+                node.engine.handle(input, self.now, &node.disk).expect("a sound disk");
+            sign(&node.account, &mut outcome, &node.disk);
             if let Some(crash) = &mut self.crash
                 && crash.node == number
             {
@@ -439,6 +482,10 @@ impl World {
             Effect::SetTimer { timer, at } => {
                 self.nodes[number].timers.insert(timer, at);
             }
+            Effect::Prove { link, statement } => {
+                let message = self.nodes[number].account.keys().prove(&statement);
+                self.carry_out(number, Effect::Send { link, message });
+            }
             Effect::OpenRequest { number: request, request: bytes } => {
                 self.to_open.push_back((number, request, bytes.to_vec()));
                 if !self.lazy {
@@ -452,7 +499,7 @@ impl World {
     fn open_one(&mut self) {
         if let Some((node, number, bytes)) = self.to_open.pop_front() {
             self.opened += 1;
-            let opened = self.nodes[node].account.opener().open(&bytes);
+            let opened = self.nodes[node].account.keys().open(&bytes);
             self.queue.push_back((node, Input::RequestOpened { number, opened }));
         }
     }
@@ -474,6 +521,25 @@ impl World {
     fn acknowledge(&mut self, node: usize, connection: ConnectionId, notice: NoticeId) {
         let input = Input::AppAcknowledged { connection, notice, accepted: true };
         self.queue.push_back((node, input));
+    }
+}
+
+/// Makes the signatures that an outcome left out, and puts them in.
+fn sign(account: &Account, outcome: &mut Outcome, disk: &Disk) {
+    let mut signatures = Signatures::default();
+    for object in std::mem::take(&mut outcome.unsigned) {
+        let signature = account.keys().sign(&object);
+        signatures.insert(object, signature);
+    }
+    if signatures.is_empty() {
+        return;
+    }
+    let mut after = disk.clone();
+    after.apply(outcome.writes.clone());
+    let writes = signatures.writes(&after).expect("a sound disk");
+    outcome.writes.extend(writes);
+    for effect in &mut outcome.effects {
+        signatures.complete(effect);
     }
 }
 

@@ -125,7 +125,7 @@ impl Peer {
     /// A sealed request to the node.
     pub fn request(&self, world: &World, body: &RequestBody, ephemeral: u64) -> Packed {
         let recipient = identity_of(world, self.node);
-        let mut bytes = [7; 32];
+        let mut bytes = [7; 64];
         bytes[..8].copy_from_slice(&ephemeral.to_be_bytes());
         pack(&Sealed::seal(&self.me, &recipient, body, bytes).expect("sealed"))
     }
