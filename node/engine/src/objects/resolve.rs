@@ -97,9 +97,8 @@ impl Engine {
         let account = self.account.clone();
         let mut used = None;
         let content = self.content(turn, address, address, |salt| {
-            used = received
-                .clone()
-                .or_else(|| (author == account.fingerprint()).then(|| account.static_secret(salt)));
+            let salt = salt.filter(|_| author == account.fingerprint());
+            used = received.clone().or_else(|| salt.map(|salt| account.static_secret(salt)));
             used.clone()
         })?;
         let (Some(content), Some(secret)) = (content, used.or(received)) else {
@@ -122,7 +121,7 @@ impl Engine {
         turn: &Turn<'_>,
         address: &Ghid,
         container: &Ghid,
-        secret: impl FnOnce(&[u8; 32]) -> Option<Secret>,
+        secret: impl FnOnce(Option<&[u8; 32]>) -> Option<Secret>,
     ) -> Result<Option<Content>, ViewError> {
         // Static objects are opened each time, because the secret is derived on the way.
         if address != container

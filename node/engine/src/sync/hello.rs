@@ -90,7 +90,11 @@ impl Engine {
         state.proved = true;
         let statement = statement(&state.our_nonce, &theirs, &self.device, &state.device);
         let identity = self.account.identity();
+        // A proof has room for a signature of suite 3.
         let signature = identity.sign_statement(LABEL_PROOF, &statement);
+        let Ok(signature) = <[u8; 64]>::try_from(signature) else {
+            return;
+        };
         let message = Message::Proof {
             identity: Packed::from(identity.identity().encode()),
             signature: signature.into(),
