@@ -130,8 +130,8 @@ impl Model {
             None => Owner::Unknown,
             Some(Stored::StaticBinding { binder, .. }) => Owner::Is(*binder),
             Some(Stored::Debinding { debinder, .. }) => Owner::Is(*debinder),
-            Some(Stored::Request { recipient }) => Owner::Is(*recipient),
-            Some(Stored::Identity | Stored::Container { .. } | Stored::Frame { .. }) => {
+            Some(Stored::Request { recipient, .. }) => Owner::Is(*recipient),
+            Some(Stored::Identity { .. } | Stored::Container { .. } | Stored::Frame { .. }) => {
                 Owner::Nobody
             }
         }
@@ -143,7 +143,7 @@ impl Model {
 
     fn author(&self, author: &Ghid) -> Result<(), &'static str> {
         match self.stored.get(author) {
-            Some(Stored::Identity) => Ok(()),
+            Some(Stored::Identity { .. }) => Ok(()),
             Some(_) => Err("AUTHOR_NOT_IDENTITY"),
             None => Err("AUTHOR_UNKNOWN"),
         }
@@ -158,7 +158,7 @@ impl Model {
 
     fn rules(&self, ghid: &Ghid, object: &Stored) -> Result<(), &'static str> {
         match object {
-            Stored::Identity => Ok(()),
+            Stored::Identity { .. } => Ok(()),
             Stored::Container { author } => {
                 self.author(author)?;
                 if self.holders(ghid).is_empty() { Err("UNBOUND") } else { Ok(()) }
@@ -197,7 +197,7 @@ impl Model {
                 }
                 if self.debound(ghid, debinder) { Err("DEBOUND") } else { Ok(()) }
             }
-            Stored::Request { recipient } => {
+            Stored::Request { recipient, .. } => {
                 self.author(recipient).map_err(|_| "RECIPIENT_UNKNOWN")?;
                 if self.debound(ghid, recipient) { Err("DEBOUND") } else { Ok(()) }
             }
@@ -222,7 +222,7 @@ impl Model {
 
     fn may_not_stay(&self, ghid: &Ghid) -> bool {
         match self.stored[ghid] {
-            Stored::Identity => false,
+            Stored::Identity { .. } => false,
             Stored::Container { .. } => self.holders(ghid).is_empty(),
             Stored::StaticBinding { binder, .. } => self.debound(ghid, &binder),
             Stored::Frame { binder, counter, dynamic, .. } => {
@@ -234,14 +234,14 @@ impl Model {
                     || !matches!(self.owner(&target), Owner::Unknown)
                         && self.owner(&target) != Owner::Is(debinder)
             }
-            Stored::Request { recipient } => self.debound(ghid, &recipient),
+            Stored::Request { recipient, .. } => self.debound(ghid, &recipient),
         }
     }
 }
 
 fn facts(object: &Verified) -> Stored {
     match object.object() {
-        Object::Identity(_) => Stored::Identity,
+        Object::Identity(it) => Stored::Identity { suite: it.suite() },
         Object::Container(it) => Stored::Container { author: it.author() },
         Object::StaticBinding(it) => {
             Stored::StaticBinding { binder: it.binder(), target: it.target() }
@@ -253,7 +253,10 @@ fn facts(object: &Verified) -> Stored {
             dynamic: it.dynamic(),
         },
         Object::Debinding(it) => Stored::Debinding { debinder: it.debinder(), target: it.target() },
-        Object::Request(it) => Stored::Request { recipient: it.recipient() },
+        Object::Request(it) => {
+            let authenticator = *object.bytes().last_chunk().expect("715 bytes");
+            Stored::Request { recipient: it.recipient(), authenticator }
+        }
     }
 }
 
@@ -279,10 +282,10 @@ fn check_rows(view: &MemoryView) -> Result<(), TestCaseError> {
             Stored::Debinding { target, .. } => {
                 debindings.insert((*target, *ghid));
             }
-            Stored::Request { recipient } => {
+            Stored::Request { recipient, .. } => {
                 requests.insert((*recipient, *ghid));
             }
-            Stored::Identity | Stored::Container { .. } => {}
+            Stored::Identity { .. } | Stored::Container { .. } => {}
         }
     }
     prop_assert_eq!(&holds, &view.holds().copied().collect::<BTreeSet<_>>());

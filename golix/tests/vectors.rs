@@ -344,8 +344,9 @@ fn requests() {
                 }
                 _ => RequestBody::Arbitrary(it.payload.as_ref().unwrap().0.clone()),
             };
-            let ephemeral = it.ephemeral.array();
-            let made = Request::seal(author, recipient.identity(), &body, ephemeral).unwrap();
+            let mut randomness = [0; 64];
+            randomness[..32].copy_from_slice(&it.ephemeral.0);
+            let made = Request::seal(author, recipient.identity(), &body, randomness).unwrap();
             same(&it.name, &made, &it.packed, &it.ghid, None);
             let Object::Request(request) = made.object() else { panic!("a request") };
             let opened = request.open(recipient).unwrap();

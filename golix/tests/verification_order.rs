@@ -94,7 +94,7 @@ fn identity() {
         &[
             ("MAGIC", Byte(0, b'X')),
             ("VERSION", Byte(7, 1)),
-            ("SUITE", Byte(8, 1)),
+            ("SUITE", Byte(8, 2)),
             ("TRAILING", Trailing),
             ("ADDR_ALGO", Byte(105, 0)),
             ("HASH", Hash),
@@ -179,7 +179,7 @@ fn frame() {
 #[test]
 fn request() {
     let body = RequestBody::Ack { request: Ghid::of(b"request"), status: 0 };
-    let made = Request::seal(&alice(), alice().identity(), &body, [9; 32]).unwrap();
+    let made = Request::seal(&alice(), alice().identity(), &body, [9; 64]).unwrap();
     check(
         made.bytes(),
         &[

@@ -90,11 +90,7 @@ impl CryptoPool {
     }
 }
 
-fn work(
-    queue: &Mutex<mpsc::Receiver<Job>>,
-    results: &done::UnboundedSender<Done>,
-    keys: &Keys,
-) {
+fn work(queue: &Mutex<mpsc::Receiver<Job>>, results: &done::UnboundedSender<Done>, keys: &Keys) {
     let own = Some(rustix::thread::gettid());
     if let Err(error) = rustix::process::setpriority_process(own, NICE) {
         tracing::debug!(%error, "threads for private keys run with normal priority");

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use golix::Ghid;
 use golix::object::OpenedRequest;
 use hypergolix_engine::{
-    Account, Effect, Engine, EngineConfig, Entropy, Input, LinkId, Message, Signatures, Table, Time,
-    Timer, View, ViewError, Write,
+    Account, Effect, Engine, EngineConfig, Entropy, Input, LinkId, Message, Signatures, Table,
+    Time, Timer, View, ViewError, Write,
 };
 use hypergolix_ipc::{
     ConnectionId, ErrorCode, IpcError, Notice, Outgoing, Reply, Request, RequestToken,

@@ -63,8 +63,7 @@ pub fn frame(binder: &PrivateIdentity, birth: Ghid, counter: u64, targets: &[Ghi
 pub fn request(author: &PrivateIdentity, recipient: &PrivateIdentity, name: &str) -> Verified {
     let body = RequestBody::Arbitrary(name.as_bytes().to_vec());
     let digest = Ghid::of(name.as_bytes()).address();
-    let ephemeral = digest.first_chunk::<32>().copied().expect("64 bytes");
-    Request::seal(author, recipient.identity(), &body, ephemeral).expect("a small body")
+    Request::seal(author, recipient.identity(), &body, digest).expect("a small body")
 }
 
 /// The address that others use: the dynamic one of a frame, else the object's own.

@@ -185,7 +185,9 @@ fn high_water(turn: &Turn<'_>, dynamic: &Ghid) -> Result<Option<Mark>, ViewError
         return Ok(Some(head.mark()));
     }
     turn.get(Table::HighWater, dynamic.as_bytes())?
-        .map(|row| Mark::decode(&row).ok_or_else(|| ViewError("a high-water mark is damaged".into())))
+        .map(|row| {
+            Mark::decode(&row).ok_or_else(|| ViewError("a high-water mark is damaged".into()))
+        })
         .transpose()
 }
 

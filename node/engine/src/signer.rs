@@ -88,7 +88,8 @@ impl Signatures {
         for (object, signature) in &self.0 {
             let key = object.as_bytes().to_vec();
             if let Some(mut bytes) = view.get(Table::Objects, &key)? {
-                set_signature(&mut bytes, signature).map_err(|error| ViewError(error.to_string()))?;
+                set_signature(&mut bytes, signature)
+                    .map_err(|error| ViewError(error.to_string()))?;
                 writes.push(Write { table: Table::Objects, key, value: Some(bytes) });
             }
         }

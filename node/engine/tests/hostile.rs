@@ -146,7 +146,10 @@ fn only_a_proof_made_for_this_link_counts() {
     let junk = Peer::link(&mut world, 0, 9);
     junk.say(
         &mut world,
-        Message::Proof { identity: Packed::from(vec![1; 170]), signature: Packed::from(vec![0; 64]) },
+        Message::Proof {
+            identity: Packed::from(vec![1; 170]),
+            signature: Packed::from(vec![0; 64]),
+        },
     );
     assert!(!junk.is_up(&world));
 
@@ -180,7 +183,7 @@ fn a_node_proves_itself_once_and_to_nobody_who_does_not_ask() {
     let said = statement(&peer.theirs, &peer.nonce, &world.nodes[0].device, &peer.device);
     let identity = golix::Identity::from_bytes(identity).expect("an identity");
     assert_eq!(identity.ghid(), me);
-    assert!(identity.verify_statement("hypergolix link proof", &said, signature));
+    assert!(identity.verify_statement("hypergolix link proof", &said, &signature[..]));
 }
 
 #[test]

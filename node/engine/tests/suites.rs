@@ -33,9 +33,10 @@ fn new(world: &mut World, app: ConnectionId, state: &[u8], dynamic: bool) -> Ghi
 fn all_verify(world: &World) {
     for node in &world.nodes {
         let stored = |ghid: &Ghid| {
-            node.disk.0.get(&(Table::Objects, ghid.as_bytes().to_vec())).map(|bytes| {
-                Unverified::parse(bytes).expect("well-formed")
-            })
+            node.disk
+                .0
+                .get(&(Table::Objects, ghid.as_bytes().to_vec()))
+                .map(|bytes| Unverified::parse(bytes).expect("well-formed"))
         };
         for (_, bytes) in node.disk.0.iter().filter(|((table, _), _)| *table == Table::Objects) {
             let object = Unverified::parse(bytes).expect("well-formed");
@@ -141,6 +142,7 @@ fn no_secret_seals_two_containers() {
         world.restart(0);
         world.app(0, 1);
     }
-    let copies: Vec<Ghid> = (0..3).map(|_| new(&mut world, ConnectionId(1), b"same", false)).collect();
+    let copies: Vec<Ghid> =
+        (0..3).map(|_| new(&mut world, ConnectionId(1), b"same", false)).collect();
     assert_eq!(copies.iter().collect::<std::collections::BTreeSet<_>>().len(), 3);
 }

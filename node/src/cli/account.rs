@@ -92,7 +92,8 @@ fn parse_identity(text: &str) -> anyhow::Result<PrivateIdentity> {
     let exchange = <[u8; 32]>::try_from(&exchange[..])
         .map_err(|_| anyhow!("\"exchange\" is {} bytes long, not 32", exchange.len()))?;
     let identity = PrivateIdentity::from_suite1_keys(&signature, &encryption, exchange)?;
-    let expected = Ghid::from_bytes(&field("ghid")?).map_err(|error| anyhow!("\"ghid\": {error}"))?;
+    let expected =
+        Ghid::from_bytes(&field("ghid")?).map_err(|error| anyhow!("\"ghid\": {error}"))?;
     if identity.ghid() != expected {
         bail!(
             "its keys make the fingerprint {}, but it says {expected}; it was damaged, or keys of \

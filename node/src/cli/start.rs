@@ -330,7 +330,9 @@ async fn unlock(
         loop {
             match tokio::time::timeout(PROGRESS, &mut unlocking).await {
                 Ok(unlocked) => break unlocked?,
-                Err(_) => note(format_args!("  still searching, {} s …", begun.elapsed().as_secs())),
+                Err(_) => {
+                    note(format_args!("  still searching, {} s …", begun.elapsed().as_secs()))
+                }
             }
         }
     } else {

@@ -100,8 +100,8 @@ impl Engine {
         let account = self.account.clone();
         let mut used = None;
         let content = self.content(turn, address, address, |salt| {
-            let own = || (author == account.fingerprint()).then_some(salt).flatten();
-            used = received.clone().or_else(|| own().map(|salt| account.static_secret(salt)));
+            let salt = salt.filter(|_| author == account.fingerprint());
+            used = received.clone().or_else(|| salt.map(|salt| account.static_secret(salt)));
             used.clone()
         })?;
         let (Some(content), Some(secret)) = (content, used.or(received)) else {
@@ -130,7 +130,8 @@ impl Engine {
         match head.suite {
             Suite::Suite3 => Ok(Some(chain.container_secret(dynamic))),
             Suite::Suite1 => {
-                let salt = shelf::targets(turn, &head.frame)?.and_then(|targets| frame_salt(&targets));
+                let salt =
+                    shelf::targets(turn, &head.frame)?.and_then(|targets| frame_salt(&targets));
                 Ok(salt.map(|salt| chain.salted_container_secret(dynamic, &salt)))
             }
         }

@@ -169,7 +169,9 @@ impl Engine {
             Some(Stored::Container { .. }) | None => {
                 bundle.debindings(address)?;
                 // A static object goes when its binding is debound, which has an own address.
-                let binding = StaticBinding::make(&Nobody(self.account.identity().identity()), *address).ghid();
+                let binding =
+                    StaticBinding::make(&Nobody(self.account.identity().identity()), *address)
+                        .ghid();
                 bundle.debindings(&binding)?;
             }
             Some(_) => bundle.object(address)?,

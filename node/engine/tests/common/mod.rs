@@ -13,7 +13,8 @@ use golix::{Ghid, PrivateIdentity, Suite};
 use hypergolix_engine::account::{self, ScryptCost};
 use hypergolix_engine::view::{Row, Table, Time, View, ViewError, Write};
 use hypergolix_engine::{
-    Account, Effect, Engine, EngineConfig, Entropy, Input, LinkId, Message, Outcome, Signatures, Timer,
+    Account, Effect, Engine, EngineConfig, Entropy, Input, LinkId, Message, Outcome, Signatures,
+    Timer,
 };
 use hypergolix_ipc::{
     ApiId, ConnectionId, IpcError, Notice, NoticeId, ObjectRecord, Reply, Request, RequestToken,

@@ -81,10 +81,8 @@ impl Peer {
     pub fn proof(&self, world: &World) -> Message {
         let statement =
             statement(&self.nonce, &self.theirs, &self.device, &world.nodes[self.node].device);
-        Message::Proof {
-            identity: self.gidc(),
-            signature: self.me.sign_statement("hypergolix link proof", &statement).into(),
-        }
+        let signature = self.me.sign_statement("hypergolix link proof", &statement).into();
+        Message::Proof { identity: self.gidc(), signature }
     }
 
     pub fn prove(&self, world: &mut World) {
