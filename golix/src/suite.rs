@@ -167,7 +167,7 @@ impl Suite {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum PublicKeys {
     Suite1(Arc<suite1::PublicKeys>),
-    Suite3(suite3::PublicKeys),
+    Suite3(Arc<suite3::PublicKeys>),
 }
 
 impl PublicKeys {
@@ -180,9 +180,8 @@ impl PublicKeys {
         match suite {
             Suite::Suite1 => suite1::PublicKeys::decode(signature, encryption, exchange)
                 .map(|keys| Self::Suite1(Arc::new(keys))),
-            Suite::Suite3 => {
-                suite3::PublicKeys::decode(signature, encryption, exchange).map(Self::Suite3)
-            }
+            Suite::Suite3 => suite3::PublicKeys::decode(signature, encryption, exchange)
+                .map(|keys| Self::Suite3(Arc::new(keys))),
         }
     }
 
@@ -226,7 +225,7 @@ impl PublicKeys {
 /// The private keys of an identity.
 pub(crate) enum PrivateKeys {
     Suite1(Box<suite1::PrivateKeys>),
-    Suite3(suite3::PrivateKeys),
+    Suite3(Box<suite3::PrivateKeys>),
 }
 
 impl PrivateKeys {
@@ -240,9 +239,11 @@ impl PrivateKeys {
             Suite::Suite1 => Self::Suite1(Box::new(suite1::PrivateKeys::from_seeds(
                 signature, encryption, *exchange,
             ))),
-            Suite::Suite3 => {
-                Self::Suite3(suite3::PrivateKeys::from_seeds(signature, *encryption, *exchange))
-            }
+            Suite::Suite3 => Self::Suite3(Box::new(suite3::PrivateKeys::from_seeds(
+                signature,
+                *encryption,
+                *exchange,
+            ))),
         }
     }
 
@@ -259,7 +260,7 @@ impl PrivateKeys {
     pub(crate) fn public(&self) -> PublicKeys {
         match self {
             Self::Suite1(keys) => PublicKeys::Suite1(Arc::new(keys.public())),
-            Self::Suite3(keys) => PublicKeys::Suite3(keys.public()),
+            Self::Suite3(keys) => PublicKeys::Suite3(Arc::new(keys.public())),
         }
     }
 
@@ -274,7 +275,7 @@ impl PrivateKeys {
     pub(crate) fn decode(suite: Suite, reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(match suite {
             Suite::Suite1 => Self::Suite1(Box::new(suite1::PrivateKeys::decode(reader)?)),
-            Suite::Suite3 => Self::Suite3(suite3::PrivateKeys::decode(reader)?),
+            Suite::Suite3 => Self::Suite3(Box::new(suite3::PrivateKeys::decode(reader)?)),
         })
     }
 
@@ -326,7 +327,7 @@ impl PrivateKeys {
             }
             PublicKeys::Suite3(keys) => {
                 let (ephemeral, _) = randomness.split_first_chunk().expect("32 of 64");
-                let to = (ghid, keys);
+                let to = (ghid, &**keys);
                 suite3::seal_request(self.exchange(), author, to, letter, *ephemeral, object)
                     .map(|()| Authenticator::Suite3)
             }
@@ -342,9 +343,8 @@ impl PrivateKeys {
     ) -> Result<OpenedBox, RequestFault> {
         match self {
             Self::Suite1(me) => suite1::open_request(me, object, header_len).map(OpenedBox::Suite1),
-            Self::Suite3(me) => {
-                suite3::open_request(me, recipient, object, header_len).map(OpenedBox::Suite3)
-            }
+            Self::Suite3(me) => suite3::open_request(me, recipient, object, header_len)
+                .map(|opened| OpenedBox::Suite3(Box::new(opened))),
         }
     }
 }
@@ -369,7 +369,7 @@ impl Authenticator {
 /// A request's box, opened but not yet authenticated.
 pub(crate) enum OpenedBox {
     Suite1(suite1::OpenedBox),
-    Suite3(suite3::OpenedBox),
+    Suite3(Box<suite3::OpenedBox>),
 }
 
 impl OpenedBox {

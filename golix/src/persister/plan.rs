@@ -31,7 +31,6 @@ impl Plan {
 
 /// One row written or deleted. Deleting a row that is not there is no error.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "a plan has a handful; a head is worth no box")]
 pub enum Change {
     /// Objects: address to packed bytes.
     PutObject {

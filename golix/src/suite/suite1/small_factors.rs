@@ -51,7 +51,7 @@ pub(super) fn divides_any(number: &[u8]) -> bool {
                 None => u64::from(carry).wrapping_sub(product_high as u64).wrapping_add(*product),
             }
         });
-        primes.iter().any(|prime| reduced % prime == 0)
+        primes.iter().any(|prime| reduced.is_multiple_of(*prime))
     })
 }
 
@@ -92,7 +92,7 @@ mod tests {
         for _ in 0..500 {
             number = number.wrapping_mul(0x2360_ed05_1fc6_5da4_4385_df64_9fcc_f645).wrapping_add(7);
             let odd = number | 1;
-            let expected = (3..1 << 16).step_by(2).any(|p| odd % p == 0);
+            let expected = (3..1 << 16).step_by(2).any(|p: u128| odd.is_multiple_of(p));
             assert_eq!(divides(odd), expected, "{odd:x}");
         }
         assert!(divides(0));
