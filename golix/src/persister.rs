@@ -219,8 +219,12 @@ fn dynamic_binding<V: View>(
     }
     rule!(authors::author(view, &binder)?);
     let step = frames::step(frame, head.as_ref(), mark.as_ref());
-    if step == Ok(frames::Step::Proves) {
-        return prove(frame, head, mark, draft);
+    match (step, &head, debinding) {
+        (Ok(frames::Step::Proves), Some(head), _) => return prove(frame, head, draft),
+        (Ok(frames::Step::Displaces), Some(head), Some(debinding)) if refused.is_some() => {
+            return evict(frame, head, debinding, draft);
+        }
+        _ => {}
     }
     rule!(targets::bindable(view, &frame.target())?);
     rule!(targets::acyclic(view, &dynamic, &frame.target())?);
@@ -269,18 +273,30 @@ fn dynamic_binding<V: View>(
 /// A frame that is not worth keeping proves that the head is its binder's: the head stays, proven.
 fn prove<V: View>(
     frame: &DynamicBinding,
-    head: Option<Head>,
-    mark: Option<Mark>,
+    head: &Head,
     draft: &mut Draft<'_, V>,
 ) -> Result<Verdict, V::Error> {
     let dynamic = frame.dynamic();
-    let debound = head.as_ref().is_some_and(|head| head.debound);
-    let (next, _) =
-        frames::advance(frames::Step::Proves, frame, head.as_ref(), mark.as_ref(), debound);
+    let (next, _) = frames::advance(frames::Step::Proves, frame, Some(head), None, head.debound);
     draft.set_high_water(dynamic, next.mark());
     draft.put_head(dynamic, next);
     liveness::disprove(draft, dynamic)?;
     subscriptions::updated(draft, dynamic)?;
+    Ok(Verdict::Admitted)
+}
+
+/// The rightful owner's frame, who has debound the address meanwhile: neither it nor what a stranger
+/// put there stays, and it is remembered whose the address is.
+fn evict<V: View>(
+    frame: &DynamicBinding,
+    head: &Head,
+    debinding: Ghid,
+    draft: &mut Draft<'_, V>,
+) -> Result<Verdict, V::Error> {
+    let dynamic = frame.dynamic();
+    let (owners, _) = frames::advance(frames::Step::Displaces, frame, Some(head), None, true);
+    retention::remove_dynamic(draft, dynamic, head, debinding)?;
+    draft.set_high_water(dynamic, owners.mark());
     Ok(Verdict::Admitted)
 }
 

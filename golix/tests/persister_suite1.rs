@@ -229,8 +229,14 @@ fn a_deleted_object_is_not_resurrected_by_way_of_a_squatter() {
         let squat = unproven(stranger, address, 3, &[Ghid::of(b"loot"), birth]);
         accepted(&mut view, &squat);
         assert!(view.contains(&removal.ghid()), "who is the owner is open, so it is kept");
+        // The owner's frame is not kept, but it shows who has no right to be there, for ever.
         let frame = frame(owner, birth, 2, &[Ghid::of(b"2")]);
+        let told = accepted(&mut view, &frame);
+        assert_eq!(told, [Notice::Gone { address, debinding: Some(removal.ghid()) }]);
+        assert!(!view.contains(&address) && !view.contains(&squat.ghid()));
         assert_eq!(refused(&mut view, &frame), Rejection::Debound(removal.ghid()));
+        assert_eq!(refused(&mut view, &squat), Rejection::Unproven);
+        assert!(view.contains(&removal.ghid()));
 
         // Nor if the removal comes while the squatter is there.
         let mut view = persister();
@@ -239,7 +245,6 @@ fn a_deleted_object_is_not_resurrected_by_way_of_a_squatter() {
         assert!(view.contains(&squat.ghid()));
         let counts = Pending::Unproven { debinder: owner.ghid(), debinding: removal.ghid() };
         assert!(view.pending_rows().any(|row| row == counts), "within the owner's quota");
-        assert_eq!(refused(&mut view, &frame), Rejection::Debound(removal.ghid()));
         // Held by somebody, the address is the owner's again, debound.
         let hold = bind(&SUITE1.bob, address);
         accepted(&mut view, &hold);
