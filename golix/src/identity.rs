@@ -163,7 +163,8 @@ pub enum KeyFault {
     /// The modulus is even, or a prime below 2^16 divides it.
     #[error("has a modulus with a small factor")]
     Factor,
-    /// Modulus, exponents and primes do not belong together.
+    /// Modulus, exponents and primes do not belong together. (What a document says of the Chinese
+    /// remainder is not looked at; it follows from these.)
     #[error("contradicts itself")]
     Inconsistent,
     /// It is the signature key again.
