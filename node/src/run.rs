@@ -323,6 +323,7 @@ impl Loop {
         let mut deletions = 0;
         let mut batch = self.store.batch()?;
         let mut unsigned = Vec::new();
+        let mut behind = HashSet::new();
         while bytes < BYTES_PER_TURN
             && unsigned.len() < SIGNATURES_PER_TURN
             && let Some(work) = self.queue.pop_front()
@@ -348,6 +349,14 @@ impl Loop {
             if let Input::AppRequest { connection, token, .. } = &input {
                 requests.push((*connection, *token));
             }
+            if let Input::AppRequest { connection, request, .. } = &input {
+                if !is_read(request) {
+                    behind.insert(*connection);
+                } else if !unsigned.is_empty() && !behind.contains(connection) {
+                    read(&mut self.engine, &self.apps, &mut batch, &mut effects, input, now)?;
+                    continue;
+                }
+            }
             let outcome = self.engine.handle(input, now, &batch)?;
             bytes += outcome.writes.iter().map(write_len).sum::<usize>();
             bytes += outcome.effects.iter().map(effect_len).sum::<usize>();
@@ -367,6 +376,7 @@ impl Loop {
                 runtime: &self.runtime,
                 stopping: &mut self.stopping,
                 proofs: &mut proofs,
+                behind,
                 started: self.facts.started,
             };
             meanwhile.sign(&mut batch, unsigned, &mut effects)?;
@@ -570,6 +580,8 @@ struct Meanwhile<'a> {
     runtime: &'a Handle,
     stopping: &'a mut bool,
     proofs: &'a mut Vec<Done>,
+    /// Applications with something else to be done first.
+    behind: HashSet<ConnectionId>,
     started: Instant,
 }
 
@@ -587,7 +599,6 @@ impl Meanwhile<'_> {
             self.pool.submit(Job::Sign { object: *object });
         }
         let mut signatures = Signatures::default();
-        let mut behind = HashSet::new();
         while !wanted.is_empty() {
             match self.next() {
                 Next::Done(Done::Signed { object, signature }) => {
@@ -602,15 +613,16 @@ impl Meanwhile<'_> {
                 Next::Command(Command::Request(connection, token, request))
                     if is_read(&request)
                         && self.apps.contains_key(&connection)
-                        && !behind.contains(&connection) =>
+                        && !self.behind.contains(&connection) =>
                 {
                     let input = Input::AppRequest { connection, token, request };
-                    self.read(batch, input, effects)?;
+                    let now = Time::from_origin(self.started.elapsed());
+                    read(self.engine, self.apps, batch, effects, input, now)?;
                 }
                 Next::Command(Command::Stop) => *self.stopping = true,
                 Next::Command(command) => {
                     // What one application asks is done in its order.
-                    behind.extend(command.connection());
+                    self.behind.extend(command.connection());
                     self.queue.push_back(Work::App(command));
                 }
             }
@@ -618,29 +630,6 @@ impl Meanwhile<'_> {
         batch.apply(&signatures.writes(batch)?);
         for effect in effects {
             signatures.complete(effect);
-        }
-        Ok(())
-    }
-
-    fn read(
-        &mut self,
-        batch: &mut Batch<'_>,
-        input: Input,
-        effects: &mut Vec<Effect>,
-    ) -> Result<(), TurnError> {
-        let now = Time::from_origin(self.started.elapsed());
-        let outcome = self.engine.handle(input, now, batch.committed()?)?;
-        let reads_only = outcome.writes.is_empty();
-        batch.apply(&outcome.writes);
-        for effect in outcome.effects {
-            match effect {
-                Effect::Answer { connection, token, answer } if reads_only => {
-                    if let Some(app) = self.apps.get(&connection) {
-                        app.answer(token, answer);
-                    }
-                }
-                other => effects.push(other),
-            }
         }
         Ok(())
     }
@@ -662,9 +651,43 @@ enum Next {
     Command(Command),
 }
 
-/// What a request of an application can be answered with while a turn waits.
+/// What can be answered while a turn waits for signatures: requests that write nothing.
 fn is_read(request: &Request) -> bool {
-    matches!(request, Request::Get(_) | Request::StartupObject)
+    matches!(
+        request,
+        Request::Get(_)
+            | Request::StartupObject
+            | Request::Discard(_)
+            | Request::RegisterApi(_)
+            | Request::DeregisterApi(_)
+    )
+}
+
+/// Answers such a request at once, from what is committed. All else that follows from it, notices for
+/// example, waits with the effects of the turn.
+fn read(
+    engine: &mut Engine,
+    apps: &HashMap<ConnectionId, Outgoing>,
+    batch: &mut Batch<'_>,
+    effects: &mut Vec<Effect>,
+    input: Input,
+    now: Time,
+) -> Result<(), TurnError> {
+    let outcome = engine.handle(input, now, batch.committed()?)?;
+    // A checkpoint of a chain of keys, at most.
+    let writes = !outcome.writes.is_empty();
+    batch.apply(&outcome.writes);
+    for effect in outcome.effects {
+        match effect {
+            Effect::Answer { connection, token, answer } if !writes => {
+                if let Some(app) = apps.get(&connection) {
+                    app.answer(token, answer);
+                }
+            }
+            other => effects.push(other),
+        }
+    }
+    Ok(())
 }
 
 /// A command as an input; `None` for connections that the engine does not know (any more).
