@@ -92,6 +92,9 @@ fn bindings(criterion: &mut Criterion) {
         group.bench_function("read an identity", |b| {
             b.iter(|| Identity::from_bytes(black_box(&gidc)));
         });
+        group.bench_function("read a stored identity", |b| {
+            b.iter(|| Identity::from_stored(black_box(&gidc)));
+        });
         group.finish();
     }
 }
