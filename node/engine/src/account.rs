@@ -4,7 +4,9 @@
 //! it holds key slots, each of which seals the same random account key, and the identity's
 //! private keys sealed under the account key. `user id` is its dynamic address.
 
+mod devices;
 mod passphrase;
+mod pieces;
 mod slots;
 
 use std::sync::Arc;
@@ -21,6 +23,8 @@ use crate::shelf;
 use crate::sync::proof;
 use crate::turn::Turn;
 use crate::view::{Entropy, Row, Table, Time, View, ViewError, Write};
+pub(crate) use devices::slot;
+pub(crate) use pieces::Pieces;
 use slots::{Slots, SlotsError};
 
 /// Meta row: user id and fingerprint, 130 bytes.
@@ -180,8 +184,13 @@ impl Account {
         &self.identity
     }
 
-    pub(crate) fn keyring(&self) -> Keyring {
-        Keyring::new(&self.key)
+    pub(crate) fn keyring(&self, slot: u8) -> Keyring {
+        Keyring::new(&self.key, slot)
+    }
+
+    /// The birth target of the object that a bucket of account records travels in.
+    pub(crate) fn piece_birth(&self, bucket: u8) -> Ghid {
+        Ghid::from_address(derive(&self.key, b"hypergolix account piece\0", &[&[bucket]]))
     }
 
     /// `CK[0]` of an own dynamic object: from the account key and the object's address, which its

@@ -202,7 +202,7 @@ impl Engine {
                 }
                 token
             }
-            None => registry::issue(&self.keyring, turn),
+            None => registry::issue(&self.keyring, turn)?,
         };
         if let Some(app) = self.apps.open.get_mut(&connection) {
             app.token = Some(token);
@@ -238,7 +238,7 @@ impl Engine {
             }
             (Some(_), None) | (None, Some(_)) => {}
         }
-        registry::set_startup(&self.keyring, turn, token, object);
+        registry::set_startup(&self.keyring, turn, token, object)?;
         Ok(Ok(Reply::Done))
     }
 

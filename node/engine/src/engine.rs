@@ -7,13 +7,14 @@ use std::sync::Arc;
 use golix::Ghid;
 use hypergolix_ipc::ConnectionId;
 
-use crate::account::Account;
+use crate::account::{self, Account, Pieces};
 use crate::apps::Apps;
 use crate::caches::{Chains, Contents};
 use crate::effect::Outcome;
 use crate::input::Input;
 use crate::keyring::Keyring;
 use crate::sharing::{Inbox, Outbox, Shares};
+use crate::shelf;
 use crate::signer::Later;
 use crate::sync::{Feed, Follows, Links};
 use crate::timer::Timer;
@@ -44,6 +45,7 @@ impl Default for EngineConfig {
 pub struct Engine {
     pub(crate) account: Account,
     pub(crate) keyring: Keyring,
+    pub(crate) pieces: Pieces,
     pub(crate) me: Ghid,
     pub(crate) device: Vec<u8>,
     pub(crate) config: EngineConfig,
@@ -60,6 +62,8 @@ pub struct Engine {
     pub(crate) news: Vec<News>,
     /// Addresses that became readable or changed in this turn.
     pub(crate) arrived: BTreeSet<Ghid>,
+    /// Pieces of the account that another device changed in this turn.
+    pub(crate) arrived_pieces: BTreeSet<u8>,
     /// Objects made in this turn that are not signed yet.
     unsigned: RefCell<Vec<Ghid>>,
     entropy: Box<dyn Entropy>,
@@ -89,7 +93,10 @@ impl Engine {
         view: &dyn View,
     ) -> Result<(Self, Outcome), ViewError> {
         let mut turn = Turn::new(view, &mut *entropy, now);
-        let keyring = account.keyring();
+        let slot = account::slot(&mut turn, config.slot)?;
+        let config = EngineConfig { slot, ..config };
+        let keyring = account.keyring(slot);
+        let pieces = Pieces::new(&account);
         let feed = Feed::open(&mut turn)?;
         let follows = Follows::open(&turn)?;
         let shares = Shares::open(&turn, &keyring)?;
@@ -99,6 +106,7 @@ impl Engine {
             me: account.fingerprint(),
             account,
             keyring,
+            pieces,
             device,
             config,
             contents: Contents::default(),
@@ -112,9 +120,11 @@ impl Engine {
             links: Links::default(),
             news: Vec::new(),
             arrived: BTreeSet::new(),
+            arrived_pieces: BTreeSet::new(),
             unsigned: RefCell::default(),
             entropy: Box::new(NoEntropy),
         };
+        engine.check_pieces(&mut turn)?;
         engine.pump_inbox(&mut turn)?;
         let outcome = Outcome { unsigned: engine.unsigned.take(), ..turn.finish() };
         engine.entropy = entropy;
@@ -161,7 +171,7 @@ impl Engine {
                 self.request(turn, connection, token, request)?;
             }
             Input::AppAcknowledged { connection, notice, accepted } => {
-                self.acknowledged(turn, connection, notice, accepted);
+                self.acknowledged(turn, connection, notice, accepted)?;
             }
             Input::AppDisconnected { connection } => self.disconnected(connection),
             Input::LinkUp { link, device } => self.link_up(turn, link, device),
@@ -176,6 +186,7 @@ impl Engine {
             }
             Input::Timer(Timer::Waiting) => self.waited_long_enough(turn)?,
             Input::Timer(Timer::Inbox) => {}
+            Input::Timer(Timer::Pieces) => self.write_pieces(turn)?,
             Input::Timer(Timer::Answers) => self.release_answers(),
             Input::Timer(Timer::Owed(link)) => self.offer_again(turn, link)?,
         }
@@ -185,6 +196,8 @@ impl Engine {
     /// Tells applications and followers what changed in this turn.
     pub(crate) fn settle(&mut self, turn: &mut Turn<'_>) -> Result<(), ViewError> {
         self.pump_inbox(turn)?;
+        self.merge_pieces(turn)?;
+        self.note_changed_records(turn);
         for news in std::mem::take(&mut self.news) {
             match news {
                 News::Updated(address, except) => {
@@ -204,8 +217,13 @@ impl Engine {
         turn: &Turn<'_>,
     ) -> Result<BTreeMap<&'static str, u64>, ViewError> {
         use crate::view::Table;
+        // The root and the pieces of the account are nobody's objects.
+        let mut own = 1;
+        for piece in self.pieces.addresses() {
+            own += u64::from(shelf::head(turn, piece)?.is_some());
+        }
         Ok(BTreeMap::from([
-            ("objects", turn.len(Table::Heads)?.saturating_sub(1)),
+            ("objects", turn.len(Table::Heads)?.saturating_sub(own)),
             ("golix_objects", turn.len(Table::Objects)?),
             ("applications", self.apps.len() as u64),
             ("objects_tracked", self.apps.tracked() as u64),

@@ -110,6 +110,9 @@ pub const ANSWER_SCHEDULE: Duration = Duration::from_secs(1);
 /// What the other side of a link had no room for is offered again after this.
 pub const OWED_PAUSE: Duration = Duration::from_secs(1);
 
+/// Account records that change within this time are written for the other devices together.
+pub const PIECES_DELAY: Duration = Duration::from_millis(200);
+
 /// How fast something may happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {

@@ -140,7 +140,7 @@ impl Engine {
 
     /// Frame and container of one step of an own object; `before` is what the frame's target vector
     /// goes on with, the birth target last.
-    fn seal_step(
+    pub(crate) fn seal_step(
         &mut self,
         turn: &mut Turn<'_>,
         chain: &ChainKey,
@@ -183,7 +183,7 @@ impl Engine {
         let binding = StaticBinding::make(me, address);
         if suite == Suite::Suite1 {
             let body = Zeroizing::new(secret.to_bytes());
-            self.keyring.put(turn, Record::Secret, address.as_bytes(), &body[..]);
+            self.keyring.put(turn, Record::Secret, address.as_bytes(), &body[..])?;
         }
         for object in [binding, container] {
             if let Err(rejection) = self.store(turn, &object)? {
@@ -281,7 +281,7 @@ impl Engine {
         }
         let copy = resolved.container;
         // The secret of this one step, which says nothing about any other.
-        self.keyring.put(turn, Record::Secret, copy.as_bytes(), &resolved.secret.to_bytes());
+        self.keyring.put(turn, Record::Secret, copy.as_bytes(), &resolved.secret.to_bytes())?;
         Ok(self.bind(turn, copy)?.map(|_| Reply::Address(copy)))
     }
 
@@ -378,10 +378,13 @@ impl Engine {
         address: Ghid,
         except: Option<ConnectionId>,
     ) -> Result<(), ViewError> {
+        self.feed.touch(turn, &address)?;
         if address == self.account.user_id() {
             return Ok(());
         }
-        self.feed.touch(turn, &address)?;
+        if let Some(bucket) = self.pieces.bucket_of(&address) {
+            return self.piece_changed(turn, address, bucket);
+        }
         self.arrived.insert(address);
         self.news.push(News::Updated(address, except));
         Ok(())

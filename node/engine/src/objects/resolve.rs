@@ -49,9 +49,18 @@ impl Engine {
         turn: &mut Turn<'_>,
         address: &Ghid,
     ) -> Result<Option<Resolved>, ViewError> {
-        if *address == self.account.user_id() {
+        if *address == self.account.user_id() || self.pieces.bucket_of(address).is_some() {
             return Ok(None);
         }
+        self.resolve_any(turn, address)
+    }
+
+    /// As [`Engine::resolve`], also for the account's own objects.
+    pub(crate) fn resolve_any(
+        &mut self,
+        turn: &mut Turn<'_>,
+        address: &Ghid,
+    ) -> Result<Option<Resolved>, ViewError> {
         match shelf::head(turn, address)? {
             Some(head) => {
                 let Some(chain) = self.chain_key(turn, address, &head.binder, head.counter >> 8)?
@@ -206,7 +215,7 @@ impl Engine {
         if index.saturating_sub(start.index()) >= limits::CHAIN_CHECKPOINT {
             // Keep only the newest: older states are nobody's business any more.
             let body = Zeroizing::new(key.to_handshake().to_bytes());
-            self.keyring.put(turn, Record::Secret, dynamic.as_bytes(), &body[..]);
+            self.keyring.put(turn, Record::Secret, dynamic.as_bytes(), &body[..])?;
         }
         self.chains.put(*dynamic, key.clone());
         Ok(Some(key))
@@ -234,7 +243,7 @@ impl Engine {
             key = key.advance_to(dynamic, step).expect("a thousand steps are within its limit");
             if step.is_multiple_of(limits::CHAIN_CHECKPOINT) {
                 let body = Zeroizing::new(key.to_handshake().to_bytes());
-                self.keyring.put(turn, Record::Checkpoint, dynamic.as_bytes(), &body[..]);
+                self.keyring.put(turn, Record::Checkpoint, dynamic.as_bytes(), &body[..])?;
             }
         }
         self.chains.put(*dynamic, key.clone());
