@@ -61,7 +61,9 @@ pub mod limits {
 ///
 /// The inner result is the verdict: a plan to apply, or the rule that said no, in which case
 /// nothing changes. An object that is stored already is accepted with [`Plan::already`], before all
-/// other rules. Afterwards, whenever [`View::pending`] is not empty, call [`collect_more`].
+/// other rules. A frame of suite 1 may be accepted and not be stored, because it is too old or debound
+/// and only proves whose the address is ([`Head::proven`]). Afterwards, whenever [`View::pending`] is
+/// not empty, call [`collect_more`].
 ///
 /// # Errors
 /// The view cannot be read.
