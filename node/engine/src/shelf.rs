@@ -63,7 +63,7 @@ pub(crate) fn targets(turn: &Turn<'_>, frame: &Ghid) -> Result<Option<Vec<Ghid>>
 }
 
 pub(crate) fn identity(turn: &Turn<'_>, ghid: &Ghid) -> Result<Option<Identity>, ViewError> {
-    Ok(bytes(turn, ghid)?.and_then(|bytes| Identity::from_bytes(&bytes).ok()))
+    Ok(bytes(turn, ghid)?.and_then(|bytes| Identity::from_stored(&bytes).ok()))
 }
 
 /// Who holds `target`, at most `limit` of them.

@@ -62,6 +62,8 @@ impl Engine {
         address: &Ghid,
     ) -> Result<Option<Resolved>, ViewError> {
         match shelf::head(turn, address)? {
+            // It could be anybody's: only suite 1 has such heads, and only of other programs.
+            Some(head) if !head.proven => Ok(None),
             Some(head) => {
                 let Some(chain) = self.chain_key(turn, address, &head.binder, head.counter >> 8)?
                 else {
