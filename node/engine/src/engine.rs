@@ -148,9 +148,10 @@ impl Engine {
                 self.acknowledged(turn, connection, notice, accepted);
             }
             Input::AppDisconnected { connection } => self.disconnected(connection),
-            Input::LinkUp { link, device } => self.link_up(turn, link, device),
+            Input::LinkUp { link, device, remote } => self.link_up(turn, link, device, remote),
             Input::LinkMessage { link, message } => self.link_message(turn, link, message)?,
             Input::LinkDown { link } => self.link_down(turn, link)?,
+            Input::Control { id, control } => self.control(turn, id, control)?,
             Input::Timer(Timer::LinkDeadline(link)) => self.link_deadline(turn, link),
             Input::Timer(Timer::Reconcile(link)) => self.reconcile_due(turn, link)?,
             Input::Timer(Timer::Waiting) => self.waited_long_enough(turn)?,
@@ -195,7 +196,7 @@ impl Engine {
 }
 
 /// Stands in while the real source is borrowed; never asked.
-struct NoEntropy;
+pub(crate) struct NoEntropy;
 
 impl Entropy for NoEntropy {
     fn fill(&mut self, _: &mut [u8]) {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::pace::Rate;
+
 /// Notices under way to one application at once. A bigger window buys nothing: the Python client
 /// works on one at a time.
 pub const NOTICES_IN_FLIGHT: usize = 16;
@@ -41,6 +43,10 @@ pub const INVALID_OBJECTS_MAX: u32 = 3;
 /// A link that owes an answer and is silent for this long is given up. A LAN answers in
 /// milliseconds; three seconds leave room for a busy disk.
 pub const LINK_SILENCE_MAX: Duration = Duration::from_secs(3);
+
+/// The same between a persister and whoever uses it: the way is longer, and the largest message
+/// takes half a minute at 3 Mbit/s.
+pub const REMOTE_SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// A link without traffic is asked whether it lives. Fits the idle budget of 50 bytes a second.
 pub const LINK_PING_INTERVAL: Duration = Duration::from_secs(20);
@@ -88,3 +94,23 @@ pub const LEGROOM_DEFAULT: u8 = 7;
 
 /// Debindings of debindings followed when a binding comes back.
 pub const DEBINDING_CHAIN_MAX: usize = 10_000;
+
+/// How long somebody who is refused has to read why.
+pub const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Identities that one link may prove to a persister. A device has one account, or a few.
+pub(crate) const IDENTITIES_PER_LINK: usize = 16;
+
+/// Messages of comparisons that a persister answers on one link: each looks at every subscribed
+/// address. A comparison of 100,000 addresses of which none is held takes about a hundred.
+pub(crate) const COMPARISONS: Rate = Rate { interval: Duration::from_secs(1), burst: 256 };
+
+/// Requests and bare identities that a link which proved nothing may leave at a persister: ten a
+/// minute (threats.md 2.4, A10).
+pub(crate) const FROM_STRANGERS: Rate = Rate { interval: Duration::from_secs(6), burst: 10 };
+
+/// The same of a link that proved an identity. A guess: a telemeter that shares with a crowd.
+pub(crate) const FROM_KNOWN: Rate = Rate { interval: Duration::from_millis(100), burst: 1_000 };
+
+/// Attempts of one link to register: tokens cannot be guessed.
+pub(crate) const REGISTRATIONS: Rate = Rate { interval: Duration::from_secs(6), burst: 10 };

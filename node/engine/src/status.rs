@@ -2,11 +2,33 @@
 
 use std::fmt::Write as _;
 
+use crate::control::Control;
+use crate::effect::Effect;
 use crate::engine::Engine;
 use crate::turn::Turn;
 use crate::view::ViewError;
 
 impl Engine {
+    /// What the user asks beside applications.
+    pub(crate) fn control(
+        &self,
+        turn: &mut Turn<'_>,
+        id: u64,
+        control: Control,
+    ) -> Result<(), ViewError> {
+        let answer = match control {
+            Control::Figures => Ok(self.status_json(turn)?),
+            Control::Register { .. } => Err("no persister is connected".to_owned()),
+            Control::Users
+            | Control::Admit { .. }
+            | Control::Invite
+            | Control::Quota { .. }
+            | Control::Ban { .. } => Err("that is for servers".to_owned()),
+        };
+        turn.effect(Effect::Controlled { id, answer });
+        Ok(())
+    }
+
     /// An object of facts; the node adds its own. Only numbers and addresses, so nothing needs
     /// escaping.
     pub(crate) fn status_json(&self, turn: &Turn<'_>) -> Result<String, ViewError> {

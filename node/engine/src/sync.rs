@@ -4,7 +4,9 @@ mod compare;
 mod feed;
 mod follows;
 mod hello;
+mod holdings;
 mod links;
+mod questions;
 mod receive;
 mod serve;
 
@@ -19,12 +21,14 @@ use crate::limits;
 use crate::message::{Address, Message};
 use crate::timer::Timer;
 use crate::turn::Turn;
+use crate::verdict;
 use crate::view::ViewError;
 
 pub(crate) use feed::Feed;
 pub(crate) use follows::Follows;
+pub(crate) use holdings::{Detail, Holdings, bury};
 pub(crate) use links::Links;
-pub(crate) use receive::Stash;
+pub(crate) use receive::{Parsed, Stash};
 
 use links::Asked;
 
@@ -36,21 +40,13 @@ impl Engine {
         link: LinkId,
         message: Message,
     ) -> Result<(), ViewError> {
-        let now = turn.now();
-        let Some(state) = self.links.get_mut(link) else {
-            return Ok(());
-        };
-        state.last_heard = now;
-        let greeted = state.their_nonce.is_some() || matches!(message, Message::Hello { .. });
-        if !self.links.is_read(link) {
-            return Ok(());
-        }
-        if !greeted {
-            self.links.close(turn, link, "a message before hello", true);
+        if !self.links.hears(turn, link, &message) {
             return Ok(());
         }
         match message {
-            Message::Hello { version, nonce } => self.hello(turn, link, version, nonce),
+            Message::Hello { version, nonce, role } => {
+                self.hello(turn, link, version, nonce, role);
+            }
             Message::Interests { tags } => self.interests(turn, link, &tags),
             Message::Proof { identity, signature } => {
                 self.proof(turn, link, &identity, &signature)?;
@@ -66,7 +62,7 @@ impl Engine {
                 }
             }
             Message::Get { id, address: Address(address) } => {
-                let objects = self.bundle(turn, &address, true)?;
+                let objects = self.holdings().bundle(turn, &address, Detail::Readable)?;
                 self.links.send(turn, link, Message::Object { id, objects });
             }
             Message::Object { id, objects } => {
@@ -78,16 +74,9 @@ impl Engine {
                 }
             }
             Message::Subscribe { addresses, cursor } => {
-                self.subscribe(turn, link, &addresses, cursor)?;
+                self.links.subscribe(turn, &self.feed, link, &addresses, cursor)?;
             }
-            Message::Unsubscribe { addresses } => {
-                if let Some(state) = self.links.get_mut(link) {
-                    for Address(address) in addresses {
-                        state.subscribed.remove(&address);
-                        state.needed.remove(&address);
-                    }
-                }
-            }
+            Message::Unsubscribe { addresses } => self.links.unsubscribe(link, &addresses),
             Message::Event { cursor, address: _, objects } => {
                 self.receive(turn, link, &objects)?;
                 if cursor.seq > 0 {
@@ -99,9 +88,27 @@ impl Engine {
             Message::Reconcile { body, subscriber } => {
                 self.reconcile(turn, link, &body, subscriber)?;
             }
-            Message::Need { ids } => self.needed(turn, link, &ids)?,
+            Message::Need { ids } => {
+                let holdings = self.holdings();
+                self.links.needed(turn, holdings, link, &ids)?;
+            }
             Message::Ping { id } => self.links.send(turn, link, Message::Pong { id }),
             Message::Pong { id } => self.links.pong(link, id),
+            Message::Register { id, .. } => {
+                let result = verdict::NOT_HERE;
+                self.links.send(turn, link, Message::Registered { id, result });
+            }
+            Message::Subscriptions { .. }
+            | Message::Bindings { .. }
+            | Message::Debindings { .. }
+            | Message::Exists { .. }
+            | Message::Disconnect { .. } => self.links.question(turn, link, message)?,
+            // Answers to what this node never asks, and what only persisters do.
+            Message::Addresses { .. }
+            | Message::Existing { .. }
+            | Message::Mirror { .. }
+            | Message::Registered { .. }
+            | Message::Refused { .. } => {}
         }
         self.links.watch(turn, link);
         Ok(())

@@ -37,11 +37,15 @@ pub enum Table {
     Cursors = 12,
     /// Rows the rules keep for bounded collection.
     Pending = 13,
+    /// Of a persister: what it knows of identities, and tokens given out.
+    Users = 14,
+    /// Of a persister: address, the debinding that ended a static binding of it.
+    Graves = 15,
 }
 
 impl Table {
     /// Every table, in the order of their discriminants.
-    pub const ALL: [Table; 14] = [
+    pub const ALL: [Table; 16] = [
         Table::Meta,
         Table::Objects,
         Table::Heads,
@@ -56,6 +60,8 @@ impl Table {
         Table::Follows,
         Table::Cursors,
         Table::Pending,
+        Table::Users,
+        Table::Graves,
     ];
 }
 

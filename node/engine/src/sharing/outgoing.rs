@@ -18,6 +18,7 @@ use crate::limits;
 use crate::message::{Address, Message, Packed};
 use crate::objects::{Answer, does_not_exist, ipc_error};
 use crate::shelf;
+use crate::sync::Detail;
 use crate::turn::{Turn, key};
 use crate::view::{Table, ViewError};
 
@@ -235,7 +236,7 @@ impl Engine {
             request
         };
         objects.push(request);
-        objects.extend(self.bundle(turn, &object, true)?);
+        objects.extend(self.holdings().bundle(turn, &object, Detail::Readable)?);
         Ok(Some(objects))
     }
 

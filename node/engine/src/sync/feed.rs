@@ -76,6 +76,17 @@ impl Feed {
         Ok(turn.get(Table::FeedIndex, address.as_bytes())?.is_some())
     }
 
+    /// Every address that ever changed, in ascending order.
+    pub(crate) fn addresses(turn: &Turn<'_>) -> Result<Vec<Ghid>, ViewError> {
+        turn.prefixed(Table::FeedIndex, &[], usize::MAX >> 1)?
+            .into_iter()
+            .map(|(row, _)| {
+                Ghid::from_bytes(&row)
+                    .map_err(|_| ViewError("a row of the feed's index is damaged".into()))
+            })
+            .collect()
+    }
+
     /// Changes after number `after`, oldest first.
     pub(crate) fn after(
         turn: &Turn<'_>,

@@ -11,21 +11,84 @@ use sha2::{Digest, Sha512};
 use crate::effect::Effect;
 use crate::engine::Engine;
 use crate::input::LinkId;
-use crate::message::{Cursor, LIST_MAX, Message, Packed};
+use crate::message::{Cursor, LIST_MAX, Message, Packed, Role, VERSION};
+use crate::sync::Links;
 use crate::timer::Timer;
 use crate::turn::Turn;
 use crate::view::ViewError;
 
-const VERSION: u16 = 1;
 const LABEL_INTEREST: &[u8] = b"hypergolix interest\0";
 const LABEL_PROOF: &str = "hypergolix link proof";
 
-impl Engine {
-    pub(crate) fn link_up(&mut self, turn: &mut Turn<'_>, link: LinkId, device: Vec<u8>) {
+impl Links {
+    /// A link is up: says hello.
+    pub(crate) fn greet(
+        &mut self,
+        turn: &mut Turn<'_>,
+        link: LinkId,
+        device: Vec<u8>,
+        remote: bool,
+        position: u64,
+        role: Role,
+    ) {
         let nonce = turn.random();
-        self.links.add(link, device, nonce, turn.now(), self.feed.last());
-        self.links.send(turn, link, Message::Hello { version: VERSION, nonce });
-        self.links.watch(turn, link);
+        self.add(link, device, remote, nonce, turn.now(), position);
+        self.send(turn, link, Message::Hello { version: VERSION, nonce, role });
+        self.watch(turn, link);
+    }
+
+    /// The other side said hello; whether it may go on.
+    pub(crate) fn greeted(
+        &mut self,
+        turn: &mut Turn<'_>,
+        link: LinkId,
+        version: u16,
+        nonce: [u8; 32],
+        role: Role,
+    ) -> bool {
+        let Some(state) = self.get_mut(link) else {
+            return false;
+        };
+        if version != VERSION {
+            self.close(turn, link, "another version of the link protocol", false);
+            return false;
+        }
+        if state.their_nonce.is_some() || nonce == state.our_nonce {
+            self.close(turn, link, "a second or reflected hello", true);
+            return false;
+        }
+        state.their_nonce = Some(nonce);
+        state.role = role;
+        true
+    }
+
+    /// Whether a proof by the other side holds: `device` is ours.
+    pub(crate) fn proves(
+        &self,
+        link: LinkId,
+        device: &[u8],
+        identity: &Identity,
+        signature: &[u8; 64],
+    ) -> bool {
+        let Some(state) = self.get(link) else {
+            return false;
+        };
+        state.their_nonce.is_some_and(|theirs| {
+            let statement = statement(&theirs, &state.our_nonce, &state.device, device);
+            identity.verify_statement(LABEL_PROOF, &statement, signature)
+        })
+    }
+}
+
+impl Engine {
+    pub(crate) fn link_up(
+        &mut self,
+        turn: &mut Turn<'_>,
+        link: LinkId,
+        device: Vec<u8>,
+        remote: bool,
+    ) {
+        self.links.greet(turn, link, device, remote, self.feed.last(), Role::Node);
     }
 
     pub(super) fn hello(
@@ -34,19 +97,11 @@ impl Engine {
         link: LinkId,
         version: u16,
         nonce: [u8; 32],
+        role: Role,
     ) {
-        let Some(state) = self.links.get_mut(link) else {
-            return;
-        };
-        if version != VERSION {
-            self.links.close(turn, link, "another version of the link protocol", false);
+        if !self.links.greeted(turn, link, version, nonce, role) {
             return;
         }
-        if state.their_nonce.is_some() || nonce == state.our_nonce {
-            self.links.close(turn, link, "a second or reflected hello", true);
-            return;
-        }
-        state.their_nonce = Some(nonce);
         let mut identities: Vec<Ghid> = self.outbox.recipients();
         identities.extend(self.follows.all_sources());
         self.look_for(turn, link, identities);
@@ -109,21 +164,22 @@ impl Engine {
         let Some(state) = self.links.get_mut(link) else {
             return Ok(());
         };
-        let Some(theirs) = state.their_nonce else {
+        if state.their_nonce.is_none() {
             return Ok(());
-        };
+        }
         let Ok(identity) = Identity::from_bytes(identity) else {
             self.links.close(turn, link, "a proof without an identity", true);
             return Ok(());
         };
         let ghid = identity.ghid();
-        let statement = statement(&theirs, &state.our_nonce, &state.device, &self.device);
-        if !state.interests.contains(&ghid)
-            || !identity.verify_statement(LABEL_PROOF, &statement, signature)
-        {
+        let asked = state.interests.contains(&ghid);
+        if !asked || !self.links.proves(link, &self.device, &identity, signature) {
             self.links.close(turn, link, "a proof that proves nothing", true);
             return Ok(());
         }
+        let Some(state) = self.links.get_mut(link) else {
+            return Ok(());
+        };
         if !state.proven.insert(ghid) {
             return Ok(());
         }

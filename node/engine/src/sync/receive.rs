@@ -2,32 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use golix::object::{DynamicBinding, Kind, Object, Unverified, Verified};
+use golix::object::{DecodeError, DynamicBinding, Kind, Object, Unverified, Verified};
 use golix::persister::{HighWater, Stored};
 use golix::{Ghid, Identity};
 
 use crate::engine::Engine;
 use crate::input::LinkId;
-use crate::limits;
 use crate::message::Packed;
 use crate::sharing::{self, Received};
 use crate::shelf;
 use crate::turn::Turn;
+use crate::verdict;
 use crate::view::ViewError;
 
-/// Results of single objects: 0 is "stored or known", else 1 + the persister's NAK code.
-mod result {
-    pub(super) const STORED: u32 = 0;
-    pub(super) const MALFORMED: u32 = 1 + 0x0001;
-    pub(super) const NOT_VERIFIED: u32 = 1 + 0x0002;
-    /// No room: shares of this sender wait already.
-    pub(super) const FULL: u32 = 1;
-    pub(super) const UNKNOWN_AUTHOR: u32 = 1 + 0x0003;
-    pub(super) const UNBOUND: u32 = 1 + 0x0004;
-    pub(super) const DEBOUND: u32 = 1 + 0x0005;
-    /// A node stores what its user follows; this is nothing of it.
-    pub(super) const UNWANTED: u32 = 1 + 0x000A;
-}
+/// An object of a message, or why its bytes are none.
+pub(crate) type Parsed = Result<Unverified, DecodeError>;
 
 /// What came in the same message and waits for something that needs it: free identities of
 /// strangers must not fill the disk, and a frame is taken together with its container.
@@ -42,6 +31,63 @@ pub(crate) struct Stash {
 impl Stash {
     pub(crate) fn identity(&self, ghid: &Ghid) -> Option<Identity> {
         self.identities.get(ghid).cloned()
+    }
+
+    /// What came in one message; its identities are still to be noted, once they are verified.
+    pub(crate) fn of(objects: &[Parsed]) -> Self {
+        let containers = objects
+            .iter()
+            .flatten()
+            .filter(|object| object.kind() == Kind::Container)
+            .map(|object| (object.ghid(), object.clone()))
+            .collect();
+        Self { containers, ..Self::default() }
+    }
+
+    /// An identity of the message is one.
+    pub(crate) fn note_identity(&mut self, identity: Identity) {
+        self.identities.insert(identity.ghid(), identity);
+    }
+
+    /// The identity of an author, from the message or the store.
+    pub(crate) fn author(
+        &self,
+        turn: &Turn<'_>,
+        author: &Ghid,
+    ) -> Result<Option<Identity>, ViewError> {
+        match self.identity(author) {
+            Some(identity) => Ok(Some(identity)),
+            None => shelf::identity(turn, author),
+        }
+    }
+
+    /// A frame displaces the one before it, and with it the only state that can be read. So it is
+    /// taken when its container is here or comes, verified, in the same message; whoever holds a
+    /// container back (or spoils its signature) changes nothing.
+    ///
+    /// Returns what has to be stored after the frame; `None` if its container is missing.
+    pub(crate) fn goes_with(
+        &self,
+        turn: &Turn<'_>,
+        frame: &DynamicBinding,
+    ) -> Result<Option<Vec<Verified>>, ViewError> {
+        let target = frame.target();
+        if shelf::bytes(turn, &target)?.is_some() {
+            return Ok(Some(Vec::new()));
+        }
+        let order = HighWater { counter: frame.counter(), frame: frame.ghid() };
+        if shelf::head(turn, &frame.dynamic())?.is_some_and(|head| order < head.order()) {
+            // It displaces nothing: it is refused, or kept beside the frame that won.
+            return Ok(Some(Vec::new()));
+        }
+        let Some(container) = self.containers.get(&target).cloned() else {
+            return Ok(None);
+        };
+        let author = match container.author() {
+            Some(author) => self.author(turn, &author)?,
+            None => None,
+        };
+        Ok(container.verify(author.as_ref()).ok().map(|container| vec![container]))
     }
 
     /// A share came, of `object` by `origin`.
@@ -71,24 +117,19 @@ impl Engine {
         link: LinkId,
         objects: &[Packed],
     ) -> Result<Vec<u32>, ViewError> {
-        let mut stash = Stash::default();
         let mut results = Vec::with_capacity(objects.len());
-        let parsed: Vec<_> = objects.iter().map(|bytes| Unverified::parse(bytes)).collect();
-        for object in parsed.iter().flatten() {
-            if object.kind() == Kind::Container {
-                stash.containers.insert(object.ghid(), object.clone());
-            }
-        }
+        let parsed: Vec<Parsed> = objects.iter().map(|bytes| Unverified::parse(bytes)).collect();
+        let mut stash = Stash::of(&parsed);
         let mut debound = false;
         for object in parsed {
             let is_request = object.as_ref().is_ok_and(|object| object.kind() == Kind::Request);
             let result = match object {
                 Ok(object) => self.receive_one(turn, &mut stash, object)?,
-                Err(_) => result::MALFORMED,
+                Err(_) => verdict::MALFORMED,
             };
-            debound |= !is_request && result == result::DEBOUND;
-            if matches!(result, result::MALFORMED | result::NOT_VERIFIED) {
-                self.invalid_object(turn, link);
+            debound |= !is_request && result == verdict::DEBOUND;
+            if matches!(result, verdict::MALFORMED | verdict::NOT_VERIFIED) {
+                self.links.invalid_object(turn, link);
             }
             results.push(result);
         }
@@ -101,16 +142,6 @@ impl Engine {
         Ok(results)
     }
 
-    fn invalid_object(&mut self, turn: &mut Turn<'_>, link: LinkId) {
-        let Some(state) = self.links.get_mut(link) else {
-            return;
-        };
-        state.invalid += 1;
-        if state.invalid >= limits::INVALID_OBJECTS_MAX {
-            self.links.close(turn, link, "objects that do not verify", true);
-        }
-    }
-
     fn receive_one(
         &mut self,
         turn: &mut Turn<'_>,
@@ -121,52 +152,52 @@ impl Engine {
         match object.kind() {
             Kind::Identity => {
                 let Ok(verified) = object.verify(None) else {
-                    return Ok(result::NOT_VERIFIED);
+                    return Ok(verdict::NOT_VERIFIED);
                 };
                 if let Object::Identity(identity) = verified.object() {
-                    stash.identities.insert(ghid, identity.clone());
+                    stash.note_identity(identity.clone());
                 }
-                return Ok(result::STORED);
+                return Ok(verdict::STORED);
             }
             Kind::Request => {
                 let Ok(verified) = object.verify(None) else {
-                    return Ok(result::NOT_VERIFIED);
+                    return Ok(verdict::NOT_VERIFIED);
                 };
                 let Some(request) = sharing::as_request(&verified) else {
-                    return Ok(result::MALFORMED);
+                    return Ok(verdict::MALFORMED);
                 };
                 return Ok(match self.receive_request(turn, stash, &verified, request)? {
-                    Received::Taken => result::STORED,
-                    Received::Known => result::DEBOUND,
-                    Received::Full => result::FULL,
+                    Received::Taken => verdict::STORED,
+                    Received::Known => verdict::DEBOUND,
+                    Received::Full => verdict::FULL,
                 });
             }
             Kind::Container | Kind::StaticBinding | Kind::DynamicBinding | Kind::Debinding => {}
         }
         // The address of stored bytes is the hash of verified ones: the same bytes come for free.
         if shelf::bytes(turn, &ghid)?.is_some() {
-            return Ok(result::STORED);
+            return Ok(verdict::STORED);
         }
         if object.kind() == Kind::Container && shelf::holders(turn, &ghid, 1)?.is_empty() {
-            return Ok(result::UNBOUND);
+            return Ok(verdict::UNBOUND);
         }
         let Some(author) = object.author() else {
-            return Ok(result::MALFORMED);
+            return Ok(verdict::MALFORMED);
         };
-        let Some(identity) = Self::known_author(turn, stash, &author)? else {
-            return Ok(result::UNKNOWN_AUTHOR);
+        let Some(identity) = stash.author(turn, &author)? else {
+            return Ok(verdict::UNKNOWN_AUTHOR);
         };
         let Ok(verified) = object.verify(Some(&identity)) else {
-            return Ok(result::NOT_VERIFIED);
+            return Ok(verdict::NOT_VERIFIED);
         };
         if !self.wants(turn, stash, &verified)? {
-            return Ok(result::UNWANTED);
+            return Ok(verdict::UNWANTED);
         }
         let mut together = Vec::new();
         if let Object::DynamicBinding(frame) = verified.object() {
-            match Self::goes_with(turn, stash, frame)? {
+            match stash.goes_with(turn, frame)? {
                 Some(containers) => together = containers,
-                None => return Ok(result::UNBOUND),
+                None => return Ok(verdict::UNBOUND),
             }
         }
         together.insert(0, verified);
@@ -178,47 +209,7 @@ impl Engine {
                 return Ok(1 + u32::from(rejection.code()));
             }
         }
-        Ok(result::STORED)
-    }
-
-    fn known_author(
-        turn: &Turn<'_>,
-        stash: &Stash,
-        author: &Ghid,
-    ) -> Result<Option<Identity>, ViewError> {
-        match stash.identity(author) {
-            Some(identity) => Ok(Some(identity)),
-            None => shelf::identity(turn, author),
-        }
-    }
-
-    /// A frame displaces the one before it, and with it the only state that can be read. So it is
-    /// taken when its container is here or comes, verified, in the same message; whoever holds a
-    /// container back (or spoils its signature) changes nothing.
-    ///
-    /// Returns what has to be stored after the frame; `None` if its container is missing.
-    fn goes_with(
-        turn: &Turn<'_>,
-        stash: &Stash,
-        frame: &DynamicBinding,
-    ) -> Result<Option<Vec<Verified>>, ViewError> {
-        let target = frame.target();
-        if shelf::bytes(turn, &target)?.is_some() {
-            return Ok(Some(Vec::new()));
-        }
-        let order = HighWater { counter: frame.counter(), frame: frame.ghid() };
-        if shelf::head(turn, &frame.dynamic())?.is_some_and(|head| order < head.order()) {
-            // It displaces nothing: it is refused, or kept beside the frame that won.
-            return Ok(Some(Vec::new()));
-        }
-        let Some(container) = stash.containers.get(&target).cloned() else {
-            return Ok(None);
-        };
-        let author = match container.author() {
-            Some(author) => Self::known_author(turn, stash, &author)?,
-            None => None,
-        };
-        Ok(container.verify(author.as_ref()).ok().map(|container| vec![container]))
+        Ok(verdict::STORED)
     }
 
     /// Whether an object belongs to something that this account follows, made or holds, and comes
