@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+mod crypto_pool;
 pub mod ipc_service;
 pub mod lock;
 pub mod network;

@@ -19,6 +19,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, sleep_until};
 
+use crate::crypto_pool::{CryptoPool, Done, Job};
 use crate::ipc_service::Command;
 use crate::network::{Network, NetworkEvent};
 use crate::status::{Facts, Storage};
@@ -119,6 +120,7 @@ pub struct Loop {
     /// Links that the engine knows.
     links: HashSet<LinkId>,
     timers: Timers,
+    pool: CryptoPool,
     queue: VecDeque<Work>,
     stopping: bool,
     failures: Failures,
@@ -131,6 +133,7 @@ enum Work {
     App(Command),
     Network(NetworkEvent),
     Timer(Timer),
+    Done(Done),
 }
 
 /// How a turn failed: nothing of it was spoken of.
@@ -168,15 +171,10 @@ impl Loop {
         let Parts { mut store, account, commands, events, facts } = parts;
         let device = facts.network.peer_id().to_bytes();
         let network = facts.network.clone();
-        let mut timers = Timers::default();
         let now = Time::from_origin(facts.started.elapsed());
         let (engine, effects) = open_engine(&mut store, &account, &device, now)?;
-        for effect in effects {
-            if let Effect::SetTimer { timer, at } = effect {
-                timers.set(timer, at);
-            }
-        }
-        Ok(Self {
+        let pool = CryptoPool::new(&account.opener());
+        let mut new = Self {
             store,
             account,
             engine,
@@ -188,7 +186,8 @@ impl Loop {
             device,
             apps: HashMap::new(),
             links: HashSet::new(),
-            timers,
+            timers: Timers::default(),
+            pool,
             queue: VecDeque::new(),
             stopping: false,
             failures: Failures::default(),
@@ -198,7 +197,11 @@ impl Loop {
                 deletions_since: None,
                 reserve_tried: None,
             },
-        })
+        };
+        for effect in effects {
+            new.carry_out(effect);
+        }
+        Ok(new)
     }
 
     /// Runs until [`Command::Stop`], finishes what was taken before, and closes the store.
@@ -244,6 +247,7 @@ impl Loop {
         let deadline = tokio::time::Instant::now() + until_timer.map_or(idle, |due| due.min(idle));
         let mut commands = Vec::new();
         let mut event = None;
+        let mut done = None;
         let runtime = self.runtime.clone();
         runtime.block_on(async {
             tokio::select! {
@@ -253,9 +257,15 @@ impl Loop {
                     self.stopping |= taken == 0;
                 }
                 Some(taken) = self.events.recv() => event = Some(taken),
+                taken = self.pool.finished() => done = Some(taken),
                 () = sleep_until(deadline) => {}
             }
         });
+        done = done.or_else(|| self.pool.try_finished());
+        while let Some(finished) = done {
+            self.queue.push_back(Work::Done(finished));
+            done = self.pool.try_finished();
+        }
         let now = self.now();
         while let Some(timer) = self.timers.due(now) {
             self.queue.push_back(Work::Timer(timer));
@@ -295,6 +305,9 @@ impl Loop {
         {
             let input = match work {
                 Work::Timer(timer) => Input::Timer(timer),
+                Work::Done(Done::Opened { number, opened }) => {
+                    Input::RequestOpened { number, opened }
+                }
                 Work::App(command) => match command_input(command, &mut self.apps) {
                     Some(input) => input,
                     None => continue,
@@ -358,6 +371,9 @@ impl Loop {
                 self.network.close(link, misbehaved);
             }
             Effect::SetTimer { timer, at } => self.timers.set(timer, at),
+            Effect::OpenRequest { number, request } => {
+                self.pool.submit(Job::Open { number, request });
+            }
             Effect::Log { event, about } => tracing::info!(about, "{event}"),
         }
     }

@@ -385,6 +385,8 @@ fn file_backend(file: std::fs::File) -> Result<Arc<dyn StorageBackend>, StoreErr
 
 #[cfg(test)]
 mod tests {
+    use hypergolix_engine::{Table, View as _};
+
     use super::*;
 
     fn with_format(path: &Path, format: u32) {
@@ -404,10 +406,32 @@ mod tests {
         for check_integrity in [true, false] {
             let config = StoreConfig { check_integrity, ..StoreConfig::default() };
             let opened = Store::open(&path, config).expect_err("a newer format");
-            assert!(matches!(opened, StoreError::Newer { found: 2, supported: 1 }), "{opened:?}");
+            assert!(matches!(opened, StoreError::Newer { found: 3, supported: 2 }), "{opened:?}");
             let message = opened.to_string();
-            assert!(message.contains("format 2") && message.contains("up to 1"), "{message}");
+            assert!(message.contains("format 3") && message.contains("up to 2"), "{message}");
             assert!(std::fs::read(&path).expect("read") == before, "the file was touched");
+        }
+    }
+
+    #[test]
+    fn a_store_of_an_older_version_is_brought_up_to_date() {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path().join("store.redb");
+        with_format(&path, 1);
+        let database = Database::open(&path).expect("open");
+        let transaction = begin_write(&database).expect("begin");
+        transaction.delete_table(tables::definition(Table::Inbox)).expect("delete");
+        transaction.commit().expect("commit");
+        drop(database);
+        for _ in 0..2 {
+            let mut store = Store::open(&path, StoreConfig::default()).expect("open");
+            let batch = store.batch().expect("batch");
+            assert_eq!(batch.get(Table::Inbox, b"x").expect("readable"), None);
+            drop(batch);
+            store.close().expect("close");
+            let database = Database::open(&path).expect("open");
+            let own = tables::Own::read(&database).expect("read");
+            assert_eq!(own.format, migrate::FORMAT);
         }
     }
 

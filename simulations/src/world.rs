@@ -323,6 +323,13 @@ impl<'a> World<'a> {
                 self.close_link(number, link, reason, misbehaved);
             }
             Effect::SetTimer { timer, at } => self.set_timer(number, timer, at),
+            Effect::OpenRequest { number: request, request: bytes } => {
+                let opened = self.nodes[number].account.opener().open(&bytes);
+                let (life, delay) =
+                    (self.nodes[number].life, self.chance.disk.between([20, 2_000]));
+                let input = Input::RequestOpened { number: request, opened };
+                self.after(delay, Event::ToNode { node: number, life, input });
+            }
             Effect::Log { event, about } => {
                 self.trace(|| format!("n{number} logs: {event} {about}"));
             }

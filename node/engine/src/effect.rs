@@ -3,7 +3,7 @@
 use hypergolix_ipc::{ConnectionId, IpcError, Notice, NoticeId, Reply, RequestToken};
 
 use crate::input::LinkId;
-use crate::message::Message;
+use crate::message::{Message, Packed};
 use crate::timer::Timer;
 use crate::view::{Time, Write};
 
@@ -41,6 +41,14 @@ pub enum Effect {
         link: LinkId,
         /// The message.
         message: Message,
+    },
+    /// Open a request, away from the loop and with low priority, and hand the result back as
+    /// `Input::RequestOpened`. In suite 1 it takes 15 ms of a core, and strangers ask for it.
+    OpenRequest {
+        /// Names the result.
+        number: u64,
+        /// The packed GARQ.
+        request: Packed,
     },
     /// End a link: the other side broke the protocol, or does not answer.
     CloseLink {

@@ -1,6 +1,7 @@
 //! `Engine`: one node's decisions. Takes an input and the time, answers with an [`Outcome`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use golix::Ghid;
 use hypergolix_ipc::ConnectionId;
@@ -11,7 +12,7 @@ use crate::caches::{Chains, Contents};
 use crate::effect::Outcome;
 use crate::input::Input;
 use crate::keyring::Keyring;
-use crate::sharing::{Outbox, Shares};
+use crate::sharing::{Inbox, Outbox, Shares};
 use crate::sync::{Feed, Follows, Links};
 use crate::timer::Timer;
 use crate::turn::Turn;
@@ -49,6 +50,7 @@ pub struct Engine {
     pub(crate) apps: Apps,
     pub(crate) shares: Shares,
     pub(crate) outbox: Outbox,
+    pub(crate) inbox: Inbox,
     pub(crate) feed: Feed,
     pub(crate) follows: Follows,
     pub(crate) links: Links,
@@ -88,8 +90,8 @@ impl Engine {
         let follows = Follows::open(&turn)?;
         let shares = Shares::open(&turn, &keyring)?;
         let outbox = Outbox::open(&turn)?;
-        let outcome = turn.finish();
-        let engine = Self {
+        let inbox = Inbox::open(&turn)?;
+        let mut engine = Self {
             me: account.fingerprint(),
             account,
             keyring,
@@ -100,13 +102,17 @@ impl Engine {
             apps: Apps::default(),
             shares,
             outbox,
+            inbox,
             feed,
             follows,
             links: Links::default(),
             news: Vec::new(),
             arrived: BTreeSet::new(),
-            entropy,
+            entropy: Box::new(NoEntropy),
         };
+        engine.pump_inbox(&mut turn)?;
+        let outcome = turn.finish();
+        engine.entropy = entropy;
         Ok((engine, outcome))
     }
 
@@ -154,13 +160,22 @@ impl Engine {
             Input::Control { id, control } => self.control(turn, id, control)?,
             Input::Timer(Timer::LinkDeadline(link)) => self.link_deadline(turn, link),
             Input::Timer(Timer::Reconcile(link)) => self.reconcile_due(turn, link)?,
+            Input::RequestOpened { number, opened } => {
+                // Whoever cloned the input keeps the request closed: it is opened again.
+                let opened = opened.and_then(Arc::into_inner);
+                self.finish_opening(turn, number, opened)?;
+            }
             Input::Timer(Timer::Waiting) => self.waited_long_enough(turn)?,
+            Input::Timer(Timer::Inbox) => {}
+            Input::Timer(Timer::Answers) => self.release_answers(),
+            Input::Timer(Timer::Owed(link)) => self.offer_again(turn, link)?,
         }
         self.settle(turn)
     }
 
     /// Tells applications and followers what changed in this turn.
     pub(crate) fn settle(&mut self, turn: &mut Turn<'_>) -> Result<(), ViewError> {
+        self.pump_inbox(turn)?;
         for news in std::mem::take(&mut self.news) {
             match news {
                 News::Updated(address, except) => {
@@ -191,6 +206,7 @@ impl Engine {
             ("links", self.links.len() as u64),
             ("shares_owed", self.outbox.len() as u64),
             ("shares_waiting", self.shares.len() as u64),
+            ("requests_to_open", self.inbox.len() as u64),
         ]))
     }
 }

@@ -1,5 +1,8 @@
 //! Everything that can happen to a node.
 
+use std::sync::Arc;
+
+use golix::object::OpenedRequest;
 use hypergolix_ipc::{ConnectionId, NoticeId, Request, RequestToken};
 
 use crate::control::Control;
@@ -69,6 +72,13 @@ pub enum Input {
         id: u64,
         /// What they ask.
         control: Control,
+    },
+    /// A request was opened, as `Effect::OpenRequest` asked.
+    RequestOpened {
+        /// The effect's number.
+        number: u64,
+        /// `None` if it does not open. (Shared, because an input can be cloned and this cannot.)
+        opened: Option<Arc<OpenedRequest>>,
     },
     /// A timer that the engine had set is due.
     Timer(Timer),

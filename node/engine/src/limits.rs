@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use crate::pace::Rate;
-
 /// Notices under way to one application at once. A bigger window buys nothing: the Python client
 /// works on one at a time.
 pub const NOTICES_IN_FLIGHT: usize = 16;
@@ -114,3 +112,48 @@ pub(crate) const FROM_KNOWN: Rate = Rate { interval: Duration::from_millis(100),
 
 /// Attempts of one link to register: tokens cannot be guessed.
 pub(crate) const REGISTRATIONS: Rate = Rate { interval: Duration::from_secs(6), burst: 10 };
+
+/// Messages with requests that wait to be opened.
+pub const INBOX_REQUESTS: usize = 1_000;
+
+/// Their bytes. A share of 10 MiB fits six times.
+pub const INBOX_BYTES: usize = 64 * 1024 * 1024;
+
+/// Of one device. Twice the window of an honest one.
+pub const INBOX_PER_DEVICE: usize = 2 * PUBLISHES_IN_FLIGHT;
+
+/// Devices whose pace is remembered. Beyond it those with a whole budget are forgotten first.
+pub const INBOX_DEVICES: usize = 1_024;
+
+/// Requests being opened at once.
+pub const OPENING_AT_ONCE: usize = 2;
+
+/// Answers to requests leave at whole multiples of this.
+pub const ANSWER_SCHEDULE: Duration = Duration::from_secs(1);
+
+/// What the other side of a link had no room for is offered again after this.
+pub const OWED_PAUSE: Duration = Duration::from_secs(1);
+
+/// How fast something may happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Time for one, on average.
+    pub interval: Duration,
+    /// How many at once after a pause.
+    pub burst: u32,
+}
+
+/// How fast requests that one device brings are opened. In suite 1 one costs 15 ms of a core
+/// (threats.md 2.4, A10: 10 a second and source), in suite 3 a fifth of a millisecond.
+pub(crate) fn open_rate_device(suite: golix::Suite) -> Rate {
+    match suite {
+        golix::Suite::Suite3 => Rate { interval: Duration::from_millis(1), burst: 1_000 },
+    }
+}
+
+/// How fast requests are opened in all: less than half a core.
+pub(crate) fn open_rate_total(suite: golix::Suite) -> Rate {
+    match suite {
+        golix::Suite::Suite3 => Rate { interval: Duration::from_micros(500), burst: 2_000 },
+    }
+}

@@ -1,15 +1,7 @@
 //! How fast something may happen.
 
-use std::time::Duration;
-
+use crate::limits::Rate;
 use crate::view::Time;
-
-/// One every `interval`, `burst` of them at once.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Rate {
-    pub(crate) interval: Duration,
-    pub(crate) burst: u32,
-}
 
 /// What was spent of a [`Rate`].
 #[derive(Debug, Clone, Copy, Default)]
@@ -19,19 +11,35 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// Takes one, if there is one.
-    pub(crate) fn try_spend(&mut self, now: Time, rate: &Rate) -> bool {
+    /// Whether nothing of the budget is missing.
+    pub(crate) fn is_whole(self, now: Time) -> bool {
+        self.whole_at <= now
+    }
+
+    /// When the next one may happen.
+    pub(crate) fn next(self, rate: Rate) -> Time {
         let slack = rate.interval * rate.burst.saturating_sub(1);
-        if self.whole_at > now + slack {
-            return false;
-        }
+        Time::from_origin(self.whole_at.since_origin().saturating_sub(slack))
+    }
+
+    pub(crate) fn spend(&mut self, now: Time, rate: Rate) {
         self.whole_at = self.whole_at.max(now) + rate.interval;
-        true
+    }
+
+    /// Takes one, if there is one.
+    pub(crate) fn try_spend(&mut self, now: Time, rate: Rate) -> bool {
+        let may = self.next(rate) <= now;
+        if may {
+            self.spend(now, rate);
+        }
+        may
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -39,8 +47,8 @@ mod tests {
         let rate = Rate { interval: Duration::from_secs(6), burst: 10 };
         let mut pace = Pace::default();
         let start = Time::from_origin(Duration::from_secs(100));
-        assert_eq!((0..30).filter(|_| pace.try_spend(start, &rate)).count(), 10);
+        assert_eq!((0..30).filter(|_| pace.try_spend(start, rate)).count(), 10);
         let later = start + Duration::from_secs(60);
-        assert_eq!((0..30).filter(|_| pace.try_spend(later, &rate)).count(), 10);
+        assert_eq!((0..30).filter(|_| pace.try_spend(later, rate)).count(), 10);
     }
 }

@@ -4,8 +4,10 @@
 //! is now, so that the recipient takes all of it in one transaction. The request is made once and
 //! kept until it is answered; a retry sends the same bytes.
 
+mod inbox;
 mod incoming;
 mod outgoing;
 
-pub(crate) use incoming::{Received, Share, Shares, as_request};
+pub(crate) use inbox::{Inbox, brings_request};
+pub(crate) use incoming::{Share, Shares};
 pub(crate) use outgoing::Outbox;

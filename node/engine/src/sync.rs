@@ -57,7 +57,7 @@ impl Engine {
             }
             Message::Published { id, results } => {
                 if let Some((recipient, number)) = self.links.end_publish(link, id) {
-                    self.published(turn, recipient, number, &results)?;
+                    self.published(turn, link, recipient, number, &results)?;
                     self.send_owed(turn, link, recipient)?;
                 }
             }

@@ -11,4 +11,10 @@ pub enum Timer {
     LinkDeadline(LinkId),
     /// Requests of applications that wait for the network are answered.
     Waiting,
+    /// The next request of the inbox may be opened.
+    Inbox,
+    /// Answers to requests leave: together, on a schedule, so that nobody learns when they were made.
+    Answers,
+    /// What the other side of a link had no room for is offered again.
+    Owed(LinkId),
 }

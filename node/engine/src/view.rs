@@ -37,15 +37,17 @@ pub enum Table {
     Cursors = 12,
     /// Rows the rules keep for bounded collection.
     Pending = 13,
+    /// Messages whose request waits to be opened, by number.
+    Inbox = 14,
     /// Of a persister: what it knows of identities, and tokens given out.
-    Users = 14,
+    Users = 15,
     /// Of a persister: address, the debinding that ended a static binding of it.
-    Graves = 15,
+    Graves = 16,
 }
 
 impl Table {
     /// Every table, in the order of their discriminants.
-    pub const ALL: [Table; 16] = [
+    pub const ALL: [Table; 17] = [
         Table::Meta,
         Table::Objects,
         Table::Heads,
@@ -60,6 +62,7 @@ impl Table {
         Table::Follows,
         Table::Cursors,
         Table::Pending,
+        Table::Inbox,
         Table::Users,
         Table::Graves,
     ];

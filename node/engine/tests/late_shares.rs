@@ -39,6 +39,7 @@ fn a_share_of_what_its_owner_deleted_does_not_wait_for_ever() {
         world.ask(0, alice, Request::Delete(object)).expect("deleted");
         world.ask(1, bob, share(fingerprints[0])).expect("not heard of the deletion");
         world.connect(0, 1);
+        world.answers_leave();
         world.state(0, alice, object).expect_err("deleted");
         world.state(1, bob, object).expect_err("deleted");
         for (node, app) in [(0, alice), (1, bob)] {

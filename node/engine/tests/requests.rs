@@ -492,6 +492,7 @@ fn results_of_shares_go_to_applications_with_a_token() {
     let named = world.app(0, 3);
     token(&mut world, named, Some(known));
     world.connect(0, 1);
+    world.answers_leave();
     assert_eq!(world.notices(0, named), vec![Notice::ShareSucceeded { object, recipient }]);
     assert!(world.notices(0, nameless).is_empty());
 }

@@ -103,6 +103,8 @@ fn the_sharing_application_hears_of_the_end() {
     let object = world.new_object(0, alice, b"state");
     let recipient = world.nodes[1].account.fingerprint();
     world.ask(0, alice, Request::Share { object, recipient }).expect("shared");
+    assert!(world.notices(0, alice).is_empty(), "answers leave on a schedule");
+    world.answers_leave();
     assert_eq!(world.notices(0, alice), vec![Notice::ShareSucceeded { object, recipient }]);
 }
 

@@ -2,10 +2,16 @@
 
 use redb::Database;
 
-use super::error::StoreError;
+use super::error::{StoreError, from_redb};
+use super::{begin_write, tables};
 
 /// The format this version writes.
-pub(super) const FORMAT: u32 = 1;
+///
+/// | format | what it added |
+/// |---|---|
+/// | 1 | the first |
+/// | 2 | table `inbox` |
+pub(super) const FORMAT: u32 = 2;
 
 /// Whether this version can read a store of format `found`.
 ///
@@ -23,10 +29,16 @@ pub(super) fn check(found: u32) -> Result<(), StoreError> {
 ///
 /// A step from one format to the next is a function of its own and one transaction that ends by
 /// writing the new format version, so that an interrupted migration goes on where it stopped.
-/// Format 1 is the first, so there is no step yet.
+/// So far every step only added tables, which one transaction does for all steps at once.
 ///
 /// # Errors
 /// Whatever a step meets.
-pub(super) fn migrate(_database: &Database, found: u32) -> Result<(), StoreError> {
-    check(found)
+pub(super) fn migrate(database: &Database, found: u32) -> Result<(), StoreError> {
+    check(found)?;
+    if found < FORMAT {
+        let transaction = begin_write(database)?;
+        tables::add_missing(&transaction, FORMAT)?;
+        transaction.commit().map_err(from_redb)?;
+    }
+    Ok(())
 }

@@ -41,6 +41,7 @@ pub(super) fn definition(table: Table) -> TableDefinition<'static, Bytes, Bytes>
         Table::Follows => "follows",
         Table::Cursors => "cursors",
         Table::Pending => "pending",
+        Table::Inbox => "inbox",
     })
 }
 
@@ -85,6 +86,17 @@ pub(super) fn create(
     for table in Table::ALL {
         transaction.open_table(definition(table)).map_err(from_redb)?;
     }
+    Ok(())
+}
+
+/// Creates the tables that an older format does not have, and says which format it is now.
+pub(super) fn add_missing(transaction: &WriteTransaction, format: u32) -> Result<(), StoreError> {
+    for table in Table::ALL {
+        transaction.open_table(definition(table)).map_err(from_redb)?;
+    }
+    let value = Checksum::unkeyed().seal(OWN_ID, FORMAT, &format.to_be_bytes());
+    let mut own = transaction.open_table(OWN).map_err(from_redb)?;
+    own.insert(FORMAT, value.as_slice()).map_err(from_redb)?;
     Ok(())
 }
 

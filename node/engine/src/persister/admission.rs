@@ -322,8 +322,8 @@ impl Persister {
     }
 }
 
-fn rate(stranger: bool) -> &'static crate::pace::Rate {
-    if stranger { &limits::FROM_STRANGERS } else { &limits::FROM_KNOWN }
+fn rate(stranger: bool) -> limits::Rate {
+    if stranger { limits::FROM_STRANGERS } else { limits::FROM_KNOWN }
 }
 
 fn is_known(turn: &Turn<'_>, address: &Ghid) -> Result<bool, ViewError> {

@@ -121,7 +121,7 @@ impl Persister {
         let in_time = self
             .links
             .get_mut(link)
-            .is_some_and(|state| state.paces.comparisons.try_spend(now, &limits::COMPARISONS));
+            .is_some_and(|state| state.paces.comparisons.try_spend(now, limits::COMPARISONS));
         if !in_time {
             self.links.close(turn, link, "too many comparisons", false);
             return Ok(());

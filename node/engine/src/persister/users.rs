@@ -131,7 +131,7 @@ impl Persister {
         let Some(state) = self.links.get_mut(link) else {
             return Ok(verdict::NOT_HERE);
         };
-        if !state.paces.registrations.try_spend(now, &limits::REGISTRATIONS) {
+        if !state.paces.registrations.try_spend(now, limits::REGISTRATIONS) {
             return Ok(verdict::TOO_FAST);
         }
         let proven: Vec<Ghid> = state.proven.iter().copied().collect();

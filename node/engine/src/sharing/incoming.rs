@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use golix::object::{Debinding, Object, Request, RequestBody, Verified};
+use golix::object::{Debinding, Object, OpenedRequest, RequestBody, Unverified, Verified};
 use golix::{Ghid, Identity};
 use hypergolix_ipc::{ApiId, ConnectionId};
 use zeroize::Zeroizing;
@@ -134,41 +134,43 @@ fn save(turn: &mut Turn<'_>, keyring: &Keyring, number: u64, share: &Share) {
     keyring.put(turn, Record::Share, &number.to_be_bytes(), &body);
 }
 
-/// What became of a request.
-pub(crate) enum Received {
-    /// Handled now, or dropped as junk.
-    Taken,
-    /// Handled before.
-    Known,
-    /// Too many shares of its sender wait.
-    Full,
-}
-
 impl Engine {
-    /// A request came in. Whatever is wrong with it, the sender learns nothing: junk is dropped,
-    /// and looks like a request that was stored (threats.md 4.5).
+    /// Whether a request is for us, and not handled yet.
+    pub(super) fn is_worth_opening(
+        &self,
+        turn: &Turn<'_>,
+        request: &Unverified,
+    ) -> Result<bool, ViewError> {
+        let Ok(verified) = request.clone().verify(None) else {
+            return Ok(false);
+        };
+        let Object::Request(request) = verified.object() else {
+            return Ok(false);
+        };
+        Ok(request.recipient() == self.me
+            && shelf::debindings(turn, &verified.ghid(), 1)?.is_empty())
+    }
+
+    /// A request was opened. Whatever is wrong with it, the sender learns nothing: junk is dropped,
+    /// and was answered for like any other (threats.md 4.5).
     pub(crate) fn receive_request(
         &mut self,
         turn: &mut Turn<'_>,
         stash: &mut Stash,
         object: &Verified,
-        request: &Request,
-    ) -> Result<Received, ViewError> {
-        let known = shelf::debindings(turn, &object.ghid(), 1)?;
-        if !known.is_empty() {
-            return Ok(Received::Known);
-        }
-        let Some((author, body)) = self.open_request(turn, stash, request)? else {
-            turn.log("a request that does not open was dropped", object.ghid().short());
-            return Ok(Received::Taken);
+        opened: OpenedRequest,
+    ) -> Result<(), ViewError> {
+        let Some((author, body)) = self.authenticate(turn, stash, opened)? else {
+            turn.log("a request that proves nobody was dropped", object.ghid().short());
+            return Ok(());
         };
         match body {
             RequestBody::Handshake { target, secret } => {
                 if !self.shares.has_room_for(&author.ghid()) {
-                    // Nothing is stored of it, so that nobody can fill the disk with refusals; the
-                    // sender's node tells its application.
+                    // Nothing is stored of it; the sender's node tells its application.
                     turn.log("a share was refused: too many wait", author.ghid().short());
-                    return Ok(Received::Full);
+                    self.owe_answer(turn, &author, object.ghid(), false);
+                    return Ok(());
                 }
                 stash.admit(self, turn, &author.ghid())?;
                 stash.note_share(target, author.ghid());
@@ -191,7 +193,7 @@ impl Engine {
             // Reserved for applications of the format itself; nobody sends it.
             RequestBody::Arbitrary(_) => {}
         }
-        Ok(Received::Taken)
+        Ok(())
     }
 
     /// For ever: replays end here.
@@ -209,18 +211,12 @@ impl Engine {
         Ok(())
     }
 
-    fn open_request(
+    fn authenticate(
         &self,
         turn: &Turn<'_>,
         stash: &Stash,
-        request: &Request,
+        opened: OpenedRequest,
     ) -> Result<Option<(Identity, RequestBody)>, ViewError> {
-        if request.recipient() != self.me {
-            return Ok(None);
-        }
-        let Ok(opened) = request.open(self.account.identity()) else {
-            return Ok(None);
-        };
         let author = match stash.identity(&opened.author()) {
             Some(author) => Some(author),
             None => shelf::identity(turn, &opened.author())?,
@@ -255,7 +251,7 @@ impl Engine {
         // The object may be here already: shared by somebody else, or a second time.
         self.arrived.insert(target);
         self.shares.add(turn, &self.keyring, target, author.ghid());
-        self.owe_answer(turn, author, request);
+        self.owe_answer(turn, author, request, true);
         Ok(())
     }
 
@@ -317,13 +313,5 @@ impl Engine {
         self.keyring.forget(turn, Record::Secret, address.as_bytes());
         self.keyring.forget(turn, Record::Checkpoint, address.as_bytes());
         self.unfollow(turn, address);
-    }
-}
-
-/// Whether an object is a request, and which.
-pub(crate) fn as_request(object: &Verified) -> Option<&Request> {
-    match object.object() {
-        Object::Request(request) => Some(request),
-        _ => None,
     }
 }

@@ -12,6 +12,7 @@ use golix::{Ghid, Identity};
 use hypergolix_ipc::{AppToken, ConnectionId, Reply};
 use serde::{Deserialize, Serialize};
 
+use crate::effect::Effect;
 use crate::engine::Engine;
 use crate::input::LinkId;
 use crate::limits;
@@ -19,8 +20,9 @@ use crate::message::{Address, Message, Packed};
 use crate::objects::{Answer, does_not_exist, ipc_error};
 use crate::shelf;
 use crate::sync::Detail;
+use crate::timer::Timer;
 use crate::turn::{Turn, key};
-use crate::view::{Table, ViewError};
+use crate::view::{Table, Time, ViewError};
 
 /// A row of the outbox. Its key is `recipient 65 | number u64`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -45,6 +47,8 @@ pub(crate) struct Outbox {
     /// The rows that are answers: number to recipient.
     answers: BTreeMap<u64, Ghid>,
     next: u64,
+    /// Answers before this number may leave.
+    released: u64,
 }
 
 impl Outbox {
@@ -63,6 +67,7 @@ impl Outbox {
             outbox.rows.insert((recipient, number), owed.delivered);
             outbox.next = outbox.next.max(number + 1);
         }
+        outbox.released = outbox.next;
         Ok(outbox)
     }
 
@@ -75,7 +80,7 @@ impl Outbox {
         let mut recipients: Vec<Ghid> = self
             .rows
             .iter()
-            .filter(|(_, delivered)| !**delivered)
+            .filter(|((_, number), delivered)| !**delivered && self.may_leave(*number))
             .map(|((recipient, _), _)| *recipient)
             .collect();
         recipients.dedup();
@@ -85,9 +90,14 @@ impl Outbox {
     fn undelivered(&self, recipient: &Ghid) -> Vec<u64> {
         self.rows
             .range((*recipient, 0)..=(*recipient, u64::MAX))
-            .filter(|(_, delivered)| !**delivered)
+            .filter(|((_, number), delivered)| !**delivered && self.may_leave(*number))
             .map(|((_, number), _)| *number)
             .collect()
+    }
+
+    /// Answers wait for their scheduled moment.
+    fn may_leave(&self, number: u64) -> bool {
+        number < self.released || !self.answers.contains_key(&number)
     }
 }
 
@@ -125,9 +135,20 @@ impl Engine {
         Ok(Ok(Reply::Done))
     }
 
-    /// Owes the acknowledgement of a request. Its recipient's identity is known: it came with the request.
-    pub(crate) fn owe_answer(&mut self, turn: &mut Turn<'_>, author: &Identity, request: Ghid) {
-        let body = RequestBody::Ack { request, status: 0 };
+    /// Owes the answer to a request. Its recipient's identity is known: it came with the request.
+    /// It leaves with the next of the scheduled moments, whenever the request was opened.
+    pub(crate) fn owe_answer(
+        &mut self,
+        turn: &mut Turn<'_>,
+        author: &Identity,
+        request: Ghid,
+        taken: bool,
+    ) {
+        let body = if taken {
+            RequestBody::Ack { request, status: 0 }
+        } else {
+            RequestBody::Nak { request, status: 0 }
+        };
         let sealed = Request::seal(self.account.identity(), author, &body, turn.random());
         let Ok(sealed) = sealed else {
             turn.log("an answer could not be sealed", author.ghid().short());
@@ -146,6 +167,28 @@ impl Engine {
         }
         let number = self.owe(turn, author.ghid(), &owed);
         self.outbox.answers.insert(number, author.ghid());
+        let at = next_scheduled(turn.now());
+        turn.effect(Effect::SetTimer { timer: Timer::Answers, at });
+    }
+
+    /// The scheduled moment for answers came.
+    pub(crate) fn release_answers(&mut self) {
+        let released = std::mem::replace(&mut self.outbox.released, self.outbox.next);
+        for recipient in self.outbox.answers.range(released..).map(|(_, recipient)| *recipient) {
+            self.links.interesting(recipient);
+        }
+    }
+
+    /// What the other side had no room for is offered again.
+    pub(crate) fn offer_again(
+        &mut self,
+        turn: &mut Turn<'_>,
+        link: LinkId,
+    ) -> Result<(), ViewError> {
+        for identity in self.links.resume(link) {
+            self.send_owed(turn, link, identity)?;
+        }
+        Ok(())
     }
 
     fn owe(&mut self, turn: &mut Turn<'_>, recipient: Ghid, owed: &Owed) -> u64 {
@@ -153,7 +196,9 @@ impl Engine {
         self.outbox.next += 1;
         self.outbox.rows.insert((recipient, number), false);
         turn.put(Table::Outbox, row(&recipient, number), encode(owed));
-        self.links.interesting(recipient);
+        if owed.object.is_some() {
+            self.links.interesting(recipient);
+        }
         number
     }
 
@@ -244,6 +289,7 @@ impl Engine {
     pub(crate) fn published(
         &mut self,
         turn: &mut Turn<'_>,
+        link: LinkId,
         recipient: Ghid,
         number: u64,
         results: &[u32],
@@ -254,7 +300,10 @@ impl Engine {
         let mut owed = decode(&value)?;
         // The request stands second, behind our identity. 0 is "stored", 6 "handled before".
         let stored = matches!(results.get(1), Some(0 | 6));
-        if !stored {
+        if results.get(1) == Some(&1) {
+            // No room at the moment: the same bytes again, a little later, in the same order.
+            self.links.pause(turn, link);
+        } else if !stored {
             turn.log("a request was not taken", recipient.short());
             self.give_up(turn, recipient, number, &owed);
         } else if owed.object.is_none() {
@@ -302,6 +351,14 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// The next moment at which answers leave.
+fn next_scheduled(now: Time) -> Time {
+    let schedule = limits::ANSWER_SCHEDULE;
+    let past = now.since_origin().as_nanos() / schedule.as_nanos();
+    let periods = u32::try_from(past + 1).unwrap_or(u32::MAX);
+    Time::from_origin(schedule * periods)
 }
 
 fn row(recipient: &Ghid, number: u64) -> Vec<u8> {

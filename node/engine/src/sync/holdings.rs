@@ -242,6 +242,12 @@ impl Bundle<'_, '_> {
 
     fn debindings(&mut self, target: &Ghid) -> Result<(), ViewError> {
         for debinding in shelf::debindings(self.turn, target, DEBINDINGS_MAX)? {
+            let bytes = shelf::bytes(self.turn, &debinding)?;
+            if let Some(Stored::Debinding { debinder, .. }) =
+                bytes.as_deref().and_then(Stored::read)
+            {
+                self.identity(&debinder)?;
+            }
             self.object(&debinding)?;
         }
         Ok(())

@@ -63,6 +63,8 @@ pub(crate) struct Link {
     publishes: BTreeMap<u32, ((Ghid, u64), usize)>,
     gets: BTreeMap<u32, u64>,
     ping: Option<u32>,
+    /// The other side had no room for a debt; nothing owed is sent until a timer says so.
+    paused: bool,
     pub(super) comparing: Option<Box<Negentropy<'static, NegentropyStorageVector>>>,
     /// Something more to compare came up meanwhile.
     pub(super) compare_again: bool,
@@ -214,6 +216,7 @@ impl Links {
                 publishes: BTreeMap::new(),
                 gets: BTreeMap::new(),
                 ping: None,
+                paused: false,
                 comparing: None,
                 compare_again: false,
                 compares: false,
@@ -351,6 +354,9 @@ impl Links {
     /// Whether a debt is under way on a link; `None` if its window is full or the link is gone.
     pub(crate) fn publishes(&self, link: LinkId, debt: (Ghid, u64)) -> Option<bool> {
         let state = self.open.get(&link)?;
+        if state.paused {
+            return None;
+        }
         if state.publishes.values().any(|(under_way, _)| *under_way == debt) {
             return Some(true);
         }
@@ -376,6 +382,30 @@ impl Links {
 
     pub(super) fn end_publish(&mut self, link: LinkId, id: u32) -> Option<(Ghid, u64)> {
         self.open.get_mut(&link)?.publishes.remove(&id).map(|(debt, _)| debt)
+    }
+
+    /// The other side has no room: what is owed is offered again later.
+    pub(crate) fn pause(&mut self, turn: &mut Turn<'_>, link: LinkId) {
+        if let Some(state) = self.open.get_mut(&link)
+            && !std::mem::replace(&mut state.paused, true)
+        {
+            let at = turn.now() + limits::OWED_PAUSE;
+            turn.effect(Effect::SetTimer { timer: Timer::Owed(link), at });
+        }
+    }
+
+    /// Ends a pause; the identities to whom something may be owed over this link.
+    pub(crate) fn resume(&mut self, link: LinkId) -> BTreeSet<Ghid> {
+        let Some(state) = self.open.get_mut(&link) else {
+            return BTreeSet::new();
+        };
+        state.paused = false;
+        state.proven.clone()
+    }
+
+    /// The device of a link, and whether it proved an identity that we look for.
+    pub(crate) fn device(&self, link: LinkId) -> Option<(Vec<u8>, bool)> {
+        self.open.get(&link).map(|state| (state.device.clone(), !state.proven.is_empty()))
     }
 
     // Requests of applications that wait.

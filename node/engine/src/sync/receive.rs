@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use golix::object::{DecodeError, DynamicBinding, Kind, Object, Unverified, Verified};
+use golix::object::{
+    DecodeError, DynamicBinding, Kind, Object, OpenedRequest, Unverified, Verified,
+};
 use golix::persister::{HighWater, Stored};
 use golix::{Ghid, Identity};
 
 use crate::engine::Engine;
 use crate::input::LinkId;
 use crate::message::Packed;
-use crate::sharing::{self, Received};
+use crate::sharing::brings_request;
 use crate::shelf;
 use crate::turn::Turn;
 use crate::verdict;
@@ -110,25 +112,87 @@ impl Stash {
 }
 
 impl Engine {
-    /// Takes the objects of one message in their order.
+    /// Takes the objects of one message in their order. A message with a request is kept as it is
+    /// until the request was opened, and answered for without looking inside.
     pub(super) fn receive(
         &mut self,
         turn: &mut Turn<'_>,
         link: LinkId,
         objects: &[Packed],
     ) -> Result<Vec<u32>, ViewError> {
-        let mut results = Vec::with_capacity(objects.len());
-        let parsed: Vec<Parsed> = objects.iter().map(|bytes| Unverified::parse(bytes)).collect();
+        let parsed: Vec<_> = objects.iter().map(|bytes| Unverified::parse(bytes)).collect();
+        if brings_request(&parsed) {
+            return Ok(self.receive_sealed(turn, link, parsed, objects));
+        }
+        self.take(turn, Some(link), parsed, None)
+    }
+
+    fn receive_sealed(
+        &mut self,
+        turn: &mut Turn<'_>,
+        link: LinkId,
+        parsed: Vec<Parsed>,
+        objects: &[Packed],
+    ) -> Vec<u32> {
+        let mut requests = 0;
+        let mut results = Vec::with_capacity(parsed.len());
+        for object in parsed {
+            let is_request = object.as_ref().is_ok_and(|object| object.kind() == Kind::Request);
+            requests += usize::from(is_request);
+            let result = match object {
+                Err(_) => verdict::MALFORMED,
+                Ok(object) if is_request && object.clone().verify(None).is_err() => {
+                    verdict::NOT_VERIFIED
+                }
+                Ok(_) => verdict::STORED,
+            };
+            if result != verdict::STORED {
+                self.links.invalid_object(turn, link);
+            }
+            results.push(result);
+        }
+        if requests > 1 {
+            self.links.close(turn, link, "several requests in one message", true);
+        } else if results.contains(&verdict::NOT_VERIFIED) {
+            // It cannot be opened, as anybody can see; nothing of its message is kept.
+        } else if !self.keep_until_opened(turn, link, objects) {
+            results.fill(verdict::FULL);
+        }
+        results
+    }
+
+    /// Takes a message whose request was opened, or does not open.
+    pub(crate) fn receive_opened(
+        &mut self,
+        turn: &mut Turn<'_>,
+        link: Option<LinkId>,
+        objects: &[Packed],
+        opened: Option<OpenedRequest>,
+    ) -> Result<(), ViewError> {
+        let parsed = objects.iter().map(|bytes| Unverified::parse(bytes)).collect();
+        self.take(turn, link, parsed, opened).map(drop)
+    }
+
+    fn take(
+        &mut self,
+        turn: &mut Turn<'_>,
+        link: Option<LinkId>,
+        parsed: Vec<Parsed>,
+        mut opened: Option<OpenedRequest>,
+    ) -> Result<Vec<u32>, ViewError> {
         let mut stash = Stash::of(&parsed);
+        let mut results = Vec::with_capacity(parsed.len());
         let mut debound = false;
         for object in parsed {
             let is_request = object.as_ref().is_ok_and(|object| object.kind() == Kind::Request);
             let result = match object {
-                Ok(object) => self.receive_one(turn, &mut stash, object)?,
+                Ok(object) => self.receive_one(turn, &mut stash, object, &mut opened)?,
                 Err(_) => verdict::MALFORMED,
             };
             debound |= !is_request && result == verdict::DEBOUND;
-            if matches!(result, verdict::MALFORMED | verdict::NOT_VERIFIED) {
+            if matches!(result, verdict::MALFORMED | verdict::NOT_VERIFIED)
+                && let Some(link) = link
+            {
                 self.links.invalid_object(turn, link);
             }
             results.push(result);
@@ -147,6 +211,7 @@ impl Engine {
         turn: &mut Turn<'_>,
         stash: &mut Stash,
         object: Unverified,
+        opened: &mut Option<OpenedRequest>,
     ) -> Result<u32, ViewError> {
         let ghid = object.ghid();
         match object.kind() {
@@ -163,14 +228,12 @@ impl Engine {
                 let Ok(verified) = object.verify(None) else {
                     return Ok(verdict::NOT_VERIFIED);
                 };
-                let Some(request) = sharing::as_request(&verified) else {
-                    return Ok(verdict::MALFORMED);
-                };
-                return Ok(match self.receive_request(turn, stash, &verified, request)? {
-                    Received::Taken => verdict::STORED,
-                    Received::Known => verdict::DEBOUND,
-                    Received::Full => verdict::FULL,
-                });
+                match opened.take() {
+                    Some(opened) => self.receive_request(turn, stash, &verified, opened)?,
+                    // Said to nobody, and worth a line here.
+                    None => turn.log("a request that does not open was dropped", ghid.short()),
+                }
+                return Ok(verdict::STORED);
             }
             Kind::Container | Kind::StaticBinding | Kind::DynamicBinding | Kind::Debinding => {}
         }

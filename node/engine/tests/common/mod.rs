@@ -156,6 +156,12 @@ pub struct World {
     /// Messages of links (except hello) arrive twice.
     pub twice: bool,
     pub crash: Option<Crash>,
+    /// Requests are not opened by themselves.
+    pub lazy: bool,
+    /// Requests that wait to be opened: node, number, bytes.
+    pub to_open: VecDeque<(usize, u64, Vec<u8>)>,
+    /// How many were opened.
+    pub opened: usize,
 }
 
 /// A node dies at its `at`-th input: before its writes are durable, or after that and before
@@ -180,6 +186,9 @@ impl World {
             played: BTreeMap::new(),
             twice: false,
             crash: None,
+            lazy: false,
+            to_open: VecDeque::new(),
+            opened: 0,
         };
         for number in 0..nodes {
             let (account, disk) = account(number);
@@ -233,6 +242,19 @@ impl World {
         }
         .expect("a sound disk");
         disk.apply(outcome.writes);
+        let mut timers = BTreeMap::new();
+        for effect in outcome.effects {
+            match effect {
+                Effect::OpenRequest { number: request, request: bytes } => {
+                    let opened = account.opener().open(&bytes);
+                    self.opened += 1;
+                    let input = Input::RequestOpened { number: request, opened };
+                    self.queue.push_back((number, input));
+                }
+                Effect::SetTimer { timer, at } => drop(timers.insert(timer, at)),
+                other => panic!("not at the start: {other:?}"),
+            }
+        }
         Node {
             spoken: None,
             engine,
@@ -244,7 +266,7 @@ impl World {
             answers: BTreeMap::new(),
             notices: BTreeMap::new(),
             silent: BTreeSet::new(),
-            timers: BTreeMap::new(),
+            timers,
             next_token: 0,
         }
     }
@@ -383,6 +405,11 @@ impl World {
         self.nodes[node].notices.remove(&connection).unwrap_or_default()
     }
 
+    /// The scheduled moment at which answers to requests leave.
+    pub fn answers_leave(&mut self) {
+        self.advance(hypergolix_engine::limits::ANSWER_SCHEDULE);
+    }
+
     /// Moves the clock, firing timers on the way.
     pub fn advance(&mut self, by: Duration) {
         let until = self.now + by;
@@ -477,7 +504,35 @@ impl World {
                 self.nodes[number].timers.insert(timer, at);
             }
             Effect::Controlled { answer, .. } => self.nodes[number].controlled.push(answer),
+            Effect::OpenRequest { number: request, request: bytes } => {
+                self.to_open.push_back((number, request, bytes.to_vec()));
+                if !self.lazy {
+                    self.open_one();
+                }
+            }
             Effect::CloseApp { .. } | Effect::Log { .. } => {}
+        }
+    }
+
+    fn open_one(&mut self) {
+        if let Some((node, number, bytes)) = self.to_open.pop_front() {
+            self.opened += 1;
+            let opened = self.nodes[node].account.opener().open(&bytes);
+            self.queue.push_back((node, Input::RequestOpened { number, opened }));
+        }
+    }
+
+    /// Opens the oldest that waits, and what follows from it.
+    pub fn open_next(&mut self) {
+        self.open_one();
+        self.run();
+    }
+
+    /// Opens what waits, and all that follows from it.
+    pub fn open_requests(&mut self) {
+        while !self.to_open.is_empty() {
+            self.open_one();
+            self.run();
         }
     }
 
