@@ -60,6 +60,12 @@ impl CryptoPool {
         Self { jobs, done }
     }
 
+    /// Without a thread: for servers, which have no keys.
+    pub(crate) fn idle() -> Self {
+        let ((jobs, _), (_, done)) = (mpsc::channel(), done::unbounded_channel());
+        Self { jobs, done }
+    }
+
     /// Queues a job; its result comes by [`Self::finished`].
     pub(crate) fn submit(&self, job: Job) {
         // Fails only without a thread, which was logged.

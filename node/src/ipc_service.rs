@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use golix::Ghid;
+use hypergolix_engine::Control;
 use hypergolix_ipc::{
     ConnectionId, ErrorCode, IpcError, NoticeId, Outgoing, Reply, Request, RequestToken, Service,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// Something that applications did.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub enum Command {
     Acknowledged(ConnectionId, NoticeId, bool),
     /// One is gone.
     Disconnected(ConnectionId),
+    /// The user or the operator asks, past applications.
+    Control(Control, oneshot::Sender<Result<String, String>>),
     /// Nothing more comes: the node stops.
     Stop,
 }

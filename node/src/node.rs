@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::brain::Purpose;
 use crate::config::Config;
 use crate::ipc_service::{COMMANDS_MAX, Command, IpcService};
 use crate::network::{self, DeviceKeyError, Network, NetworkConfig, NetworkError};
@@ -21,7 +22,7 @@ use crate::status::Facts;
 use crate::store::{Store, StoreConfig, StoreError};
 
 /// Events of the network that may wait; beyond that links are read no further.
-const EVENTS_MAX: usize = 256;
+pub(crate) const EVENTS_MAX: usize = 256;
 
 /// Stack of the engine's thread, bytes. Twice tokio's default, for deep debinding chains.
 const STACK: usize = 4 * 1024 * 1024;
@@ -53,6 +54,9 @@ pub enum NodeError {
     /// The network does not start.
     #[error("the network does not start: {0}")]
     Network(#[from] NetworkError),
+    /// The control socket cannot be listened on.
+    #[error("the control socket cannot be made: {0}")]
+    Control(#[source] std::io::Error),
     /// The loop did not start, or ended by itself.
     #[error(transparent)]
     Run(#[from] RunError),
@@ -184,28 +188,16 @@ impl Node {
             network: network.clone(),
         };
         let (commands, commands_taken) = mpsc::channel(COMMANDS_MAX);
-        let parts = Parts { store, account, commands: commands_taken, events: events_taken, facts };
-        let runtime = tokio::runtime::Handle::current();
-        let (ready, is_ready) = oneshot::channel();
-        let (end, ended) = oneshot::channel();
-        std::thread::Builder::new()
-            .name("engine".to_owned())
-            .stack_size(STACK)
-            .spawn(move || {
-                let _entered = runtime.enter();
-                let outcome = Loop::new(parts).and_then(|engine| {
-                    // Whoever started us waits for this.
-                    let _ = ready.send(());
-                    engine.run()
-                });
-                // Nobody listens only if the whole process is about to end.
-                let _ = end.send(outcome);
-            })
-            .map_err(NodeError::Thread)?;
-        if is_ready.await.is_err() {
-            network.shutdown().await;
-            return Err(end_of(ended.await).err().unwrap_or(NodeError::Panicked));
-        }
+        let parts = Parts {
+            store,
+            purpose: Purpose::Node(account),
+            commands: commands_taken,
+            events: events_taken,
+            network: network.clone(),
+            started,
+            facts: Some(facts),
+        };
+        let ended = spawn(parts).await?;
         let server_stop = CancellationToken::new();
         let service = Arc::new(IpcService::new(commands.clone(), fingerprint));
         let stop = server_stop.clone().cancelled_owned();
@@ -246,7 +238,39 @@ impl Node {
     }
 }
 
-fn end_of(ended: Result<Result<(), RunError>, oneshot::error::RecvError>) -> Result<(), NodeError> {
+/// Starts the loop on a thread of its own; when this returns, it takes what comes. What comes out
+/// in the end says how it ended.
+pub(crate) async fn spawn(
+    parts: Parts,
+) -> Result<oneshot::Receiver<Result<(), RunError>>, NodeError> {
+    let runtime = tokio::runtime::Handle::current();
+    let network = parts.network.clone();
+    let (ready, is_ready) = oneshot::channel();
+    let (end, ended) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("engine".to_owned())
+        .stack_size(STACK)
+        .spawn(move || {
+            let _entered = runtime.enter();
+            let outcome = Loop::new(parts).and_then(|engine| {
+                // Whoever started us waits for this.
+                let _ = ready.send(());
+                engine.run()
+            });
+            // Nobody listens only if the whole process is about to end.
+            let _ = end.send(outcome);
+        })
+        .map_err(NodeError::Thread)?;
+    if is_ready.await.is_err() {
+        network.shutdown().await;
+        return Err(end_of(ended.await).err().unwrap_or(NodeError::Panicked));
+    }
+    Ok(ended)
+}
+
+pub(crate) fn end_of(
+    ended: Result<Result<(), RunError>, oneshot::error::RecvError>,
+) -> Result<(), NodeError> {
     match ended {
         Ok(outcome) => outcome.map_err(NodeError::from),
         Err(_) => Err(NodeError::Panicked),

@@ -285,12 +285,10 @@ impl Message {
             | Message::Event { objects, .. } => objects.len() <= OBJECTS_MAX,
             Message::Published { results, .. } => results.len() <= OBJECTS_MAX,
             Message::Interests { tags } => tags.len() <= LIST_MAX,
-            Message::Subscribe { addresses, .. } | Message::Unsubscribe { addresses } => {
-                addresses.len() <= LIST_MAX
-            }
-            Message::Addresses { addresses, .. } | Message::Exists { addresses, .. } => {
-                addresses.len() <= LIST_MAX
-            }
+            Message::Subscribe { addresses, .. }
+            | Message::Unsubscribe { addresses }
+            | Message::Addresses { addresses, .. }
+            | Message::Exists { addresses, .. } => addresses.len() <= LIST_MAX,
             Message::Existing { exist, .. } => exist.len() <= LIST_MAX,
             Message::Register { token, .. } => {
                 token.as_ref().is_none_or(|token| token.len() <= TOKEN_MAX)

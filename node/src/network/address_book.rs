@@ -327,6 +327,13 @@ impl AddressBook {
         }
     }
 
+    /// An address is no longer in the configuration.
+    pub(super) fn unconfigure(&mut self, peer: &PeerId, address: &Multiaddr) {
+        if let Some(known) = dialable(address).and_then(|address| self.known_mut(peer, &address)) {
+            known.source = Source::Announced;
+        }
+    }
+
     /// Leaves `peer` alone for [`REFUSED_FOR`].
     pub(super) fn refuse(&mut self, peer: &PeerId, now: Instant) {
         if let Some(entry) = self.peers.get_mut(peer) {

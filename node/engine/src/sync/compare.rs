@@ -150,7 +150,7 @@ impl Links {
         for ids in need.chunks(LIST_MAX) {
             self.send(turn, link, Message::Need { ids: ids.to_vec() });
         }
-        compared.have = have.into_iter().map(|id| id.to_bytes()).collect();
+        compared.have = have.into_iter().map(Id::to_bytes).collect();
         compared
     }
 
