@@ -13,7 +13,7 @@ use crate::effect::Outcome;
 use crate::input::Input;
 use crate::keyring::Keyring;
 use crate::sharing::{Inbox, Outbox, Shares};
-use crate::sync::{Feed, Follows, Links};
+use crate::sync::{Feed, Follows, Links, Registering};
 use crate::timer::Timer;
 use crate::turn::Turn;
 use crate::view::{Entropy, Time, View, ViewError};
@@ -54,6 +54,10 @@ pub struct Engine {
     pub(crate) feed: Feed,
     pub(crate) follows: Follows,
     pub(crate) links: Links,
+    /// A registration under way.
+    pub(crate) registering: Option<Registering>,
+    /// Why persisters ended their links, by device.
+    pub(crate) farewells: BTreeMap<Vec<u8>, u32>,
     /// What changed in this turn and has to be told, with the connection that knows already.
     pub(crate) news: Vec<News>,
     /// Addresses that became readable or changed in this turn.
@@ -106,6 +110,8 @@ impl Engine {
             feed,
             follows,
             links: Links::default(),
+            registering: None,
+            farewells: BTreeMap::new(),
             news: Vec::new(),
             arrived: BTreeSet::new(),
             entropy: Box::new(NoEntropy),
@@ -169,6 +175,7 @@ impl Engine {
             Input::Timer(Timer::Inbox) => {}
             Input::Timer(Timer::Answers) => self.release_answers(),
             Input::Timer(Timer::Owed(link)) => self.offer_again(turn, link)?,
+            Input::Timer(Timer::Uploads(link)) => self.resume_uploads(link),
         }
         self.settle(turn)
     }

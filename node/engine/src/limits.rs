@@ -93,6 +93,15 @@ pub const LEGROOM_DEFAULT: u8 = 7;
 /// Debindings of debindings followed when a binding comes back.
 pub const DEBINDING_CHAIN_MAX: usize = 10_000;
 
+/// A persister that had no room is tried again after this.
+pub const UPLOADS_PAUSE: Duration = Duration::from_secs(10);
+
+/// Confirmed uploads after which the place in the feed is written down while more are under way.
+pub(crate) const UPLOADS_UNWRITTEN: u64 = 64;
+
+/// Addresses of which it is remembered that a persister does not take them.
+pub(crate) const REFUSED_MAX: usize = 10_000;
+
 /// How long somebody who is refused has to read why.
 pub const FAREWELL: Duration = Duration::from_secs(1);
 

@@ -290,9 +290,8 @@ impl Engine {
             if let Err(error) = self.unbind(turn, hold)? {
                 return Ok(Err(error));
             }
-            if !resolved.dynamic {
-                self.feed.touch(turn, &address)?;
-            }
+            // Persisters learn of it; to others the object looks as before.
+            self.feed.touch(turn, &address)?;
         }
         if own_binding {
             return self.unbind(turn, address);

@@ -157,7 +157,9 @@ impl Persister {
             Input::Timer(Timer::Reconcile(link)) => self.compare_again(turn, link)?,
             Input::Control { id, control } => self.control(turn, id, control)?,
             // A server has no applications, and so nothing that waits for one.
-            Input::Timer(Timer::Waiting | Timer::Inbox | Timer::Answers | Timer::Owed(_))
+            Input::Timer(
+                Timer::Waiting | Timer::Inbox | Timer::Answers | Timer::Owed(_) | Timer::Uploads(_),
+            )
             | Input::RequestOpened { .. }
             | Input::AppConnected { .. }
             | Input::AppRequest { .. }

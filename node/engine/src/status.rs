@@ -11,14 +11,17 @@ use crate::view::ViewError;
 impl Engine {
     /// What the user asks beside applications.
     pub(crate) fn control(
-        &self,
+        &mut self,
         turn: &mut Turn<'_>,
         id: u64,
         control: Control,
     ) -> Result<(), ViewError> {
         let answer = match control {
             Control::Figures => Ok(self.status_json(turn)?),
-            Control::Register { .. } => Err("no persister is connected".to_owned()),
+            Control::Register { token } => {
+                self.register(turn, id, token.as_deref());
+                return Ok(());
+            }
             Control::Users
             | Control::Admit { .. }
             | Control::Invite
@@ -37,7 +40,8 @@ impl Engine {
         for (name, figure) in self.figures(turn)? {
             write!(json, ",\"{name}\":{figure}").expect("a string takes everything");
         }
-        json.push('}');
+        write!(json, ",\"persisters\":{}}}", self.persisters_json(turn)?)
+            .expect("a string takes everything");
         Ok(json)
     }
 }

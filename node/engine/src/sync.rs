@@ -8,6 +8,7 @@ mod holdings;
 mod links;
 mod questions;
 mod receive;
+mod remotes;
 mod serve;
 
 use golix::Ghid;
@@ -27,8 +28,9 @@ use crate::view::ViewError;
 pub(crate) use feed::Feed;
 pub(crate) use follows::Follows;
 pub(crate) use holdings::{Detail, Holdings, bury};
-pub(crate) use links::Links;
+pub(crate) use links::{Link, Links};
 pub(crate) use receive::{Parsed, Stash};
+pub(crate) use remotes::Registering;
 
 use links::Asked;
 
@@ -45,7 +47,7 @@ impl Engine {
         }
         match message {
             Message::Hello { version, nonce, role } => {
-                self.hello(turn, link, version, nonce, role);
+                self.hello(turn, link, version, nonce, role)?;
             }
             Message::Interests { tags } => self.interests(turn, link, &tags),
             Message::Proof { identity, signature } => {
@@ -56,7 +58,9 @@ impl Engine {
                 self.links.send(turn, link, Message::Published { id, results });
             }
             Message::Published { id, results } => {
-                if let Some((recipient, number)) = self.links.end_publish(link, id) {
+                if self.parcel_arrived(turn, link, id, &results)? {
+                    // It was for a persister.
+                } else if let Some((recipient, number)) = self.links.end_publish(link, id) {
                     self.published(turn, link, recipient, number, &results)?;
                     self.send_owed(turn, link, recipient)?;
                 }
@@ -66,7 +70,9 @@ impl Engine {
                 self.links.send(turn, link, Message::Object { id, objects });
             }
             Message::Object { id, objects } => {
-                if let Some(asked) = self.links.end_get(link, id) {
+                if self.identity_answered(turn, link, id, &objects)? {
+                    // It was about an identity.
+                } else if let Some(asked) = self.links.end_get(link, id) {
                     self.receive(turn, link, &objects)?;
                     // Applications hear of the news before `~O` is answered (ipc-wire.md 7.10).
                     self.settle(turn)?;
@@ -77,8 +83,10 @@ impl Engine {
                 self.links.subscribe(turn, &self.feed, link, &addresses, cursor)?;
             }
             Message::Unsubscribe { addresses } => self.links.unsubscribe(link, &addresses),
-            Message::Event { cursor, address: _, objects } => {
-                self.receive(turn, link, &objects)?;
+            Message::Event { cursor, address: Address(address), objects } => {
+                self.look_at_identities(turn, &address, &objects)?;
+                let results = self.receive(turn, link, &objects)?;
+                self.note_older(link, &results);
                 if cursor.seq > 0 {
                     self.links.remember_cursor(turn, link, cursor);
                 }
@@ -104,11 +112,9 @@ impl Engine {
             | Message::Exists { .. }
             | Message::Disconnect { .. } => self.links.question(turn, link, message)?,
             // Answers to what this node never asks, and what only persisters do.
-            Message::Addresses { .. }
-            | Message::Existing { .. }
-            | Message::Mirror { .. }
-            | Message::Registered { .. }
-            | Message::Refused { .. } => {}
+            Message::Addresses { .. } | Message::Existing { .. } | Message::Mirror { .. } => {}
+            Message::Registered { id: _, result } => self.registered(turn, link, result),
+            Message::Refused { result } => self.refused_by(turn, link, result),
         }
         self.links.watch(turn, link);
         Ok(())
@@ -152,7 +158,8 @@ impl Engine {
         address: Ghid,
         sync: bool,
     ) -> bool {
-        let links = self.links.proven_any(&self.follows.sources(&address));
+        let mut links = self.links.proven_any(&self.follows.sources(&address));
+        links.extend(self.links.persisters());
         let links = self.links.with_room_for_gets(links);
         if links.is_empty() {
             return false;
@@ -204,6 +211,8 @@ impl Engine {
     }
 
     pub(crate) fn link_down(&mut self, turn: &mut Turn<'_>, link: LinkId) -> Result<(), ViewError> {
+        self.registered(turn, link, verdict::NOT_HERE);
+        self.forget_parked(turn, link);
         for number in self.links.remove(link) {
             self.answer_waiting(turn, number)?;
         }

@@ -17,4 +17,6 @@ pub enum Timer {
     Answers,
     /// What the other side of a link had no room for is offered again.
     Owed(LinkId),
+    /// A persister that had no room is tried again.
+    Uploads(LinkId),
 }

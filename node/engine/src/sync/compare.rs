@@ -42,6 +42,12 @@ impl Engine {
         let Some(state) = self.links.get(link) else {
             return Ok(());
         };
+        if state.is_persister() {
+            let items = self.items_at_persister(turn, link)?;
+            self.links.begin_comparison(turn, link, &items);
+            self.compares_with(link, items);
+            return Ok(());
+        }
         let mut addresses: Vec<Ghid> =
             state.proven.iter().flat_map(|source| self.follows.at(source)).collect();
         addresses.sort_unstable();
@@ -56,7 +62,8 @@ impl Engine {
         turn: &mut Turn<'_>,
         link: LinkId,
     ) -> Result<(), ViewError> {
-        if self.links.get(link).is_none_or(|state| state.proven.is_empty()) {
+        if self.links.get(link).is_none_or(|state| state.proven.is_empty() && !state.is_persister())
+        {
             return Ok(());
         }
         self.compare(turn, link)?;
@@ -84,6 +91,7 @@ impl Engine {
             return self.links.answer_comparison(turn, holdings, link, body);
         }
         let compared = self.links.comparison_answered(turn, link, body);
+        self.missing_there(turn, link, &compared.have, compared.done)?;
         if compared.again { self.compare(turn, link) } else { Ok(()) }
     }
 }

@@ -73,7 +73,12 @@ impl Feed {
     }
 
     pub(crate) fn knows(turn: &Turn<'_>, address: &Ghid) -> Result<bool, ViewError> {
-        Ok(turn.get(Table::FeedIndex, address.as_bytes())?.is_some())
+        Ok(Self::place(turn, address)?.is_some())
+    }
+
+    /// The number of the last change of an address.
+    pub(crate) fn place(turn: &Turn<'_>, address: &Ghid) -> Result<Option<u64>, ViewError> {
+        turn.get(Table::FeedIndex, address.as_bytes())?.map(|row| number(&row)).transpose()
     }
 
     /// Every address that ever changed, in ascending order.

@@ -43,6 +43,11 @@ impl Follows {
         self.sources.contains_key(address)
     }
 
+    /// Everything that is followed.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = Ghid> {
+        self.sources.keys().copied()
+    }
+
     pub(crate) fn sources(&self, address: &Ghid) -> BTreeSet<Ghid> {
         self.sources.get(address).cloned().unwrap_or_default()
     }
@@ -80,6 +85,7 @@ impl Engine {
         let Some(sources) = self.follows.sources.remove(address) else {
             return;
         };
+        self.unfollow_at_persisters(turn, *address);
         for source in sources {
             turn.delete(Table::Follows, key(&[address.as_bytes(), source.as_bytes()]));
             if let Some(addresses) = self.follows.addresses.get_mut(&source) {

@@ -98,13 +98,19 @@ impl Engine {
         version: u16,
         nonce: [u8; 32],
         role: Role,
-    ) {
+    ) -> Result<(), ViewError> {
         if !self.links.greeted(turn, link, version, nonce, role) {
-            return;
+            return Ok(());
+        }
+        if let Role::Persister { epoch } = role {
+            // One that nobody configured is told nothing.
+            let ours = self.links.get(link).is_some_and(|state| state.remote);
+            return if ours { self.persister_up(turn, link, epoch) } else { Ok(()) };
         }
         let mut identities: Vec<Ghid> = self.outbox.recipients();
         identities.extend(self.follows.all_sources());
         self.look_for(turn, link, identities);
+        Ok(())
     }
 
     /// Names identities that we look for, once each.
@@ -117,7 +123,7 @@ impl Engine {
         let Some(state) = self.links.get_mut(link) else {
             return;
         };
-        let Some(theirs) = state.their_nonce else {
+        let Some(theirs) = state.their_nonce.filter(|_| state.role == Role::Node) else {
             return;
         };
         let ours = state.our_nonce;
@@ -142,6 +148,17 @@ impl Engine {
         if state.proved || !tags.contains(&tag(&theirs, &state.our_nonce, &self.me)) {
             return;
         }
+        self.prove(turn, link);
+    }
+
+    /// Says who we are.
+    pub(super) fn prove(&mut self, turn: &mut Turn<'_>, link: LinkId) {
+        let Some(state) = self.links.get_mut(link) else {
+            return;
+        };
+        let Some(theirs) = state.their_nonce else {
+            return;
+        };
         state.proved = true;
         let statement = statement(&state.our_nonce, &theirs, &self.device, &state.device);
         let identity = self.account.identity();
@@ -230,7 +247,7 @@ impl Engine {
     }
 
     /// Sees to it that a link where we follow something has its timer for comparisons.
-    fn compare_regularly(&mut self, turn: &mut Turn<'_>, link: LinkId) {
+    pub(super) fn compare_regularly(&mut self, turn: &mut Turn<'_>, link: LinkId) {
         if let Some(state) = self.links.get_mut(link)
             && !std::mem::replace(&mut state.compares, true)
         {
@@ -245,6 +262,17 @@ impl Engine {
     pub(crate) fn tell_links_of_interests(&mut self, turn: &mut Turn<'_>) -> Result<(), ViewError> {
         let interests = self.links.take_new_interests();
         let follows = self.links.take_new_follows();
+        if !follows.is_empty() {
+            self.follow_at_persisters(turn, &follows.values().flatten().copied().collect());
+        }
+        let owed: Vec<Ghid> = interests
+            .iter()
+            .copied()
+            .filter(|identity| !self.outbox.undelivered(identity).is_empty())
+            .collect();
+        for link in self.links.persisters() {
+            self.owed_at(turn, link, &owed)?;
+        }
         for link in self.links.ids() {
             let Some(state) = self.links.get(link) else {
                 continue;

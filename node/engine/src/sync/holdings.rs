@@ -168,7 +168,7 @@ impl Holdings {
                 let gone = Debinding::address_of(suite, &me, &binding);
                 Ok(shelf::bytes(turn, &gone)?.map(|_| gone))
             }
-            Self::Account { .. } => Ok(None),
+            Self::Account { .. } => Ok(shelf::identity(turn, address)?.map(|_| *address)),
             Self::Persister => {
                 if let Some(debinding) = graves(turn, address)?.first() {
                     return Ok(Some(*debinding));

@@ -12,6 +12,7 @@ use crate::input::LinkId;
 use crate::limits;
 use crate::message::{Address, Cursor, Message, Role};
 use crate::pace::Pace;
+use crate::sync::remotes::Client;
 use crate::timer::Timer;
 use crate::turn::Turn;
 use crate::view::{Table, Time, ViewError};
@@ -46,6 +47,8 @@ pub(crate) struct Link {
     pub(crate) mail: VecDeque<(Ghid, Ghid)>,
     /// How much of what costs us something came.
     pub(crate) paces: Paces,
+    /// What we do there, if it is a persister.
+    pub(crate) client: Client,
     /// The last change of our feed that was considered for the other side.
     pub(super) position: u64,
     /// How often it was moved back.
@@ -99,6 +102,7 @@ impl Link {
             || !self.gets.is_empty()
             || self.ping.is_some()
             || self.comparing.is_some()
+            || self.client.is_owed()
     }
 
     pub(super) fn has_room_for_events(&self) -> bool {
@@ -206,6 +210,7 @@ impl Links {
                 own: BTreeMap::new(),
                 mail: VecDeque::new(),
                 paces: Paces::default(),
+                client: Client::default(),
                 unknown: 0,
                 position,
                 rewinds: 0,
@@ -252,6 +257,18 @@ impl Links {
         {
             turn.effect(Effect::CloseLink { link, reason, misbehaved });
         }
+    }
+
+    /// Links to persisters that we may use and that have said hello.
+    pub(crate) fn persisters(&self) -> Vec<LinkId> {
+        let usable =
+            |state: &Link| !state.closing && state.is_persister() && state.their_nonce.is_some();
+        self.open.iter().filter(|(_, state)| usable(state)).map(|(link, _)| *link).collect()
+    }
+
+    /// The next number of a question on a link.
+    pub(super) fn number(&mut self, link: LinkId) -> Option<u32> {
+        self.open.get_mut(&link).map(next_id)
     }
 
     /// Takes note of a message; whether it is to be read.

@@ -202,6 +202,7 @@ impl Engine {
     /// Tells links what is new, and followers what changed.
     pub(crate) fn pump_links(&mut self, turn: &mut Turn<'_>) -> Result<(), ViewError> {
         self.tell_links_of_interests(turn)?;
+        self.pump_uploads(turn)?;
         let holdings = self.holdings();
         self.links.pump(turn, &self.feed, holdings)
     }
