@@ -10,7 +10,6 @@ use crate::run::OsEntropy;
 
 /// What a loop is for. It outlives the brain, which is made anew after a failure of the store.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "there is one a process")]
 pub enum Purpose {
     /// The node of one account, unlocked.
     Node(Account),

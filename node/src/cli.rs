@@ -38,7 +38,8 @@ enum Command {
     /// Orders for a running server, by its operator.
     #[command(subcommand)]
     Server(ServerCommand),
-    /// Show or change the configuration; a running daemon takes it up when it is restarted.
+    /// Show or change the configuration; a running daemon takes up remotes and peers at once, and
+    /// everything else when it is restarted.
     Config(ConfigArgs),
     /// Show two nodes finding each other and sharing an object, in temporary homes; needs no
     /// configuration and leaves nothing behind.
@@ -317,9 +318,12 @@ pub struct ConfigArgs {
     /// Print the fingerprint and user ID for the current Hypergolix configuration.
     #[arg(long)]
     pub whoami: bool,
-    /// Register the current user with a public remote.
+    /// Register the current user with every remote that is connected, to store more there.
     #[arg(long)]
     pub register: bool,
+    /// What the operator of a remote gave you to register with.
+    #[arg(long, value_name = "TOKEN", requires = "register")]
+    pub token: Option<String>,
     /// Print the configuration.
     #[arg(long)]
     pub show: bool,

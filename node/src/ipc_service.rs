@@ -12,7 +12,6 @@ use tokio::sync::{mpsc, oneshot};
 
 /// Something that applications did.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly every command is a request")]
 pub enum Command {
     /// One connected; this is the way back.
     Connected(ConnectionId, Outgoing),

@@ -63,6 +63,8 @@ pub struct NetworkConfig {
     pub peers: Vec<Multiaddr>,
     /// Persisters that this device may use.
     pub remotes: Vec<Target>,
+    /// Whether only what is configured is dialled, and nobody who came to us: servers wait.
+    pub waits: bool,
     /// Established connections that others opened.
     pub connections_in: u32,
     /// New inbound connections of one address prefix: at once, and a second.
@@ -129,6 +131,7 @@ impl NetworkConfig {
             beacon_port: BEACON_PORT,
             peers: Vec::new(),
             remotes: Vec::new(),
+            waits: false,
             connections_in: limits::CONNECTIONS_IN,
             inbound: (limits::INBOUND_BURST, limits::INBOUND_RATE),
             memory_max: limits::MEMORY_MAX,
@@ -298,7 +301,8 @@ impl Network {
         let (targets, wanted) =
             watch::channel(Targets { peers: config.peers, remotes: config.remotes });
         let event_loop =
-            EventLoop::new(swarm, Arc::clone(&shared), Outlet::new(events), beacon, wanted);
+            EventLoop::new(swarm, Arc::clone(&shared), Outlet::new(events), beacon, wanted)
+                .waiting(config.waits);
         tasks.spawn(event_loop.run(stop.clone()));
         tasks.close();
         Ok(Self { shared, stop, tasks, targets: Arc::new(targets) })

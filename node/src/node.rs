@@ -1,6 +1,7 @@
 //! `Node`: the parts of a daemon, wired, started and stopped in order.
 
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use golix::{Ghid, Suite};
@@ -13,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::brain::Purpose;
 use crate::config::Config;
+use crate::control::{ControlSocket, Reload};
 use crate::ipc_service::{COMMANDS_MAX, Command, IpcService};
 use crate::network::{self, DeviceKeyError, Network, NetworkConfig, NetworkError};
 use crate::paths::Home;
@@ -152,6 +154,7 @@ pub struct Node {
     ended: oneshot::Receiver<Result<(), RunError>>,
     server: JoinHandle<()>,
     server_stop: CancellationToken,
+    _control: Option<ControlSocket>,
 }
 
 impl Node {
@@ -169,16 +172,21 @@ impl Node {
     ) -> Result<Self, NodeError> {
         let Unlocked { store, account } = unlocked;
         let (events, events_taken) = mpsc::channel(EVENTS_MAX);
+        let targets = config.targets();
         let network = Network::start(
             NetworkConfig {
                 lan: config.lan,
                 listen_hosts: config.listen.clone(),
-                peers: config.peers.clone(),
+                peers: targets.peers,
+                remotes: targets.remotes,
                 ..NetworkConfig::new(network::load_or_create(&home.device_key())?)
             },
             events,
         )?;
         let fingerprint = account.fingerprint();
+        let control = home.control();
+        let config = Arc::new(Mutex::new(config));
+        let reload = reload(home.config(), Arc::clone(&config), network.clone());
         let facts = Facts {
             home,
             config,
@@ -198,11 +206,15 @@ impl Node {
             facts: Some(facts),
         };
         let ended = spawn(parts).await?;
+        // Without it the daemon takes up its configuration at the next start.
+        let control = ControlSocket::listen(control, commands.clone(), Some(reload))
+            .inspect_err(|error| tracing::warn!(%error, "there is no control socket"))
+            .ok();
         let server_stop = CancellationToken::new();
         let service = Arc::new(IpcService::new(commands.clone(), fingerprint));
         let stop = server_stop.clone().cancelled_owned();
         let server = tokio::spawn(server.run(service, stop));
-        Ok(Self { network, commands, ended, server, server_stop })
+        Ok(Self { network, commands, ended, server, server_stop, _control: control })
     }
 
     /// Runs until `stop` completes, or something inside fails; then stops in order.
@@ -236,6 +248,17 @@ impl Node {
         self.network.shutdown().await;
         outcome
     }
+}
+
+/// Takes up the peers and remotes of a configuration file; everything else needs a restart.
+fn reload(path: PathBuf, config: Arc<Mutex<Config>>, network: Network) -> Arc<Reload> {
+    Arc::new(move || {
+        let new = Config::load(&path).map_err(|error| error.to_string())?;
+        network.retarget(new.targets());
+        let mut config = config.lock().unwrap_or_else(PoisonError::into_inner);
+        (config.peers, config.remotes) = (new.peers, new.remotes);
+        Ok(())
+    })
 }
 
 /// Starts the loop on a thread of its own; when this returns, it takes what comes. What comes out

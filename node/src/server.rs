@@ -114,6 +114,7 @@ impl Server {
                 listen_port: options.port,
                 listen_hosts: options.hosts.clone(),
                 lan: false,
+                waits: true,
                 peers: options.mirrors.clone(),
                 connections_in: CONNECTIONS_IN,
                 inbound: INBOUND,

@@ -42,9 +42,12 @@ pub const INVALID_OBJECTS_MAX: u32 = 3;
 /// milliseconds; three seconds leave room for a busy disk.
 pub const LINK_SILENCE_MAX: Duration = Duration::from_secs(3);
 
-/// The same between a persister and whoever uses it: the way is longer, and the largest message
-/// takes half a minute at 3 Mbit/s.
-pub const REMOTE_SILENCE_MAX: Duration = Duration::from_secs(30);
+/// The same between a persister and whoever uses it, whose way may be longer.
+pub const REMOTE_SILENCE_MAX: Duration = Duration::from_secs(8);
+
+/// It grows with what is under way: by a second for as many bytes. The slowest sender that the
+/// network bears with.
+pub const REMOTE_BYTES_PER_SECOND: usize = 16 * 1024;
 
 /// A link without traffic is asked whether it lives. Fits the idle budget of 50 bytes a second.
 pub const LINK_PING_INTERVAL: Duration = Duration::from_secs(20);

@@ -269,7 +269,9 @@ pub fn run(command: ServerCommand) -> anyhow::Result<()> {
                 if users.is_empty() {
                     say("nobody has stored anything yet");
                 }
-                users.iter().for_each(|user| say(readable(user)));
+                for user in &users {
+                    say(readable(user));
+                }
             }
         }
         ServerCommand::Status { pidfile } => {

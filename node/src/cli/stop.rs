@@ -1,6 +1,6 @@
 //! `hypergolix stop app` and `hypergolix stop server`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{anyhow, bail};
 use hypergolix_node::lock::{self, Running};
@@ -23,7 +23,7 @@ pub fn app() -> anyhow::Result<()> {
 }
 
 /// Asks a server to stop and waits until it is gone.
-pub fn server(pid_file: &PathBuf) -> anyhow::Result<()> {
+pub fn server(pid_file: &Path) -> anyhow::Result<()> {
     let Some(running) = lock::running_at(pid_file)? else {
         bail!("no server runs with the pid file {}; there is nothing to stop", pid_file.display());
     };

@@ -79,6 +79,7 @@ pub(super) struct EventLoop {
     links: JoinSet<Ended>,
     next_link: u64,
     beacon: Option<Beacon>,
+    waits: bool,
     listening: Listening,
     housekeeping: Instant,
     copies_seen: HashSet<u64>,
@@ -111,6 +112,7 @@ impl EventLoop {
             links: JoinSet::new(),
             next_link: 1,
             beacon,
+            waits: false,
             listening: Listening::default(),
             housekeeping: now + HOUSEKEEPING,
             copies_seen: HashSet::new(),
@@ -118,6 +120,12 @@ impl EventLoop {
         };
         new.retarget(targets, now);
         new
+    }
+
+    /// Whether those who came to us are left to come again.
+    pub(super) fn waiting(mut self, waits: bool) -> Self {
+        self.waits = waits;
+        self
     }
 
     /// Runs until `stop`, then writes what is queued for at most [`SHUTDOWN`].
@@ -298,6 +306,9 @@ impl EventLoop {
     fn on_identified(&mut self, id: PeerId, info: &identify::Info, now: Instant) {
         if !info.protocols.contains(&LINK_PROTOCOL) {
             self.refuse_foreign(id, now);
+            return;
+        }
+        if self.waits {
             return;
         }
         let Some(peer) = self.peers.get(&id) else { return };

@@ -567,10 +567,15 @@ impl Links {
 
     /// How long the other side may owe us something in silence.
     fn patience(&self, link: LinkId) -> Duration {
-        match self.open.get(&link) {
-            Some(state) if state.remote => limits::REMOTE_SILENCE_MAX,
-            _ => self.silence_max,
+        let Some(state) = self.open.get(&link) else {
+            return self.silence_max;
+        };
+        if !state.remote && self.silence_max != limits::REMOTE_SILENCE_MAX {
+            return self.silence_max;
         }
+        let bytes = state.events_bytes + state.client.bytes_under_way();
+        limits::REMOTE_SILENCE_MAX
+            + Duration::from_secs((bytes / limits::REMOTE_BYTES_PER_SECOND) as u64)
     }
 
     /// Keeps the deadline in step with what the other side owes.

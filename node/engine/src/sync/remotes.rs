@@ -82,6 +82,10 @@ impl Client {
             && self.under_way_bytes < limits::PUBLISHES_IN_FLIGHT_BYTES
     }
 
+    pub(super) fn bytes_under_way(&self) -> usize {
+        self.under_way_bytes
+    }
+
     pub(super) fn is_owed(&self) -> bool {
         !self.under_way.is_empty() || !self.asked.is_empty()
     }

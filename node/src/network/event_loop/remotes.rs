@@ -9,6 +9,7 @@ use libp2p::{Multiaddr, PeerId};
 
 use super::EventLoop;
 use crate::network::address_book::{self, Source};
+use crate::network::limits::TCP_HEAD_START;
 use crate::network::{RemoteStatus, Target, Targets};
 
 /// Pauses between dials of a remote: 1, 2, 4 s and so on up to this.
@@ -22,27 +23,48 @@ pub(super) struct Remote {
     target: Target,
     /// Who answered there last.
     pub(super) peer: Option<PeerId>,
+    ways: Vec<Way>,
+    error: Option<String>,
+}
+
+/// One address of a remote. Each has its own pauses: where TCP is refused at once, QUIC is silent
+/// for seconds.
+struct Way {
+    address: Multiaddr,
     dialing: Option<ConnectionId>,
     attempts: u32,
     dial_at: Instant,
-    error: Option<String>,
 }
 
 impl Remote {
     pub(super) fn new(target: Target, now: Instant) -> Self {
-        Self { target, peer: None, dialing: None, attempts: 0, dial_at: now, error: None }
+        let ways = target.addresses.iter().map(|address| Way {
+            address: address.clone(),
+            dialing: None,
+            attempts: 0,
+            dial_at: if address_book::is_quic(address) { now + TCP_HEAD_START } else { now },
+        });
+        let ways = ways.collect();
+        Self { target, peer: None, ways, error: None }
     }
 
-    fn failed(&mut self, error: &str, now: Instant) {
+    fn failed(&mut self, way: usize, error: &str, now: Instant) {
         let first = self.error.is_none();
         self.error = Some(error.chars().take(ERROR_MAX).collect());
-        self.dialing = None;
-        self.attempts = self.attempts.saturating_add(1);
-        self.dial_at = now + Duration::from_secs(1 << (self.attempts - 1).min(5)).min(PAUSE_MAX);
+        if let Some(way) = self.ways.get_mut(way) {
+            way.dialing = None;
+            way.attempts = way.attempts.saturating_add(1);
+            let pause = Duration::from_secs(1 << (way.attempts - 1).min(5)).min(PAUSE_MAX);
+            way.dial_at = now + pause;
+        }
         // Once an outage: the state is in `status`.
         if first {
             tracing::warn!(remote = %self.target.name, error, "a remote cannot be reached");
         }
+    }
+
+    fn way_of(&self, connection: ConnectionId) -> Option<usize> {
+        self.ways.iter().position(|way| way.dialing == Some(connection))
     }
 }
 
@@ -56,30 +78,44 @@ impl EventLoop {
         peer.and_then(|peer| self.peers.get(&peer)).is_some_and(|peer| !peer.connections.is_empty())
     }
 
+    /// Whether dialling `way` gains something: any connection, or one over TCP instead of QUIC,
+    /// where the end of the other side is noticed at once.
+    fn is_wanted(&self, remote: &Remote, way: &Way) -> bool {
+        let Some(peer) = remote.peer.and_then(|peer| self.peers.get(&peer)) else { return true };
+        let mut connected = peer.connections.values();
+        if address_book::is_quic(&way.address) {
+            peer.connections.is_empty()
+        } else {
+            connected.all(|connection| address_book::is_quic(&connection.address))
+        }
+    }
+
     /// When a remote has to be dialled.
     pub(super) fn next_remote(&self) -> Option<Instant> {
         self.remotes
             .iter()
-            .filter(|remote| remote.dialing.is_none() && !self.is_connected(remote.peer))
-            .map(|remote| remote.dial_at)
+            .flat_map(|remote| remote.ways.iter().map(move |way| (remote, way)))
+            .filter(|(remote, way)| way.dialing.is_none() && self.is_wanted(remote, way))
+            .map(|(_, way)| way.dial_at)
             .min()
     }
 
     pub(super) fn tick_remotes(&mut self, now: Instant) {
         for index in 0..self.remotes.len() {
-            let remote = &self.remotes[index];
-            if remote.dialing.is_some() || remote.dial_at > now || self.is_connected(remote.peer) {
-                continue;
-            }
-            // One address after the other: TCP, QUIC, and again.
-            let count = remote.target.addresses.len();
-            let address = remote.target.addresses.get(remote.attempts as usize % count.max(1));
-            let Some(address) = address.cloned() else { continue };
-            let opts = DialOpts::unknown_peer_id().address(address).allocate_new_port().build();
-            let connection = opts.connection_id();
-            match self.swarm.dial(opts) {
-                Ok(()) => self.remotes[index].dialing = Some(connection),
-                Err(error) => self.remotes[index].failed(&error.to_string(), now),
+            for number in 0..self.remotes[index].ways.len() {
+                let way = &self.remotes[index].ways[number];
+                let wanted = self.is_wanted(&self.remotes[index], way);
+                if way.dialing.is_some() || way.dial_at > now || !wanted {
+                    continue;
+                }
+                let address = way.address.clone();
+                let opts = DialOpts::unknown_peer_id().address(address).allocate_new_port().build();
+                let connection = opts.connection_id();
+                match self.swarm.dial(opts) {
+                    Ok(()) => self.remotes[index].ways[number].dialing = Some(connection),
+                    Err(error) => self.remotes[index].failed(number, &error.to_string(), now),
+                }
+                self.publish();
             }
         }
     }
@@ -89,14 +125,19 @@ impl EventLoop {
     pub(super) fn remote_connected(&mut self, id: PeerId, connection: ConnectionId, now: Instant) {
         let known = self.is_remote(&id);
         for remote in &mut self.remotes {
-            if remote.dialing == Some(connection) {
-                remote.dialing = None;
-                remote.attempts = 0;
-                remote.dial_at = now + Duration::from_secs(1);
-                remote.peer = Some(id);
-                if remote.error.take().is_some() {
-                    tracing::warn!(remote = %remote.target.name, "a remote is reached again");
+            if remote.way_of(connection).is_none() {
+                continue;
+            }
+            for way in &mut remote.ways {
+                if way.dialing == Some(connection) {
+                    way.dialing = None;
                 }
+                way.attempts = 0;
+                way.dial_at = now + Duration::from_secs(1);
+            }
+            remote.peer = Some(id);
+            if remote.error.take().is_some() {
+                tracing::warn!(remote = %remote.target.name, "a remote is reached again");
             }
         }
         let linked = self.peers.get(&id).is_some_and(|peer| peer.link.is_some());
@@ -111,10 +152,16 @@ impl EventLoop {
         error: &DialError,
         now: Instant,
     ) {
-        for remote in &mut self.remotes {
-            if remote.dialing == Some(connection) {
-                remote.failed(&plain(error), now);
+        for index in 0..self.remotes.len() {
+            let Some(way) = self.remotes[index].way_of(connection) else { continue };
+            if self.is_connected(self.remotes[index].peer) {
+                // The other way works.
+                let way = &mut self.remotes[index].ways[way];
+                (way.dialing, way.dial_at) = (None, now + PAUSE_MAX);
+            } else {
+                self.remotes[index].failed(way, &plain(error), now);
             }
+            self.publish();
         }
     }
 
@@ -122,7 +169,9 @@ impl EventLoop {
     pub(super) fn remote_lost(&mut self, id: &PeerId, now: Instant) {
         for remote in &mut self.remotes {
             if remote.peer == Some(*id) {
-                remote.dial_at = remote.dial_at.min(now + Duration::from_secs(1));
+                for way in &mut remote.ways {
+                    way.dial_at = way.dial_at.min(now + Duration::from_secs(1));
+                }
                 remote.error.get_or_insert_with(|| "the connection was lost".to_owned());
             }
         }
@@ -141,6 +190,7 @@ impl EventLoop {
         for peer in before.into_iter().filter_map(|remote| remote.peer) {
             if !self.is_remote(&peer) {
                 self.disconnect(peer, now);
+                self.book.drop_unless_configured(&peer);
             }
         }
         for address in &targets.peers {
@@ -172,14 +222,17 @@ impl EventLoop {
             .iter()
             .map(|remote| {
                 let connected = self.is_connected(remote.peer);
+                let waiting = remote.ways.iter().all(|way| way.dialing.is_none());
+                let soonest = remote.ways.iter().map(|way| way.dial_at).min();
                 RemoteStatus {
                     name: remote.target.name.clone(),
                     peer_id: remote.peer,
                     connected,
-                    dialing: remote.dialing.is_some(),
-                    attempts: remote.attempts,
-                    next_dial: (!connected && remote.dialing.is_none())
-                        .then(|| remote.dial_at.saturating_duration_since(now)),
+                    dialing: !connected && !waiting,
+                    attempts: remote.ways.iter().map(|way| way.attempts).max().unwrap_or(0),
+                    next_dial: soonest
+                        .filter(|_| !connected)
+                        .map(|at| at.saturating_duration_since(now)),
                     error: remote.error.clone(),
                 }
             })
