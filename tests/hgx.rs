@@ -1,7 +1,7 @@
 //! The documented Python API, with the `hgx` client from PyPI against real nodes.
 //!
-//! One trial for each file `python/test_*.py`; all share two nodes, which found each other over the
-//! loopback interface alone. Without a Python the trials are listed as ignored, and the summary
+//! One trial for each file `python/test_*.py` and each pair of suites; the trials of a pair share two
+//! nodes, which found each other over the loopback interface alone. Without a Python the trials are listed as ignored, and the summary
 //! says so.
 
 use std::process::{Command, ExitCode, Stdio};
@@ -22,19 +22,28 @@ fn main() -> ExitCode {
             .collect();
         files.sort();
         // Started by the first trial, so that listing costs nothing; stopped after the last.
-        let nodes: Arc<Mutex<Option<Nodes>>> = Arc::default();
-        files
+        let pairs: Vec<([u8; 2], Arc<Mutex<Option<Nodes>>>)> =
+            [[3, 3], [1, 3], [3, 1], [1, 1]].map(|suites| (suites, Arc::default())).into();
+        pairs
             .into_iter()
-            .map(|file| {
+            .flat_map(|(suites, nodes)| {
+                let files = files.clone();
+                files.into_iter().map(move |file| (suites, Arc::clone(&nodes), file))
+            })
+            .map(|(suites, nodes, file)| {
                 let python = world.python.clone();
-                let nodes = Arc::clone(&nodes);
                 let missing = python.is_err();
-                Trial::test(file.trim_end_matches(".py").to_owned(), move || {
+                let name = file.trim_end_matches(".py");
+                let name = match suites {
+                    [3, 3] => name.to_owned(),
+                    [alice, bob] => format!("{name}_suites_{alice}_{bob}"),
+                };
+                Trial::test(name, move || {
                     let python = python.map_err(Failed::from)?;
                     let environment = nodes
                         .lock()
                         .map_err(|_| "the nodes did not start")?
-                        .get_or_insert_with(Nodes::start)
+                        .get_or_insert_with(|| Nodes::start(suites))
                         .environment
                         .clone();
                     run(&python, &file, &environment)
@@ -53,11 +62,11 @@ struct Nodes {
 }
 
 impl Nodes {
-    fn start() -> Self {
+    fn start(suites: [u8; 2]) -> Self {
         let mut running = Vec::new();
         let mut environment = Vec::new();
-        for name in ["ALICE", "BOB"] {
-            let node = Home::new(&Place::here()).start();
+        for (name, suite) in ["ALICE", "BOB"].into_iter().zip(suites) {
+            let node = Home::new(&Place::here()).start_with_suite(suite);
             environment.push((format!("HGX_{name}_PORT"), node.port().to_string()));
             environment.push((format!("HGX_{name}_FINGERPRINT"), node.fingerprint().to_owned()));
             running.push(node);

@@ -65,12 +65,12 @@ fn containers(criterion: &mut Criterion) {
 fn requests(criterion: &mut Criterion) {
     let me = alice();
     let body = RequestBody::Ack { request: Ghid::of(b"request"), status: 0 };
-    let made = Request::seal(&me, me.identity(), &body, [8; 32]).expect("a good request");
+    let made = Request::seal(&me, me.identity(), &body, [8; 64]).expect("a good request");
     let Object::Request(request) = made.object() else { unreachable!("a request") };
     let mut group = criterion.benchmark_group("suite3 request");
     group.throughput(Throughput::Elements(1));
     group.bench_function("seal", |b| {
-        b.iter(|| Request::seal(&me, me.identity(), black_box(&body), [8; 32]));
+        b.iter(|| Request::seal(&me, me.identity(), black_box(&body), [8; 64]));
     });
     group.bench_function("open and authenticate", |b| {
         b.iter(|| {

@@ -9,7 +9,7 @@ use std::fmt;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::limits::CHAIN_STEPS_MAX;
-use crate::suite::suite3;
+use crate::suite::{suite1, suite3};
 use crate::{Ghid, Secret, Suite};
 
 /// A chain key at one index of one epoch. Zeroized on drop, redacted in `Debug`.
@@ -79,6 +79,22 @@ impl ChainKey {
         )
     }
 
+    /// The secret of the container of one frame of suite 1, whose containers carry no salt of their own:
+    /// `salt` is an address made of 64 random bytes, fresh for every frame, that stands in its target
+    /// vector.
+    ///
+    /// `S = HKDF-SHA-512-Expand(CK_i, "golix-1 frame" 00 | dynamic GHID | i | salt GHID, 48)`, key first.
+    #[must_use]
+    pub fn salted_container_secret(&self, dynamic: &Ghid, salt: &Ghid) -> Secret {
+        let okm = suite1::chain_secret(&self.key, dynamic, self.index, salt);
+        let (key, seed) = okm.split_at(32);
+        Secret::new(
+            Suite::Suite1,
+            key.try_into().expect("32 of 48"),
+            seed.try_into().expect("16 of 48"),
+        )
+    }
+
     /// As it travels in a handshake for a dynamic target: key = CK_i, seed = epoch 4 | index 8 | 0 x 4.
     #[must_use]
     pub fn to_handshake(&self) -> Secret {
@@ -124,6 +140,18 @@ mod tests {
         assert_eq!(far.advance_to(&dynamic, 13).unwrap().key(), far.key());
         assert_ne!(start.advance_to(&Ghid::of(b"other"), 13).unwrap().key(), far.key());
         assert_ne!(far.container_secret(&dynamic), near.container_secret(&dynamic));
+    }
+
+    #[test]
+    fn salted_secrets_are_of_their_frame_alone() {
+        let dynamic = Ghid::of(b"object");
+        let key = ChainKey::new(7, 3, [1; 32]);
+        let secret = key.salted_container_secret(&dynamic, &Ghid::of(b"salt"));
+        assert_eq!(secret.suite(), Suite::Suite1);
+        assert_ne!(secret, key.salted_container_secret(&dynamic, &Ghid::of(b"other")));
+        assert_ne!(secret, key.salted_container_secret(&Ghid::of(b"else"), &Ghid::of(b"salt")));
+        let plain = key.container_secret(&dynamic);
+        assert!(secret.key() != plain.key() && secret.seed() != plain.seed());
     }
 
     #[test]

@@ -12,7 +12,7 @@
 use std::sync::Arc;
 
 use crate::object::{DecodeError, Kind};
-use crate::{Ghid, PrivateIdentity, Suite};
+use crate::{Ghid, Signer, Suite};
 
 /// Bytes of magic, version and suite.
 pub(crate) const HEAD_LEN: usize = 9;
@@ -151,9 +151,12 @@ impl Writer {
     }
 
     /// Appends address and signature: the end of every signed object.
-    pub(crate) fn sign(mut self, me: &PrivateIdentity) -> (Ghid, Arc<[u8]>) {
+    pub(crate) fn sign(mut self, me: &dyn Signer) -> (Ghid, Arc<[u8]>) {
         let ghid = self.own_ghid();
+        let signed_len = self.bytes.len();
         me.sign_object(&ghid, &mut self.bytes);
+        let expected = signed_len + me.identity().suite().signature_len();
+        assert_eq!(self.bytes.len(), expected, "a signer appends one signature of its suite");
         (ghid, self.finish())
     }
 

@@ -1,16 +1,18 @@
-//! Identity (three public keys) and PrivateIdentity (signs, opens, agrees).
+//! Identity (three public keys), Signer (who signs objects) and PrivateIdentity (signs, opens, agrees).
 
 use std::fmt;
+use std::sync::Arc;
 
+use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
 use crate::codec::Reader;
-use crate::object::{DecodeError, identity_container};
+use crate::object::{DecodeError, Kind, identity_container};
 use crate::suite::{PrivateKeys, PublicKeys};
 use crate::{Ghid, Suite};
 
-/// Statements may not begin like the signatures of Golix itself.
-const RESERVED_LABEL: &str = "golix-3 sign";
+/// Statements may not begin like anything that Golix itself signs or derives.
+const RESERVED_LABEL: &str = "golix-";
 
 /// Magic and version of a packed private identity.
 const PRIVATE_MAGIC: [u8; 2] = *b"PI";
@@ -18,7 +20,8 @@ const PRIVATE_VERSION: u16 = 1;
 
 /// Who signs and receives: the public keys of one identity, all checked, and its address.
 ///
-/// Packed it is a GIDC, 170 bytes in suite 3. Golix wire reference, sections 3 and 16.
+/// Packed it is a GIDC, 1130 bytes in suite 1 and 170 in suite 3. Golix wire reference, sections 3 and
+/// 16. Cheap to clone.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Identity {
     ghid: Ghid,
@@ -65,12 +68,14 @@ impl Identity {
         self.keys.verify(object, signature)
     }
 
-    /// Whether `signature` is this identity's over `label | 00 | message`, for protocols above Golix.
+    /// Whether `signature` is this identity's over `label | 00 | message`, for protocols above Golix:
+    /// Ed25519 over these bytes in suite 3; RSASSA-PSS over their SHA-512 in suite 1, where signatures
+    /// of objects are over a hash that carries no label.
     ///
     /// False for labels that are reserved: empty ones, those with a zero byte, and all that begin with
-    /// `golix-3 sign`.
+    /// `golix-` or with the magic of an object. So a statement is never an object's signature.
     #[must_use]
-    pub fn verify_statement(&self, label: &str, message: &[u8], signature: &[u8; 64]) -> bool {
+    pub fn verify_statement(&self, label: &str, message: &[u8], signature: &[u8]) -> bool {
         statement(label, message)
             .is_some_and(|statement| self.keys.verify_statement(&statement, signature))
     }
@@ -87,8 +92,84 @@ impl fmt::Debug for Identity {
 
 /// `label | 00 | message`, or `None` for a reserved label.
 fn statement(label: &str, message: &[u8]) -> Option<Vec<u8>> {
-    let free = !label.is_empty() && !label.contains('\0') && !label.starts_with(RESERVED_LABEL);
+    let magic = |kind: Kind| label.as_bytes().starts_with(&kind.magic());
+    let reserved = label.starts_with(RESERVED_LABEL) || Kind::ALL.into_iter().any(magic);
+    let free = !label.is_empty() && !label.contains('\0') && !reserved;
     free.then(|| [label.as_bytes(), &[0], message].concat())
+}
+
+/// Who signs objects: an identity, and a way to its signature key.
+///
+/// [`PrivateIdentity`] signs at once. A signature is the last field of an object and no part of its
+/// address, so another signer may append any bytes of the right number, and the true signature is put
+/// in later: [`object::set_signature`](crate::object::set_signature).
+pub trait Signer {
+    /// Whose signatures these are.
+    fn identity(&self) -> &Identity;
+
+    /// Appends the signature of the object at the address `object`: exactly
+    /// [`Suite::signature_len`] bytes, or the maker of the object panics.
+    fn sign_object(&self, object: &Ghid, out: &mut Vec<u8>);
+}
+
+impl<S: Signer + ?Sized> Signer for &S {
+    fn identity(&self) -> &Identity {
+        (**self).identity()
+    }
+
+    fn sign_object(&self, object: &Ghid, out: &mut Vec<u8>) {
+        (**self).sign_object(object, out);
+    }
+}
+
+impl<S: Signer + ?Sized> Signer for Arc<S> {
+    fn identity(&self) -> &Identity {
+        (**self).identity()
+    }
+
+    fn sign_object(&self, object: &Ghid, out: &mut Vec<u8>) {
+        (**self).sign_object(object, out);
+    }
+}
+
+/// Why keys of the original library are not taken: which one, and what is wrong with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImportError {
+    /// The signature key.
+    #[error("the signature key {0}")]
+    Signature(#[source] KeyFault),
+    /// The encryption key.
+    #[error("the encryption key {0}")]
+    Encryption(#[source] KeyFault),
+}
+
+/// What is wrong with an RSA key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyFault {
+    /// Not an unencrypted PKCS#8 document in DER.
+    #[error("is not an unencrypted PKCS#8 document (DER)")]
+    Encoding,
+    /// The document holds another kind of key.
+    #[error("is not an RSA key")]
+    Algorithm,
+    /// The modulus has this many bits instead of 4096.
+    #[error("has {0} bits instead of 4096")]
+    Size(usize),
+    /// The public exponent is not 65537.
+    #[error("has another public exponent than 65537")]
+    Exponent,
+    /// The modulus is even, or a prime below 2^16 divides it.
+    #[error("has a modulus with a small factor")]
+    Factor,
+    /// Modulus, exponents and primes do not belong together. (What a document says of the Chinese
+    /// remainder is not looked at; it follows from these.)
+    #[error("contradicts itself")]
+    Inconsistent,
+    /// It is the signature key again.
+    #[error("is the signature key again")]
+    Twice,
 }
 
 /// The private half of an [`Identity`]. Zeroized on drop, redacted in `Debug`, and not to be copied:
@@ -104,33 +185,74 @@ pub struct PrivateIdentity {
 }
 
 impl PrivateIdentity {
-    /// An identity from 32 random bytes for each of its three keys: signature, encryption, exchange.
+    /// A new identity. In suite 1 this searches for primes and takes about two seconds.
     ///
     /// # Panics
-    /// If encryption and exchange seed give the same key, which random bytes never do.
+    /// If `rng` gives the same bytes twice.
     #[must_use]
-    pub fn from_seeds(suite: Suite, sign: [u8; 32], encrypt: [u8; 32], exchange: [u8; 32]) -> Self {
-        Self::checked(suite, &Zeroizing::new(sign), encrypt, exchange)
-            .expect("encryption and exchange key must differ")
+    pub fn generate<R: CryptoRng + ?Sized>(suite: Suite, rng: &mut R) -> Self {
+        let mut seeds = Zeroizing::new([[0; 32]; 3]);
+        seeds.iter_mut().for_each(|seed| rng.fill_bytes(seed));
+        let [sign, encrypt, exchange] = *seeds;
+        Self::from_seeds(suite, sign, encrypt, exchange)
     }
 
-    fn checked(
-        suite: Suite,
-        sign: &[u8; 32],
-        encrypt: [u8; 32],
+    /// An identity from 32 random bytes for each of its three keys: signature, encryption, exchange.
+    ///
+    /// In suite 3 the seeds are the keys. In suite 1 a search for primes begins with them, about two
+    /// seconds long, which a later version of this crate may do differently: keep the identity
+    /// ([`PrivateIdentity::to_bytes`]), not the seeds.
+    ///
+    /// # Panics
+    /// If encryption seed and another one give the same key, which random bytes never do.
+    #[must_use]
+    pub fn from_seeds(suite: Suite, sign: [u8; 32], encrypt: [u8; 32], exchange: [u8; 32]) -> Self {
+        let [sign, encrypt, exchange] = [sign, encrypt, exchange].map(Zeroizing::new);
+        Self::checked(PrivateKeys::from_seeds(suite, &sign, &encrypt, &exchange))
+            .expect("no two keys may be the same")
+    }
+
+    /// The identity that the original library (golix 0.1.6, suite 1) saved: signature and encryption
+    /// key as unencrypted PKCS#8 (DER), and the 32 raw bytes of the exchange key. Golix wire
+    /// reference, section 3.
+    ///
+    /// # Errors
+    /// [`ImportError`] says which key is unusable, and why. Any 32 bytes are a good exchange key.
+    pub fn from_suite1_keys(
+        signature_pkcs8: &[u8],
+        encryption_pkcs8: &[u8],
         exchange: [u8; 32],
-    ) -> Result<Self, DecodeError> {
-        let keys = PrivateKeys::from_seeds(suite, sign, encrypt, exchange);
+    ) -> Result<Self, ImportError> {
+        let exchange = Zeroizing::new(exchange);
+        let keys = PrivateKeys::from_pkcs8(signature_pkcs8, encryption_pkcs8, *exchange).map_err(
+            |(field, fault)| match field {
+                DecodeError::KeySig => ImportError::Signature(fault),
+                _ => ImportError::Encryption(fault),
+            },
+        )?;
+        Ok(Self::checked(keys).expect("every key was checked, and X25519 gives no low order"))
+    }
+
+    /// The keys with the identity that they make, checked as any identity is.
+    fn checked(keys: PrivateKeys) -> Result<Self, DecodeError> {
         let (ghid, gidc) = identity_container::encode(&keys.public());
         let identity = Identity::from_bytes(&gidc)?;
         debug_assert_eq!(identity.ghid(), ghid, "encode and decode agree");
         Ok(Self { identity, keys })
     }
 
-    /// Packed, in 101 bytes: `PI | version 2 | suite 1 | signature 32 | encryption 32 | exchange 32`.
+    /// Packed: `PI | version 2 | suite 1 | keys`, all lengths big-endian, where the keys are
+    ///
+    /// ```text
+    /// suite 1: signature length 2 | signature PKCS#8 | encryption length 2 | encryption PKCS#8 | exchange 32
+    /// suite 3: signature 32 | encryption 32 | exchange 32
+    /// ```
+    ///
+    /// 101 bytes in suite 3, some 4,800 in suite 1.
     #[must_use]
     pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
-        let mut bytes = Zeroizing::new(Vec::with_capacity(101));
+        // As long as it may get, so that no copy is left behind when it grows.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(8192));
         bytes.extend_from_slice(&PRIVATE_MAGIC);
         bytes.extend_from_slice(&PRIVATE_VERSION.to_be_bytes());
         bytes.push(self.identity.suite().code());
@@ -141,8 +263,8 @@ impl PrivateIdentity {
     /// Reads what [`PrivateIdentity::to_bytes`] wrote, all of it.
     ///
     /// # Errors
-    /// [`DecodeError`]: `Magic`, `Version`, `Suite`, `Truncated`, `Trailing`, or `KeyExc` if the
-    /// encryption and exchange keys are one.
+    /// [`DecodeError`]: `Magic`, `Version`, `Suite`, `Truncated`, `Trailing`; `KeySig` or `KeyEnc` if
+    /// that key is unusable; `KeyExc` if the exchange key is the encryption key again.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
         if reader.array()? != PRIVATE_MAGIC {
@@ -154,10 +276,9 @@ impl PrivateIdentity {
         }
         let code = reader.u8()?;
         let suite = Suite::from_code(code).ok_or(DecodeError::Suite(code))?;
-        let sign = Zeroizing::new(reader.array()?);
-        let (encrypt, exchange) = (reader.array()?, reader.array()?);
+        let keys = PrivateKeys::decode(suite, &mut reader)?;
         reader.finish()?;
-        Self::checked(suite, &sign, encrypt, exchange)
+        Self::checked(keys)
     }
 
     /// The public half.
@@ -182,25 +303,54 @@ impl PrivateIdentity {
         &self.keys
     }
 
-    /// Appends the signature of the object at the address `object`.
-    pub(crate) fn sign_object(&self, object: &Ghid, out: &mut Vec<u8>) {
-        self.keys.sign(object, out);
+    /// Signs with a given salt. Suite 1 draws 64 bytes for every signature; by itself this crate
+    /// derives them from the private keys and the object. Suite 3 has no salt, and ignores it.
+    #[must_use]
+    pub fn salted(&self, salt: [u8; 64]) -> SaltedSigner<'_> {
+        SaltedSigner { me: self, salt }
     }
 
-    /// Signs `label | 00 | message`, for protocols above Golix.
+    /// Signs `label | 00 | message`, for protocols above Golix; [`Suite::signature_len`] bytes.
     ///
     /// # Panics
     /// If the label is reserved ([`Identity::verify_statement`]); labels are constants of a protocol.
     #[must_use]
-    pub fn sign_statement(&self, label: &str, message: &[u8]) -> [u8; 64] {
+    pub fn sign_statement(&self, label: &str, message: &[u8]) -> Vec<u8> {
         let statement = statement(label, message).expect("the label is not a reserved one");
         self.keys.sign_statement(&statement)
+    }
+}
+
+impl Signer for PrivateIdentity {
+    fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    fn sign_object(&self, object: &Ghid, out: &mut Vec<u8>) {
+        self.keys.sign(object, out);
     }
 }
 
 impl fmt::Debug for PrivateIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PrivateIdentity").field("ghid", &self.ghid()).finish_non_exhaustive()
+    }
+}
+
+/// A [`PrivateIdentity`] that signs with a given salt: [`PrivateIdentity::salted`].
+#[derive(Debug)]
+pub struct SaltedSigner<'a> {
+    me: &'a PrivateIdentity,
+    salt: [u8; 64],
+}
+
+impl Signer for SaltedSigner<'_> {
+    fn identity(&self) -> &Identity {
+        self.me.identity()
+    }
+
+    fn sign_object(&self, object: &Ghid, out: &mut Vec<u8>) {
+        self.me.keys.sign_salted(object, &self.salt, out);
     }
 }
 
@@ -254,7 +404,6 @@ mod tests {
         let mut signature = Vec::new();
         let object = Ghid::of(b"object");
         me.sign_object(&object, &mut signature);
-        let signature: [u8; 64] = signature.try_into().unwrap();
         assert!(me.identity().verify(&object, &signature));
         assert!(!me.identity().verify_statement("golix-3 sign", object.as_bytes(), &signature));
         assert!(!me.identity().verify_statement("", object.as_bytes(), &signature));

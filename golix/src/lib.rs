@@ -15,7 +15,7 @@
 //! | `suite` | [`Suite`]: which algorithms; the only place where that is decided |
 //! | `secret` | [`Secret`]: opens one container |
 //! | `chain` | [`ChainKey`]: leads from one secret of a dynamic object to the next |
-//! | `identity` | [`Identity`] and [`PrivateIdentity`] |
+//! | `identity` | [`Identity`], [`Signer`] and [`PrivateIdentity`] |
 //! | [`object`] | the six kinds: bytes → [`Unverified`](object::Unverified) → [`Verified`](object::Verified) |
 //! | [`persister`] | what is admitted, kept, dropped and told to whom |
 #![doc = include_str!("../README.md")]
@@ -40,6 +40,6 @@ pub mod persister;
 
 pub use chain::ChainKey;
 pub use ghid::{Ghid, GhidError};
-pub use identity::{Identity, PrivateIdentity};
+pub use identity::{Identity, ImportError, KeyFault, PrivateIdentity, SaltedSigner, Signer};
 pub use secret::Secret;
 pub use suite::Suite;

@@ -13,7 +13,7 @@ pub const TARGETS_MAX: usize = (u16::MAX as usize) / Ghid::LEN;
 
 /// Targets a frame may carry when made here.
 ///
-/// A suite-3 writer emits current, previous and birth target; the rest is room for a writer that wants
+/// A writer emits current, previous and birth target; the rest is room for a writer that wants
 /// to name more of its history. Every target costs 65 bytes in every frame.
 pub const TARGETS_MADE_MAX: usize = 16;
 
@@ -22,7 +22,8 @@ pub const TARGETS_MADE_MAX: usize = 16;
 /// At one chain step per 256 frames and a frame every five seconds this is over forty years.
 pub const CHAIN_STEPS_MAX: u64 = 1 << 20;
 
-/// Bytes of a request's payload in suite 3: 432 of the box, less author 65, kind 2, length 2, MAC 64.
+/// Bytes of payload that fit into a request of every suite: 432 of suite 3's box, less author 65,
+/// kind 2, length 2, MAC 64. Suite 1 has room for 313: [`Suite::request_payload_max`](crate::Suite).
 pub const REQUEST_PAYLOAD_MAX: usize = 299;
 
 const _: () = assert!(TARGETS_MAX == 1008);

@@ -16,7 +16,7 @@ use std::sync::Arc;
 pub use container::Container;
 pub use debinding::Debinding;
 pub use dynamic_binding::DynamicBinding;
-pub use error::{DecodeError, MakeError, OpenError, RequestError, VerifyError};
+pub use error::{DecodeError, MakeError, OpenError, RequestError, RequestFault, VerifyError};
 pub use handshake::RequestBody;
 pub use kind::Kind;
 pub use request::{OpenedRequest, Request};
@@ -120,6 +120,32 @@ impl Object {
             Self::Debinding(debinding) => debinding.suite(),
             Self::Request(request) => request.suite(),
         }
+    }
+}
+
+/// Puts `signature` in the place of the one that a signed object has: its last
+/// [`Suite::signature_len`] bytes. Nothing else of it changes, and its address stays.
+///
+/// For a [`Signer`](crate::Signer) that leaves the place empty at first, because the key is elsewhere
+/// or slow. Until the true signature is in, the object is not what the type [`Verified`] says; do not
+/// let it leave your hands.
+///
+/// # Errors
+/// [`MakeError::Signature`] if `object` is not a GEOC, GOBS, GOBD or GDXX, or if `signature` does not
+/// have the length of its suite; nothing is changed then.
+pub fn set_signature(object: &mut [u8], signature: &[u8]) -> Result<(), MakeError> {
+    let (kind, suite) = Reader::new(object).head().map_err(|_| MakeError::Signature)?;
+    let signed = match kind {
+        Kind::Container | Kind::StaticBinding | Kind::DynamicBinding | Kind::Debinding => true,
+        Kind::Identity | Kind::Request => false,
+    };
+    let len = suite.signature_len();
+    match object.len().checked_sub(len).and_then(|at| object.get_mut(at..)) {
+        Some(place) if signed && signature.len() == len => {
+            place.copy_from_slice(signature);
+            Ok(())
+        }
+        Some(_) | None => Err(MakeError::Signature),
     }
 }
 

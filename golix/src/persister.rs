@@ -8,6 +8,10 @@
 //! The same verified objects, in any order that the rules accept, lead to the same state: frames
 //! have a total order, debindings are judged when their target arrives, and who holds what follows
 //! from what is stored.
+//!
+//! The rules are the same for both suites. Two weaknesses of suite 1 show in them: frames that prove
+//! nothing ([`Head::proven`]), and requests that differ in a MAC outside of their address
+//! ([`variant_address`]).
 
 mod authors;
 mod frames;
@@ -23,10 +27,11 @@ mod view;
 pub use frames::Head;
 pub use plan::{Change, Notice, Pending, Plan};
 pub use rejection::Rejection;
-pub use view::{HighWater, Stored, View};
+pub use view::{HighWater, Mark, Owner, Stored, View};
 
 use std::collections::BTreeSet;
 
+use crate::Ghid;
 use crate::object::{
     Container, Debinding, DynamicBinding, Object, Request, StaticBinding, Verified,
 };
@@ -39,6 +44,9 @@ pub mod limits {
     pub const FORKS_MAX: usize = 8;
     /// Debindings of unknown targets kept for one debinder. Threat model, 2.4 A1.
     pub const UNPROVEN_MAX: usize = 64;
+    /// Requests kept of one address, which differ in what the address does not cover: a true one and
+    /// some by people who want to keep it away. Threat model, 2.4 A1.
+    pub const VARIANTS_MAX: usize = 4;
     /// Requests that may wait for one recipient. Threat model, 2.4 A10.
     pub const REQUESTS_MAX: usize = 1_000;
     /// Dynamic bindings that a circle check may visit behind a target; a guess, far above what
@@ -98,6 +106,33 @@ pub fn collect_more<V: View>(view: &V, limit: usize) -> Result<Plan, V::Error> {
     }
     retention::collect(&mut draft, limit)?;
     Ok(draft.finish())
+}
+
+/// The key of the row that keeps one more request of the address `request`.
+///
+/// The MAC of a suite-1 request is no part of its address and only its recipient can check it, so
+/// anybody who sees a request can publish it first with another MAC. Therefore requests of one address
+/// whose last 64 bytes differ are all kept, up to [`limits::VARIANTS_MAX`], and all delivered: the
+/// first under its address, the `n`-th further one (1, 2, 3) under
+///
+/// ```text
+/// SHA-512("golix-1 garq variant" 00 | address 65 | n 1)
+/// ```
+///
+/// To a [`View`] these are objects and requests like others; it only must not expect that the address
+/// of the bytes is the key of the row. One debinding of the address removes all of them.
+#[must_use]
+pub fn variant_address(request: &Ghid, n: u8) -> Ghid {
+    let mut bytes = b"golix-1 garq variant\0".to_vec();
+    bytes.extend_from_slice(request.as_bytes());
+    bytes.push(n);
+    Ghid::of(&bytes)
+}
+
+/// Where requests of one address may be stored.
+fn variants(request: Ghid) -> impl Iterator<Item = Ghid> {
+    let further = (1..limits::VARIANTS_MAX as u8).map(move |n| variant_address(&request, n));
+    std::iter::once(request).chain(further)
 }
 
 /// How the rules for one kind of object ended.
@@ -171,8 +206,8 @@ fn dynamic_binding<V: View>(
     draft: &mut Draft<'_, V>,
 ) -> Result<Verdict, V::Error> {
     let (view, dynamic, binder) = (draft.view(), frame.dynamic(), frame.binder());
-    let suite = object.object().suite();
-    let head = view.head(&dynamic)?;
+    let suite = frame.suite();
+    let (head, mark) = (view.head(&dynamic)?, view.high_water(&dynamic)?);
     // What a debinding says of a dynamic binding counts only once nobody holds it.
     let debinding = liveness::debinding_of(view, suite, &binder, &dynamic)?;
     let refused = match debinding {
@@ -183,10 +218,17 @@ fn dynamic_binding<V: View>(
         return Ok(Verdict::Known);
     }
     rule!(authors::author(view, &binder)?);
+    let step = frames::step(frame, head.as_ref(), mark.as_ref());
+    match (step, &head, debinding) {
+        (Ok(frames::Step::Proves), Some(head), _) => return prove(frame, head, draft),
+        (Ok(frames::Step::Displaces), Some(head), Some(debinding)) if refused.is_some() => {
+            return evict(frame, head, debinding, draft);
+        }
+        _ => {}
+    }
     rule!(targets::bindable(view, &frame.target())?);
     rule!(targets::acyclic(view, &dynamic, &frame.target())?);
-    rule!(authors::binder(&binder, head.as_ref().map(|head| &head.binder)));
-    let step = match frames::step(frame, head.as_ref(), view.high_water(&dynamic)?) {
+    let step = match step {
         Ok(step) => step,
         Err(rejection) => return Ok(Verdict::Refused(rejection)),
     };
@@ -196,7 +238,9 @@ fn dynamic_binding<V: View>(
         Some(head) => frames::held_targets(draft, head)?,
         None => BTreeSet::new(),
     };
-    let (next, dropped) = frames::advance(step, frame, suite, head.as_ref(), debinding.is_some());
+    let was_proven = head.as_ref().is_some_and(|head| head.proven);
+    let (next, dropped) =
+        frames::advance(step, frame, head.as_ref(), mark.as_ref(), debinding.is_some());
     draft.put_object(object);
     let held_after = frames::held_targets(draft, &next)?;
     for target in held_after.difference(&held_before) {
@@ -208,22 +252,51 @@ fn dynamic_binding<V: View>(
     for frame in dropped {
         draft.drop_object(frame);
     }
-    let newest = next.order();
+    let now_proven = next.proven && !was_proven;
+    if step != frames::Step::Loses || now_proven {
+        draft.set_high_water(dynamic, next.mark());
+    }
     draft.put_head(dynamic, next);
     liveness::disprove(draft, frame.ghid())?;
-    match step {
-        frames::Step::First => {
-            draft.raise_high_water(dynamic, newest);
-            liveness::disprove(draft, dynamic)?;
-            subscriptions::updated(draft, dynamic)?;
-            subscriptions::announce(draft, dynamic, None)?;
-        }
-        frames::Step::Newer | frames::Step::Wins => {
-            draft.raise_high_water(dynamic, newest);
-            subscriptions::updated(draft, dynamic)?;
-        }
-        frames::Step::Loses => {}
+    if now_proven {
+        liveness::disprove(draft, dynamic)?;
     }
+    if step != frames::Step::Loses || now_proven {
+        subscriptions::updated(draft, dynamic)?;
+    }
+    if step == frames::Step::First {
+        subscriptions::announce(draft, dynamic, None)?;
+    }
+    Ok(Verdict::Admitted)
+}
+
+/// A frame that is not worth keeping proves that the head is its binder's: the head stays, proven.
+fn prove<V: View>(
+    frame: &DynamicBinding,
+    head: &Head,
+    draft: &mut Draft<'_, V>,
+) -> Result<Verdict, V::Error> {
+    let dynamic = frame.dynamic();
+    let (next, _) = frames::advance(frames::Step::Proves, frame, Some(head), None, head.debound);
+    draft.set_high_water(dynamic, next.mark());
+    draft.put_head(dynamic, next);
+    liveness::disprove(draft, dynamic)?;
+    subscriptions::updated(draft, dynamic)?;
+    Ok(Verdict::Admitted)
+}
+
+/// The rightful owner's frame, who has debound the address meanwhile: neither it nor what a stranger
+/// put there stays, and it is remembered whose the address is.
+fn evict<V: View>(
+    frame: &DynamicBinding,
+    head: &Head,
+    debinding: Ghid,
+    draft: &mut Draft<'_, V>,
+) -> Result<Verdict, V::Error> {
+    let dynamic = frame.dynamic();
+    let (owners, _) = frames::advance(frames::Step::Displaces, frame, Some(head), None, true);
+    retention::remove_dynamic(draft, dynamic, head, debinding)?;
+    draft.set_high_water(dynamic, owners.mark());
     Ok(Verdict::Admitted)
 }
 
@@ -237,7 +310,13 @@ fn debinding<V: View>(
         return Ok(Verdict::Known);
     }
     let target = debinding.target();
-    let found = targets::find(view, &target)?;
+    let found = match targets::find(view, &target)? {
+        // Who owns it is open: this may be the true owner's, and wait for the proof.
+        targets::Target::Dynamic(head) if !head.proven && head.binder != debinder => {
+            targets::Target::Unknown
+        }
+        found => found,
+    };
     rule!(authors::author(view, &debinder)?);
     rule!(targets::debindable(&target, &found));
     rule!(authors::debinder(&debinder, &found));
@@ -264,15 +343,19 @@ fn debinding<V: View>(
         targets::Target::Object(Stored::Debinding { .. }) => {
             liveness::drop_debinding(draft, target)?;
         }
-        targets::Target::Object(Stored::Request { recipient }) => {
-            draft.drop_object(target);
-            draft.change(Change::DropRequest { recipient, request: target });
+        targets::Target::Object(Stored::Request { recipient, .. }) => {
+            for request in variants(target) {
+                if view.object(&request)?.is_some() {
+                    draft.drop_object(request);
+                    draft.change(Change::DropRequest { recipient, request });
+                }
+            }
             let request = target;
             draft.notify(Notice::RequestGone { recipient, request, debinding: ghid });
         }
         // Refused above.
         targets::Target::Object(
-            Stored::Identity | Stored::Container { .. } | Stored::Frame { .. },
+            Stored::Identity { .. } | Stored::Container { .. } | Stored::Frame { .. },
         ) => {}
     }
     Ok(Verdict::Admitted)
@@ -284,16 +367,28 @@ fn request<V: View>(
     draft: &mut Draft<'_, V>,
 ) -> Result<Verdict, V::Error> {
     let (view, ghid, recipient) = (draft.view(), request.ghid(), request.recipient());
-    if view.object(&ghid)?.is_some() {
-        return Ok(Verdict::Known);
+    let mut free = None;
+    for place in variants(ghid).take(request.suite().request_variants()) {
+        match view.object(&place)? {
+            Some(Stored::Request { authenticator, .. })
+                if authenticator == request.authenticator() =>
+            {
+                return Ok(Verdict::Known);
+            }
+            Some(_) => {}
+            None => free = free.or(Some(place)),
+        }
     }
-    rule!(authors::recipient(view, &recipient)?);
-    rule!(liveness::alive(view, object.object().suite(), &recipient, &ghid)?);
+    rule!(authors::recipient(view, request)?);
+    rule!(liveness::alive(view, request.suite(), &recipient, &ghid)?);
     let waiting = view.requests(&recipient, None, limits::REQUESTS_MAX)?.len();
     rule!((waiting >= limits::REQUESTS_MAX).then_some(Rejection::RequestsFull));
-    draft.put_object(object);
-    draft.change(Change::PutRequest { recipient, request: ghid });
-    draft.notify(Notice::Request { recipient, request: ghid });
+    let Some(place) = free else {
+        return Ok(Verdict::Refused(Rejection::VariantsFull));
+    };
+    draft.put_object_at(place, object);
+    draft.change(Change::PutRequest { recipient, request: place });
+    draft.notify(Notice::Request { recipient, request: place });
     liveness::disprove(draft, ghid)?;
     Ok(Verdict::Admitted)
 }

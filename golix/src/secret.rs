@@ -125,7 +125,7 @@ mod tests {
             (1, b'X', DecodeError::Magic),
             (3, 3, DecodeError::Version(3)),
             (4, 0, DecodeError::Suite(0)),
-            (4, 1, DecodeError::Suite(1)),
+            (4, 2, DecodeError::Suite(2)),
         ] {
             let mut bad = good;
             bad[at] = value;

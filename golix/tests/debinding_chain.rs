@@ -7,13 +7,25 @@ use golix::object::Verified;
 use golix::persister::memory::MemoryView;
 use golix::persister::{Notice, Pending, Rejection, limits};
 use persister_cast::{
-    ALICE, BOB, MALLORY, bind, container, debind, dynamic, first_frame, frame, identity, request,
+    Cast, bind, both_suites, container, debind, dynamic, first_frame, frame, identity, request,
 };
 
+both_suites!(
+    the_chain_grows_by_one_debinding_a_cycle,
+    an_address_of_a_debinding_is_the_one_that_is_looked_up,
+    early_debindings_are_judged_when_the_target_arrives,
+    a_debinder_has_a_quota_of_unknown_targets,
+    a_flood_of_foreign_debindings_neither_blocks_nor_outlives_its_target,
+    replay_after_deletion_is_refused,
+    a_losing_frame_does_not_return_after_deletion,
+    a_debinding_taken_back_in_time_keeps_a_held_binding_alive,
+    an_early_debinding_of_a_held_binding_becomes_proven,
+);
+
 /// A persister that knows everybody.
-fn persister() -> MemoryView {
+fn persister(cast: &Cast) -> MemoryView {
     let mut view = MemoryView::new();
-    for person in [&*ALICE, &*BOB, &*MALLORY] {
+    for person in cast.people() {
         view.publish(&identity(person)).expect("an identity");
     }
     view
@@ -35,14 +47,13 @@ fn accepted(view: &mut MemoryView, object: &Verified) -> Vec<Notice> {
 }
 
 /// Golix wire reference, 11.4: each cycle of removal and return adds one debinding.
-#[test]
-fn the_chain_grows_by_one_debinding_a_cycle() {
-    let mut view = persister();
-    let object = container(&ALICE, "the object");
-    let binding = bind(&ALICE, object.ghid());
+fn the_chain_grows_by_one_debinding_a_cycle(cast: &Cast) {
+    let mut view = persister(cast);
+    let object = container(&cast.alice, "the object");
+    let binding = bind(&cast.alice, object.ghid());
     let mut chain = vec![binding.clone()];
     for i in 0..8 {
-        chain.push(debind(&ALICE, chain[i].ghid()));
+        chain.push(debind(&cast.alice, chain[i].ghid()));
     }
     // Publishing link n removes link n-1, and so frees n-2, n-4, … to be published again.
     for newest in 0..chain.len() {
@@ -64,19 +75,17 @@ fn the_chain_grows_by_one_debinding_a_cycle() {
     }
 }
 
-#[test]
-fn an_address_of_a_debinding_is_the_one_that_is_looked_up() {
+fn an_address_of_a_debinding_is_the_one_that_is_looked_up(cast: &Cast) {
     // alive() computes it; a debinding that it misses would be one that has no effect.
-    let mut view = persister();
-    let binding = bind(&ALICE, Ghid::of(b"anything"));
-    let debinding = debind(&ALICE, binding.ghid());
+    let mut view = persister(cast);
+    let binding = bind(&cast.alice, Ghid::of(b"anything"));
+    let debinding = debind(&cast.alice, binding.ghid());
     accepted(&mut view, &debinding);
     assert_eq!(refused(&mut view, &binding), Rejection::Debound(debinding.ghid()));
 }
 
-#[test]
-fn early_debindings_are_judged_when_the_target_arrives() {
-    let (alice, bob) = (&*ALICE, &*BOB);
+fn early_debindings_are_judged_when_the_target_arrives(cast: &Cast) {
+    let (alice, bob) = (&cast.alice, &cast.bob);
     let binding = bind(alice, Ghid::of(b"x"));
     let birth = Ghid::of(b"birth");
     let container = container(alice, "c");
@@ -87,7 +96,7 @@ fn early_debindings_are_judged_when_the_target_arrives() {
         (first_frame(alice, birth), dynamic(alice, birth)),
     ];
     for (target, address) in targets {
-        let mut view = persister();
+        let mut view = persister(cast);
         let foreign = debind(bob, address);
         accepted(&mut view, &foreign);
         accepted(&mut view, &target);
@@ -97,7 +106,7 @@ fn early_debindings_are_judged_when_the_target_arrives() {
         let counted = Pending::Unproven { debinder: bob.ghid(), debinding: foreign.ghid() };
         assert!(view.pending_rows().all(|row| row != counted));
 
-        let mut view = persister();
+        let mut view = persister(cast);
         let own = debind(alice, address);
         accepted(&mut view, &foreign);
         accepted(&mut view, &own);
@@ -106,10 +115,10 @@ fn early_debindings_are_judged_when_the_target_arrives() {
     }
     // What cannot be debound: the debinding goes, whoever made it.
     let frame = first_frame(alice, birth);
-    accepted(&mut persister(), &frame);
+    accepted(&mut persister(cast), &frame);
     for (target, holder) in [(frame, None), (container.clone(), Some(bind(bob, container.ghid())))]
     {
-        let mut view = persister();
+        let mut view = persister(cast);
         let early = debind(alice, target.ghid());
         accepted(&mut view, &early);
         if let Some(holder) = holder {
@@ -120,34 +129,33 @@ fn early_debindings_are_judged_when_the_target_arrives() {
         assert_eq!(refused(&mut view, &early), Rejection::TargetType(target.ghid()));
     }
     assert_eq!(
-        refused(&mut persister(), &debind(alice, alice.ghid())),
+        refused(&mut persister(cast), &debind(alice, alice.ghid())),
         Rejection::TargetType(alice.ghid())
     );
 }
 
-#[test]
-fn a_debinder_has_a_quota_of_unknown_targets() {
-    let mut view = persister();
-    let early: Vec<_> =
-        (0..=limits::UNPROVEN_MAX).map(|i| debind(&MALLORY, Ghid::of(&i.to_be_bytes()))).collect();
+fn a_debinder_has_a_quota_of_unknown_targets(cast: &Cast) {
+    let mut view = persister(cast);
+    let early: Vec<_> = (0..=limits::UNPROVEN_MAX)
+        .map(|i| debind(&cast.mallory, Ghid::of(&i.to_be_bytes())))
+        .collect();
     for debinding in &early[..limits::UNPROVEN_MAX] {
         accepted(&mut view, debinding);
     }
     assert_eq!(refused(&mut view, &early[limits::UNPROVEN_MAX]), Rejection::UnprovenFull);
     // Others, and debindings of known targets, are not affected.
-    accepted(&mut view, &debind(&ALICE, Ghid::of(b"unknown")));
-    let binding = bind(&MALLORY, Ghid::of(b"x"));
+    accepted(&mut view, &debind(&cast.alice, Ghid::of(b"unknown")));
+    let binding = bind(&cast.mallory, Ghid::of(b"x"));
     accepted(&mut view, &binding);
-    accepted(&mut view, &debind(&MALLORY, binding.ghid()));
+    accepted(&mut view, &debind(&cast.mallory, binding.ghid()));
     // Letting go of one makes room for one.
-    accepted(&mut view, &debind(&MALLORY, early[0].ghid()));
+    accepted(&mut view, &debind(&cast.mallory, early[0].ghid()));
     accepted(&mut view, &early[limits::UNPROVEN_MAX]);
 }
 
-#[test]
-fn a_flood_of_foreign_debindings_neither_blocks_nor_outlives_its_target() {
-    let mut view = persister();
-    let binding = bind(&ALICE, Ghid::of(b"x"));
+fn a_flood_of_foreign_debindings_neither_blocks_nor_outlives_its_target(cast: &Cast) {
+    let mut view = persister(cast);
+    let binding = bind(&cast.alice, Ghid::of(b"x"));
     let strangers = 3 * limits::STEPS_MAX + 5;
     for i in 0..strangers {
         let seed = |n: u8| {
@@ -170,13 +178,12 @@ fn a_flood_of_foreign_debindings_neither_blocks_nor_outlives_its_target() {
     assert_eq!(view.pending_rows().count(), 0);
 }
 
-#[test]
-fn replay_after_deletion_is_refused() {
-    let (alice, birth) = (&*ALICE, Ghid::of(b"birth"));
+fn replay_after_deletion_is_refused(cast: &Cast) {
+    let (alice, birth) = (&cast.alice, Ghid::of(b"birth"));
     let the_dyn = dynamic(alice, birth);
     let mut frames = vec![first_frame(alice, birth)];
     frames.extend((1..5).map(|i| frame(alice, birth, i, &[Ghid::of(&i.to_be_bytes())])));
-    let mut view = persister();
+    let mut view = persister(cast);
     for frame in &frames {
         accepted(&mut view, frame);
     }
@@ -202,12 +209,11 @@ fn replay_after_deletion_is_refused() {
     accepted(&mut view, &frame(alice, birth, 5, &[Ghid::of(b"later")]));
 }
 
-#[test]
-fn a_losing_frame_does_not_return_after_deletion() {
-    let (alice, birth) = (&*ALICE, Ghid::of(b"birth"));
+fn a_losing_frame_does_not_return_after_deletion(cast: &Cast) {
+    let (alice, birth) = (&cast.alice, Ghid::of(b"birth"));
     let mut pair = [Ghid::of(b"a"), Ghid::of(b"b")].map(|t| frame(alice, birth, 9, &[t]));
     pair.sort_by_key(Verified::ghid);
-    let mut view = persister();
+    let mut view = persister(cast);
     accepted(&mut view, &pair[1]);
     let removal = debind(alice, dynamic(alice, birth));
     accepted(&mut view, &removal);
@@ -217,11 +223,10 @@ fn a_losing_frame_does_not_return_after_deletion() {
     accepted(&mut view, &pair[0]);
 }
 
-#[test]
-fn a_debinding_taken_back_in_time_keeps_a_held_binding_alive() {
-    let (alice, bob, birth) = (&*ALICE, &*BOB, Ghid::of(b"birth"));
+fn a_debinding_taken_back_in_time_keeps_a_held_binding_alive(cast: &Cast) {
+    let (alice, bob, birth) = (&cast.alice, &cast.bob, Ghid::of(b"birth"));
     let the_dyn = dynamic(alice, birth);
-    let mut view = persister();
+    let mut view = persister(cast);
     let holder = bind(bob, the_dyn);
     let removal = debind(alice, the_dyn);
     accepted(&mut view, &first_frame(alice, birth));
@@ -234,11 +239,10 @@ fn a_debinding_taken_back_in_time_keeps_a_held_binding_alive() {
     assert!(view.contains(&the_dyn), "its binder holds it again");
 }
 
-#[test]
-fn an_early_debinding_of_a_held_binding_becomes_proven() {
-    let (alice, bob, birth) = (&*ALICE, &*BOB, Ghid::of(b"birth"));
+fn an_early_debinding_of_a_held_binding_becomes_proven(cast: &Cast) {
+    let (alice, bob, birth) = (&cast.alice, &cast.bob, Ghid::of(b"birth"));
     let the_dyn = dynamic(alice, birth);
-    let mut view = persister();
+    let mut view = persister(cast);
     accepted(&mut view, &debind(alice, the_dyn));
     assert!(view.pending_rows().any(|row| matches!(row, Pending::Unproven { .. })));
     assert!(matches!(refused(&mut view, &first_frame(alice, birth)), Rejection::Debound(_)));

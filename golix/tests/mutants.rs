@@ -34,7 +34,7 @@ fn world() -> World {
         DynamicBinding::first(&alice, birth).bytes().to_vec(),
         DynamicBinding::next(&alice, dynamic, 7, &targets).unwrap().bytes().to_vec(),
         Debinding::make(&alice, container.ghid()).bytes().to_vec(),
-        Request::seal(&alice, bob.identity(), &body, [10; 32]).unwrap().bytes().to_vec(),
+        Request::seal(&alice, bob.identity(), &body, [10; 64]).unwrap().bytes().to_vec(),
     ];
     World { alice, bob, secret, objects }
 }

@@ -7,14 +7,30 @@ use golix::object::{DynamicBinding, Unverified, Verified};
 use golix::persister::memory::MemoryView;
 use golix::persister::{Change, Notice, Rejection, limits};
 use persister_cast::{
-    ALICE, BOB, MALLORY, address, bind, container, debind, dynamic, first_frame, frame, identity,
-    request,
+    Cast, SUITE1, SUITE3, address, bind, both_suites, container, debind, dynamic, first_frame,
+    frame, identity, request,
 };
 use proptest::prelude::*;
 
-fn persister() -> MemoryView {
+both_suites!(
+    the_larger_frame_of_one_counter_wins_whatever_comes_first,
+    a_fork_set_keeps_the_eight_largest,
+    a_history_holds_nothing,
+    targets_have_to_be_of_the_right_kind,
+    authors_and_recipients_have_to_be_known_identities,
+    no_circles_of_dynamic_bindings,
+    a_circle_check_is_bounded,
+    collection_cascades_in_bounded_steps,
+    a_container_that_waits_for_collection_counts_as_gone,
+    updates_are_told_once_the_target_is_there,
+    many_waiting_heads_are_told_in_batches,
+    requests_come_and_go_with_notices_and_a_limit,
+    plans_are_small_for_an_ordinary_update,
+);
+
+fn persister(cast: &Cast) -> MemoryView {
     let mut view = MemoryView::new();
-    for person in [&*ALICE, &*BOB, &*MALLORY] {
+    for person in cast.people() {
         view.publish(&identity(person)).expect("an identity");
     }
     view
@@ -32,15 +48,14 @@ fn sorted(mut frames: Vec<Verified>) -> Vec<Verified> {
     frames
 }
 
-#[test]
-fn the_larger_frame_of_one_counter_wins_whatever_comes_first() {
-    let (alice, birth) = (&*ALICE, Ghid::of(b"birth"));
+fn the_larger_frame_of_one_counter_wins_whatever_comes_first(cast: &Cast) {
+    let (alice, birth) = (&cast.alice, Ghid::of(b"birth"));
     let the_dyn = dynamic(alice, birth);
     let targets = [container(alice, "a"), container(alice, "b")];
     let pair = sorted(targets.iter().map(|t| frame(alice, birth, 7, &[t.ghid()])).collect());
     let mut states = Vec::new();
     for order in [[0, 1], [1, 0]] {
-        let mut view = persister();
+        let mut view = persister(cast);
         for i in order {
             accepted(&mut view, &pair[i]);
         }
@@ -62,16 +77,15 @@ fn the_larger_frame_of_one_counter_wins_whatever_comes_first() {
     assert_eq!(view.publish(&pair[0]), Err(Rejection::Counter { newest: 8 }));
 }
 
-#[test]
-fn a_fork_set_keeps_the_eight_largest() {
-    let (alice, birth) = (&*ALICE, Ghid::of(b"birth"));
+fn a_fork_set_keeps_the_eight_largest(cast: &Cast) {
+    let (alice, birth) = (&cast.alice, Ghid::of(b"birth"));
     let many = limits::FORKS_MAX + 5;
     let frames: Vec<_> =
         (0..many).map(|i| frame(alice, birth, 1, &[Ghid::of(&i.to_be_bytes())])).collect();
     let frames = sorted(frames);
     let ghids: Vec<_> = frames.iter().rev().map(Verified::ghid).collect();
     for order in [(0..many).collect::<Vec<_>>(), (0..many).rev().collect()] {
-        let mut view = persister();
+        let mut view = persister(cast);
         for i in order {
             match view.publish(&frames[i]) {
                 Ok(_) | Err(Rejection::ForksFull) => {}
@@ -86,8 +100,8 @@ fn a_fork_set_keeps_the_eight_largest() {
 }
 
 /// Frames with counters 1 to 3, several each, and the container of each.
-fn forked_history() -> (Vec<Verified>, Vec<Verified>) {
-    let (alice, birth) = (&*ALICE, Ghid::of(b"birth"));
+fn forked_history(cast: &Cast) -> (Vec<Verified>, Vec<Verified>) {
+    let (alice, birth) = (&cast.alice, Ghid::of(b"birth"));
     let mut frames = vec![first_frame(alice, birth)];
     let mut containers = Vec::new();
     for counter in 1..4_u64 {
@@ -107,9 +121,10 @@ proptest! {
     fn any_order_of_arrival_leads_to_the_same_state(
         order in Just((0..13_usize).collect::<Vec<_>>()).prop_shuffle()
     ) {
-        let (frames, containers) = forked_history();
+        for cast in [&*SUITE1, &*SUITE3] {
+        let (frames, containers) = forked_history(cast);
         let end = |order: &[usize]| {
-            let mut view = persister();
+            let mut view = persister(cast);
             for i in order {
                 let _ = view.publish(&frames[*i]);
             }
@@ -120,12 +135,15 @@ proptest! {
         };
         let expected = end(&(0..13).collect::<Vec<_>>());
         prop_assert_eq!(end(&order), expected);
+        }
     }
 }
 
+/// In suite 3; what suite 1 does instead is in `persister_suite1.rs`.
 #[test]
 fn nobody_seizes_an_address_he_did_not_make() {
-    let (alice, mallory, birth) = (&*ALICE, &*MALLORY, Ghid::of(b"birth"));
+    let cast = &*SUITE3;
+    let (alice, mallory, birth) = (&cast.alice, &cast.mallory, Ghid::of(b"birth"));
     let the_dyn = dynamic(alice, birth);
     // He cannot make such a frame…
     let vector = [Ghid::of(b"evil"), birth];
@@ -144,20 +162,18 @@ fn nobody_seizes_an_address_he_did_not_make() {
     assert!(Unverified::parse(real.bytes()).is_ok());
 }
 
-#[test]
-fn a_history_holds_nothing() {
-    let (alice, birth) = (&*ALICE, container(&ALICE, "birth"));
+fn a_history_holds_nothing(cast: &Cast) {
+    let (alice, birth) = (&cast.alice, container(&cast.alice, "birth"));
     let old = container(alice, "old");
-    let mut view = persister();
+    let mut view = persister(cast);
     accepted(&mut view, &frame(alice, birth.ghid(), 3, &[Ghid::of(b"new"), old.ghid()]));
     assert_eq!(view.publish(&old), Err(Rejection::Unbound));
     assert_eq!(view.publish(&birth), Err(Rejection::Unbound));
 }
 
-#[test]
-fn targets_have_to_be_of_the_right_kind() {
-    let (alice, bob, birth) = (&*ALICE, &*BOB, Ghid::of(b"birth"));
-    let mut view = persister();
+fn targets_have_to_be_of_the_right_kind(cast: &Cast) {
+    let (alice, bob, birth) = (&cast.alice, &cast.bob, Ghid::of(b"birth"));
+    let mut view = persister(cast);
     let held = container(alice, "held");
     let binding = bind(alice, held.ghid());
     let the_frame = first_frame(alice, birth);
@@ -182,9 +198,8 @@ fn targets_have_to_be_of_the_right_kind() {
     }
 }
 
-#[test]
-fn authors_and_recipients_have_to_be_known_identities() {
-    let (alice, bob) = (&*ALICE, &*BOB);
+fn authors_and_recipients_have_to_be_known_identities(cast: &Cast) {
+    let (alice, bob) = (&cast.alice, &cast.bob);
     let mut view = MemoryView::new();
     let unknown = Err(Rejection::AuthorUnknown(alice.ghid()));
     let x = Ghid::of(b"x");
@@ -197,12 +212,11 @@ fn authors_and_recipients_have_to_be_known_identities() {
     assert_eq!(view.publish(&ask), Err(Rejection::RecipientUnknown(bob.ghid())));
 }
 
-#[test]
-fn no_circles_of_dynamic_bindings() {
-    let alice = &*ALICE;
+fn no_circles_of_dynamic_bindings(cast: &Cast) {
+    let alice = &cast.alice;
     let births = ["a", "b", "c"].map(|name| Ghid::of(name.as_bytes()));
     let [a, b, c] = births.map(|birth| dynamic(alice, birth));
-    let mut view = persister();
+    let mut view = persister(cast);
     accepted(&mut view, &frame(alice, births[0], 1, &[b]));
     accepted(&mut view, &frame(alice, births[1], 1, &[c]));
     assert_eq!(view.publish(&frame(alice, births[2], 1, &[a])), Err(Rejection::Cycle(a)));
@@ -210,7 +224,7 @@ fn no_circles_of_dynamic_bindings() {
     assert_eq!(view.publish(&frame(alice, births[2], 1, &[a])), Err(Rejection::Cycle(a)));
     assert_eq!(view.publish(&frame(alice, births[2], 1, &[c])), Err(Rejection::Cycle(c)));
     // A losing frame holds its target, so it may not close a circle either.
-    let mut view = persister();
+    let mut view = persister(cast);
     let pair = sorted(vec![
         frame(alice, births[0], 1, &[b]),
         frame(alice, births[0], 1, &[Ghid::of(b"elsewhere")]),
@@ -225,49 +239,51 @@ fn no_circles_of_dynamic_bindings() {
 
 /// `links` dynamic bindings, each the target of the one before; built from the front, so that no
 /// walk is long.
-fn chain(view: &mut MemoryView, links: usize) -> Vec<Ghid> {
+fn chain(cast: &Cast, view: &mut MemoryView, links: usize) -> Vec<Ghid> {
     let births: Vec<_> = (0..links).map(|i| Ghid::of(format!("link {i}").as_bytes())).collect();
-    let addresses: Vec<_> = births.iter().map(|birth| dynamic(&ALICE, *birth)).collect();
+    let addresses: Vec<_> = births.iter().map(|birth| dynamic(&cast.alice, *birth)).collect();
     for (i, birth) in births.into_iter().enumerate() {
         let next = addresses.get(i + 1).copied().unwrap_or_else(|| Ghid::of(b"end"));
-        accepted(view, &frame(&ALICE, birth, 1, &[next]));
+        accepted(view, &frame(&cast.alice, birth, 1, &[next]));
     }
     addresses
 }
 
-#[test]
-fn a_circle_check_is_bounded() {
-    let mut view = persister();
-    let addresses = chain(&mut view, limits::CHAIN_MAX + 1);
+fn a_circle_check_is_bounded(cast: &Cast) {
+    let mut view = persister(cast);
+    let addresses = chain(cast, &mut view, limits::CHAIN_MAX + 1);
     let first = addresses[0];
-    assert_eq!(view.publish(&first_frame(&BOB, first)), Err(Rejection::ChainTooLong(first)));
-    accepted(&mut view, &first_frame(&BOB, addresses[1]));
+    assert_eq!(view.publish(&first_frame(&cast.bob, first)), Err(Rejection::ChainTooLong(first)));
+    accepted(&mut view, &first_frame(&cast.bob, addresses[1]));
 }
 
-#[test]
-fn collection_cascades_in_bounded_steps() {
+fn collection_cascades_in_bounded_steps(cast: &Cast) {
     let links = limits::STEPS_MAX + limits::CHAIN_MAX - 4;
-    let mut view = persister();
-    let addresses = chain(&mut view, links);
-    let end = container(&ALICE, "the end");
+    let mut view = persister(cast);
+    let addresses = chain(cast, &mut view, links);
+    let end = container(&cast.alice, "the end");
     let end_birth = Ghid::of(format!("link {}", links - 1).as_bytes());
-    accepted(&mut view, &frame(&ALICE, end_birth, 2, &[end.ghid()]));
+    accepted(&mut view, &frame(&cast.alice, end_birth, 2, &[end.ghid()]));
     accepted(&mut view, &end);
     for address in addresses.iter().skip(1) {
-        assert_eq!(accepted(&mut view, &debind(&ALICE, *address)), [], "held by the one before");
+        assert_eq!(
+            accepted(&mut view, &debind(&cast.alice, *address)),
+            [],
+            "held by the one before"
+        );
     }
-    let plan = view.publish(&debind(&ALICE, addresses[0])).expect("its own");
+    let plan = view.publish(&debind(&cast.alice, addresses[0])).expect("its own");
     assert_eq!(plan.notices.len(), limits::STEPS_MAX);
     assert_eq!(view.heads().count(), links - limits::STEPS_MAX);
     // What waits for collection is no longer there for those who publish it…
     let waiting = addresses[limits::STEPS_MAX];
     let birth = Ghid::of(format!("link {}", limits::STEPS_MAX).as_bytes());
-    let again = frame(&ALICE, birth, 1, &[addresses[limits::STEPS_MAX + 1]]);
+    let again = frame(&cast.alice, birth, 1, &[addresses[limits::STEPS_MAX + 1]]);
     assert!(view.contains(&waiting));
     assert!(matches!(view.publish(&again), Err(Rejection::Debound(_))));
     // … unless somebody binds it in time.
     let mut rescued = view.clone();
-    accepted(&mut rescued, &bind(&BOB, waiting));
+    accepted(&mut rescued, &bind(&cast.bob, waiting));
     rescued.collect_all(5);
     assert!(rescued.contains(&waiting) && rescued.contains(&end.ghid()));
 
@@ -281,22 +297,21 @@ fn collection_cascades_in_bounded_steps() {
     assert_eq!(view.pending_rows().count(), 0);
 }
 
-#[test]
-fn a_container_that_waits_for_collection_counts_as_gone() {
-    let mut view = persister();
-    let addresses = chain(&mut view, limits::STEPS_MAX);
-    let (end, last) = (container(&ALICE, "the end"), limits::STEPS_MAX - 1);
+fn a_container_that_waits_for_collection_counts_as_gone(cast: &Cast) {
+    let mut view = persister(cast);
+    let addresses = chain(cast, &mut view, limits::STEPS_MAX);
+    let (end, last) = (container(&cast.alice, "the end"), limits::STEPS_MAX - 1);
     let last_birth = Ghid::of(format!("link {last}").as_bytes());
-    accepted(&mut view, &frame(&ALICE, last_birth, 2, &[end.ghid()]));
+    accepted(&mut view, &frame(&cast.alice, last_birth, 2, &[end.ghid()]));
     accepted(&mut view, &end);
     for address in addresses.iter().rev() {
-        accepted(&mut view, &debind(&ALICE, *address));
+        accepted(&mut view, &debind(&cast.alice, *address));
     }
     assert_eq!(view.heads().count(), 0);
     assert!(view.contains(&end.ghid()), "one step too far for one plan");
     assert_eq!(view.publish(&end), Err(Rejection::Unbound));
     let mut bound = view.clone();
-    accepted(&mut bound, &bind(&BOB, end.ghid()));
+    accepted(&mut bound, &bind(&cast.bob, end.ghid()));
     assert!(bound.publish(&end).expect("bound").already);
     bound.collect_all(1);
     assert!(bound.contains(&end.ghid()));
@@ -304,9 +319,8 @@ fn a_container_that_waits_for_collection_counts_as_gone() {
     assert!(!view.contains(&end.ghid()));
 }
 
-#[test]
-fn updates_are_told_once_the_target_is_there() {
-    let (alice, birth) = (&*ALICE, container(&ALICE, "birth"));
+fn updates_are_told_once_the_target_is_there(cast: &Cast) {
+    let (alice, birth) = (&cast.alice, container(&cast.alice, "birth"));
     let the_dyn = dynamic(alice, birth.ghid());
     let updates = |notices: Vec<Notice>| -> Vec<(Ghid, Ghid)> {
         notices
@@ -317,13 +331,13 @@ fn updates_are_told_once_the_target_is_there() {
             })
             .collect()
     };
-    let mut view = persister();
+    let mut view = persister(cast);
     let first = first_frame(alice, birth.ghid());
     assert_eq!(updates(accepted(&mut view, &first)), []);
     assert_eq!(updates(accepted(&mut view, &birth)), [(the_dyn, first.ghid())]);
     // The target is stored already: at once.
     let second = container(alice, "second");
-    accepted(&mut view, &bind(&BOB, second.ghid()));
+    accepted(&mut view, &bind(&cast.bob, second.ghid()));
     assert_eq!(updates(accepted(&mut view, &second)), [], "a static binding is not updated");
     let next = frame(alice, birth.ghid(), 1, &[second.ghid()]);
     assert_eq!(updates(accepted(&mut view, &next)), [(the_dyn, next.ghid())]);
@@ -348,13 +362,12 @@ fn updates_are_told_once_the_target_is_there() {
     assert_eq!(updates(accepted(&mut view, &loser)), []);
 }
 
-#[test]
-fn many_waiting_heads_are_told_in_batches() {
-    let target = container(&ALICE, "popular");
+fn many_waiting_heads_are_told_in_batches(cast: &Cast) {
+    let target = container(&cast.alice, "popular");
     let bindings = 3 * limits::STEPS_MAX + 7;
-    let mut view = persister();
+    let mut view = persister(cast);
     for i in 0..bindings {
-        accepted(&mut view, &frame(&ALICE, Ghid::of(&i.to_be_bytes()), 1, &[target.ghid()]));
+        accepted(&mut view, &frame(&cast.alice, Ghid::of(&i.to_be_bytes()), 1, &[target.ghid()]));
     }
     let mut notices = accepted(&mut view, &target);
     assert_eq!(notices.len(), limits::STEPS_MAX);
@@ -366,10 +379,9 @@ fn many_waiting_heads_are_told_in_batches() {
     assert_eq!(notices.len(), bindings, "each once");
 }
 
-#[test]
-fn requests_come_and_go_with_notices_and_a_limit() {
-    let (alice, bob) = (&*ALICE, &*BOB);
-    let mut view = persister();
+fn requests_come_and_go_with_notices_and_a_limit(cast: &Cast) {
+    let (alice, bob) = (&cast.alice, &cast.bob);
+    let mut view = persister(cast);
     let requests: Vec<_> =
         (0..=limits::REQUESTS_MAX).map(|i| request(alice, bob, &i.to_string())).collect();
     for ask in &requests[..limits::REQUESTS_MAX] {
@@ -387,10 +399,9 @@ fn requests_come_and_go_with_notices_and_a_limit() {
     assert_eq!(view.publish(&requests[0]), Err(Rejection::Debound(done.ghid())));
 }
 
-#[test]
-fn plans_are_small_for_an_ordinary_update() {
-    let (alice, birth) = (&*ALICE, container(&ALICE, "birth"));
-    let mut view = persister();
+fn plans_are_small_for_an_ordinary_update(cast: &Cast) {
+    let (alice, birth) = (&cast.alice, container(&cast.alice, "birth"));
+    let mut view = persister(cast);
     accepted(&mut view, &first_frame(alice, birth.ghid()));
     accepted(&mut view, &birth);
     let next = container(alice, "next");

@@ -51,7 +51,7 @@ fn sizes_are_those_of_the_specification() {
     assert_eq!(Debinding::make(&me, target).bytes().len(), 268);
     assert_eq!(DynamicBinding::first(&me, target).bytes().len(), 343);
     let body = RequestBody::Ack { request: target, status: 0 };
-    let request = Request::seal(&me, me.identity(), &body, [4; 32]).unwrap();
+    let request = Request::seal(&me, me.identity(), &body, [4; 64]).unwrap();
     assert_eq!(request.bytes().len(), 715);
 }
 
@@ -100,7 +100,7 @@ fn nobody_else_opens_or_claims() {
     assert_eq!(error, VerifyError::AuthorUnknown(alice.ghid()));
 
     let body = RequestBody::Handshake { target: Ghid::of(b"target"), secret };
-    let made = Request::seal(&alice, bob.identity(), &body, [8; 32]).unwrap();
+    let made = Request::seal(&alice, bob.identity(), &body, [8; 64]).unwrap();
     let Object::Request(request) = made.object() else { panic!("a request") };
     assert_eq!(request.open(&eve).unwrap_err(), RequestError);
     let opened = request.open(&bob).unwrap();
@@ -112,7 +112,7 @@ fn nobody_else_opens_or_claims() {
 fn too_long_a_payload_is_refused() {
     let me = person(1);
     let seal = |len: usize| {
-        Request::seal(&me, me.identity(), &RequestBody::Arbitrary(vec![0; len]), [1; 32])
+        Request::seal(&me, me.identity(), &RequestBody::Arbitrary(vec![0; len]), [1; 64])
     };
     assert!(seal(299).is_ok());
     assert_eq!(seal(300), Err(MakeError::PayloadTooLong(300)));
@@ -151,7 +151,7 @@ proptest! {
         let verified = reread(&made, Some(me.identity()));
         let Object::Container(container) = verified.object() else { panic!("a container") };
         prop_assert_eq!(container.author(), me.ghid());
-        prop_assert_eq!(container.salt(), &salt);
+        prop_assert_eq!(container.salt(), Some(&salt));
         prop_assert_eq!(container.plaintext_len(), plaintext.len());
         let opened = container.open(&secret).unwrap();
         prop_assert_eq!(&opened[..], &plaintext[..]);
@@ -183,10 +183,12 @@ proptest! {
     }
 
     #[test]
-    fn requests(body in body(), ephemeral: [u8; 32]) {
+    fn requests(body in body(), half: [u8; 32]) {
+        let mut randomness = [0; 64];
+        randomness[..32].copy_from_slice(&half);
         let (alice, bob) = (person(1), person(2));
         for recipient in [&bob, &alice] {
-            let made = Request::seal(&alice, recipient.identity(), &body, ephemeral).unwrap();
+            let made = Request::seal(&alice, recipient.identity(), &body, randomness).unwrap();
             let verified = reread(&made, None);
             let Object::Request(request) = verified.object() else { panic!("a request") };
             prop_assert_eq!(request.recipient(), recipient.ghid());

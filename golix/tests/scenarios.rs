@@ -10,8 +10,10 @@ use golix::object::Verified;
 use golix::persister::Pending;
 use golix::persister::memory::MemoryView;
 use persister_cast::{
-    ALICE, BOB, bind, container, debind, dynamic, first_frame, frame, identity, request,
+    Cast, bind, both_suites, container, debind, dynamic, first_frame, frame, identity, request,
 };
+
+both_suites!(every_scenario_of_the_vectors,);
 
 /// A scenario: (object, expected answer) steps, then what is present and absent at the end.
 ///
@@ -226,8 +228,8 @@ const SCENARIOS: &[Scenario] = &[
 ];
 
 /// The objects of the vectors' library, made anew in suite 3.
-fn library() -> (BTreeMap<&'static str, Verified>, BTreeMap<&'static str, Ghid>) {
-    let (alice, bob) = (&*ALICE, &*BOB);
+fn library(cast: &Cast) -> (BTreeMap<&'static str, Verified>, BTreeMap<&'static str, Ghid>) {
+    let (alice, bob) = (&cast.alice, &cast.bob);
     let obj1 = container(alice, "obj1");
     let obj2 = container(alice, "obj2");
     let bbb1 = bind(alice, obj1.ghid());
@@ -272,9 +274,8 @@ fn library() -> (BTreeMap<&'static str, Verified>, BTreeMap<&'static str, Ghid>)
     (objects, ghids)
 }
 
-#[test]
-fn every_scenario_of_the_vectors() {
-    let (objects, ghids) = library();
+fn every_scenario_of_the_vectors(cast: &Cast) {
+    let (objects, ghids) = library(cast);
     for Scenario { name, steps, present, absent } in SCENARIOS {
         let mut view = MemoryView::new();
         for (at, (object, expected)) in steps.iter().enumerate() {

@@ -1,5 +1,6 @@
 //! The command line: what can be said, and who does it.
 
+mod account;
 mod config;
 mod demo;
 mod detach;
@@ -14,6 +15,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use golix::Suite;
 use hypergolix_node::config::Verbosity;
 use libp2p::Multiaddr;
 
@@ -41,6 +43,9 @@ enum Command {
     /// Show or change the configuration; a running daemon takes up remotes and peers at once, and
     /// everything else when it is restarted.
     Config(ConfigArgs),
+    /// Manage the account of this home.
+    #[command(subcommand)]
+    Account(Account),
     /// Show two nodes finding each other and sharing an object, in temporary homes; needs no
     /// configuration and leaves nothing behind.
     Demo(DemoArgs),
@@ -197,15 +202,43 @@ pub struct StartArgs {
     /// Insist on this account.
     #[arg(long, value_name = "ID")]
     pub user_id: Option<String>,
-    /// Cipher suite of a new account.
-    #[arg(long, value_name = "N", default_value_t = 3)]
-    pub suite: u8,
+    /// Cipher suite of a new account: 3 (Ed25519, AES-256-GCM; the default), or 1 (RSA-4096,
+    /// AES-256-CTR), as the original Hypergolix has.
+    #[arg(long, value_name = "N", value_parser = suite)]
+    pub suite: Option<Suite>,
     /// Port for applications, this time; 0 takes any that is free.
     #[arg(long, value_name = "PORT")]
     pub ipc_port: Option<u16>,
     /// Leave the terminal; how `start app` starts itself in the background.
     #[arg(long, hide = true, requires = "foreground")]
     pub detached: bool,
+}
+
+fn suite(text: &str) -> Result<Suite, String> {
+    let known = text.parse().ok().and_then(Suite::from_code);
+    known.ok_or_else(|| "there are suites 1 and 3".to_owned())
+}
+
+/// `hypergolix account`.
+#[derive(Debug, Subcommand)]
+pub enum Account {
+    /// Make an account in this home for an identity that exists.
+    ///
+    /// FILE holds the private keys of an identity made with the original golix library, as a JSON
+    /// object: ghid, signature, encryption and exchange as golix saves them, each in base64 or
+    /// hexadecimal. The identity keeps its fingerprint.
+    Import(ImportArgs),
+}
+
+/// `hypergolix account import`.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// Where the keys are.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Read the new account's password from the first line of this file.
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
 }
 
 /// `hypergolix status`.
@@ -348,6 +381,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Server(command) => server::run(command),
         Command::Status(args) => status::run(args),
         Command::Config(args) => config::run(args),
+        Command::Account(Account::Import(args)) => account::import(args),
         Command::Demo(args) => demo::run(args),
     }
 }

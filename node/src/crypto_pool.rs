@@ -9,9 +9,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
+use golix::Ghid;
 use golix::object::OpenedRequest;
-use hypergolix_engine::account::Opener;
+use hypergolix_engine::account::Keys;
 use hypergolix_engine::message::Packed;
+use hypergolix_engine::{LinkId, Message};
 use tokio::sync::mpsc as done;
 
 /// How much lower than the loop's the priority of these threads is.
@@ -25,6 +27,10 @@ const THREADS_MAX: usize = 4;
 pub(crate) enum Job {
     /// Open a request.
     Open { number: u64, request: Packed },
+    /// Sign an object.
+    Sign { object: Ghid },
+    /// Prove who we are over a link.
+    Prove { link: LinkId, statement: Vec<u8> },
 }
 
 /// Something that was done.
@@ -32,6 +38,10 @@ pub(crate) enum Job {
 pub(crate) enum Done {
     /// A request was opened, or does not open.
     Opened { number: u64, opened: Option<Arc<OpenedRequest>> },
+    /// An object was signed; `None` only by a defect.
+    Signed { object: Ghid, signature: Option<Vec<u8>> },
+    /// A proof to send; `None` only by a defect.
+    Proven { link: LinkId, proof: Option<Message> },
 }
 
 /// The threads and their queue. They end when it is dropped.
@@ -43,16 +53,17 @@ pub(crate) struct CryptoPool {
 
 impl CryptoPool {
     /// Starts a thread for each core.
-    pub(crate) fn new(opener: &Opener) -> Self {
+    #[expect(clippy::disallowed_methods, reason = "the engine bounds what is under way")]
+    pub(crate) fn new(keys: &Keys) -> Self {
         let (jobs, queue) = mpsc::channel();
         let (results, done) = done::unbounded_channel();
         let queue = Arc::new(Mutex::new(queue));
         let threads = thread::available_parallelism().map_or(1, NonZero::get).min(THREADS_MAX);
         for number in 0..threads {
-            let (queue, results, opener) = (Arc::clone(&queue), results.clone(), opener.clone());
+            let (queue, results, keys) = (Arc::clone(&queue), results.clone(), keys.clone());
             let spawned = thread::Builder::new()
                 .name(format!("crypto {number}"))
-                .spawn(move || work(&queue, &results, &opener));
+                .spawn(move || work(&queue, &results, &keys));
             if let Err(error) = spawned {
                 tracing::warn!(%error, "a thread for private keys cannot be started");
             }
@@ -61,6 +72,7 @@ impl CryptoPool {
     }
 
     /// Without a thread: for servers, which have no keys.
+    #[expect(clippy::disallowed_methods, reason = "nothing is ever sent")]
     pub(crate) fn idle() -> Self {
         let ((jobs, _), (_, done)) = (mpsc::channel(), done::unbounded_channel());
         Self { jobs, done }
@@ -86,11 +98,7 @@ impl CryptoPool {
     }
 }
 
-fn work(
-    queue: &Mutex<mpsc::Receiver<Job>>,
-    results: &done::UnboundedSender<Done>,
-    opener: &Opener,
-) {
+fn work(queue: &Mutex<mpsc::Receiver<Job>>, results: &done::UnboundedSender<Done>, keys: &Keys) {
     let own = Some(rustix::thread::gettid());
     if let Err(error) = rustix::process::setpriority_process(own, NICE) {
         tracing::debug!(%error, "threads for private keys run with normal priority");
@@ -101,11 +109,16 @@ fn work(
             Ok(queue) => queue.recv(),
             Err(_) => return,
         };
+        // A defect in there must not take the thread away, and with it everybody's requests.
         let done = match job {
             Ok(Job::Open { number, request }) => {
-                // A defect in there must not take the thread, and with it all requests, away.
-                let opened = catch_unwind(AssertUnwindSafe(|| opener.open(&request)));
-                Done::Opened { number, opened: opened.ok().flatten() }
+                Done::Opened { number, opened: guarded(|| keys.open(&request)).flatten() }
+            }
+            Ok(Job::Sign { object }) => {
+                Done::Signed { object, signature: guarded(|| keys.sign(&object)) }
+            }
+            Ok(Job::Prove { link, statement }) => {
+                Done::Proven { link, proof: guarded(|| keys.prove(&statement)) }
             }
             Err(mpsc::RecvError) => return,
         };
@@ -113,4 +126,8 @@ fn work(
             return;
         }
     }
+}
+
+fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(work)).ok()
 }

@@ -27,6 +27,19 @@ pub enum Command {
     Stop,
 }
 
+impl Command {
+    /// Whose it is.
+    pub(crate) fn connection(&self) -> Option<ConnectionId> {
+        match self {
+            Self::Connected(connection, _)
+            | Self::Request(connection, ..)
+            | Self::Acknowledged(connection, ..)
+            | Self::Disconnected(connection) => Some(*connection),
+            Self::Control(..) | Self::Stop => None,
+        }
+    }
+}
+
 /// Commands that may wait for the engine; beyond that connections are not read. Bytes are bounded
 /// by the server, connection by connection.
 pub const COMMANDS_MAX: usize = 1_024;

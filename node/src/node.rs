@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use golix::{Ghid, Suite};
+use golix::{Ghid, PrivateIdentity, Suite};
 use hypergolix_engine::account::{self, AccountError, RecoveryKey, ScryptCost, UnlockError};
-use hypergolix_engine::{Account, ViewError};
+use hypergolix_engine::{Account, ViewError, Write};
 use hypergolix_ipc::Server;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -91,18 +91,47 @@ impl Unlocked {
         Store::open(home.store(), settings).map_err(|source| store_error(home, source))
     }
 
-    /// Makes an account in a store that has none. Blocks for half a second.
+    /// Makes an account in a store that has none. Blocks for half a second, and for about two more
+    /// in suite 1.
     ///
     /// # Errors
     /// [`NodeError::Create`], [`NodeError::Store`].
     pub fn create(
-        mut store: Store,
+        store: Store,
         home: &Home,
         password: &str,
         suite: Suite,
     ) -> Result<(Self, RecoveryKey), NodeError> {
-        let (account, writes, recovery) =
-            account::create(password, suite, ScryptCost::DEFAULT, &mut OsEntropy)?;
+        Self::keep(
+            store,
+            home,
+            account::create(password, suite, ScryptCost::DEFAULT, &mut OsEntropy)?,
+        )
+    }
+
+    /// Makes an account for an identity that exists, in a store that has none.
+    ///
+    /// # Errors
+    /// [`NodeError::Create`], [`NodeError::Store`].
+    pub fn import(
+        store: Store,
+        home: &Home,
+        password: &str,
+        identity: PrivateIdentity,
+    ) -> Result<(Self, RecoveryKey), NodeError> {
+        Self::keep(
+            store,
+            home,
+            account::create_for(identity, password, ScryptCost::DEFAULT, &mut OsEntropy)?,
+        )
+    }
+
+    fn keep(
+        mut store: Store,
+        home: &Home,
+        made: (Account, Vec<Write>, RecoveryKey),
+    ) -> Result<(Self, RecoveryKey), NodeError> {
+        let (account, writes, recovery) = made;
         let mut batch = store.batch().map_err(|source| store_error(home, source))?;
         batch.apply(&writes);
         batch.commit().map_err(|source| store_error(home, source))?;
@@ -129,6 +158,11 @@ impl Unlocked {
         let account = account::unlock_with_recovery_key(&view, key)?;
         drop(view);
         Ok(Self { store, account })
+    }
+
+    /// The suite of the account's identity.
+    pub fn suite(&self) -> Suite {
+        self.account.suite()
     }
 
     /// The address of the account's identity.

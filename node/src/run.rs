@@ -6,12 +6,17 @@
 //! and an idle one waits for nobody.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use golix::Ghid;
+use golix::object::OpenedRequest;
 use hypergolix_engine::{
-    Effect, Entropy, Input, LinkId, Message, Table, Time, Timer, View, ViewError, Write,
+    Effect, Entropy, Input, LinkId, Message, Signatures, Table, Time, Timer, View, ViewError, Write,
 };
-use hypergolix_ipc::{ConnectionId, ErrorCode, IpcError, Notice, Outgoing, Reply, RequestToken};
+use hypergolix_ipc::{
+    ConnectionId, ErrorCode, IpcError, Notice, Outgoing, Reply, Request, RequestToken,
+};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, sleep_until};
@@ -21,7 +26,7 @@ use crate::crypto_pool::{CryptoPool, Done, Job};
 use crate::ipc_service::Command;
 use crate::network::{Network, NetworkEvent};
 use crate::status::{Facts, Storage};
-use crate::store::{Store, StoreError};
+use crate::store::{Batch, Store, StoreError};
 
 /// What applications did goes first, up to this many a turn; then the network gets its share.
 const COMMANDS_PER_TURN: usize = 192;
@@ -30,6 +35,10 @@ const EVENTS_PER_TURN: usize = 64;
 /// Bytes to write, to answer and to send after which a turn is committed even though more is waiting
 /// (8 MiB; a state may be 10): bounds what a turn keeps in memory.
 const BYTES_PER_TURN: usize = 8 * 1024 * 1024;
+
+/// Signatures of suite 1 that a turn waits for, at about 15 ms of a core each: more of them would make
+/// the first request wait for the last one's.
+const SIGNATURES_PER_TURN: usize = 8;
 
 /// Longest wait of the idle loop; only for housekeeping.
 const IDLE_MAX: Duration = Duration::from_secs(3600);
@@ -139,7 +148,8 @@ enum Work {
     App(Command),
     Network(NetworkEvent),
     Timer(Timer),
-    Done(Done),
+    /// A request was opened.
+    Done(u64, Option<Arc<OpenedRequest>>),
 }
 
 /// How a turn failed: nothing of it was spoken of.
@@ -149,6 +159,8 @@ enum TurnError {
     Store(#[from] StoreError),
     #[error(transparent)]
     View(#[from] ViewError),
+    #[error("an object could not be signed")]
+    Signing,
 }
 
 #[derive(Debug, Default)]
@@ -179,7 +191,7 @@ impl Loop {
         let now = Time::from_origin(started.elapsed());
         let (brain, effects) = start(&mut store, &purpose, &device, now)?;
         let pool = match &purpose {
-            Purpose::Node(account) => CryptoPool::new(&account.opener()),
+            Purpose::Node(account) => CryptoPool::new(&account.keys()),
             Purpose::Server(_) => CryptoPool::idle(),
         };
         let mut new = Self {
@@ -274,7 +286,7 @@ impl Loop {
         });
         done = done.or_else(|| self.pool.try_finished());
         while let Some(finished) = done {
-            self.queue.push_back(Work::Done(finished));
+            self.finished(finished);
             done = self.pool.try_finished();
         }
         let now = self.now();
@@ -302,6 +314,18 @@ impl Loop {
         }
     }
 
+    /// The pool did something, while no turn waits for it.
+    fn finished(&mut self, done: Done) {
+        match done {
+            Done::Opened { number, opened } => self.queue.push_back(Work::Done(number, opened)),
+            Done::Proven { link, proof: Some(message) } if self.links.contains(&link) => {
+                self.network.send(link, message);
+            }
+            // The turn that wanted it failed.
+            Done::Signed { .. } | Done::Proven { .. } => {}
+        }
+    }
+
     /// Decides, commits, speaks. `requests` becomes what applications asked in this turn.
     fn turn(&mut self, requests: &mut Vec<(ConnectionId, RequestToken)>) -> Result<(), TurnError> {
         let now = self.now();
@@ -312,14 +336,15 @@ impl Loop {
         let mut deletions = 0;
         self.brain.set_low_on_space(low_on_space);
         let mut batch = self.store.batch()?;
+        let mut unsigned = Vec::new();
+        let mut behind = HashSet::new();
         while bytes < BYTES_PER_TURN
+            && unsigned.len() < SIGNATURES_PER_TURN
             && let Some(work) = self.queue.pop_front()
         {
             let input = match work {
                 Work::Timer(timer) => Input::Timer(timer),
-                Work::Done(Done::Opened { number, opened }) => {
-                    Input::RequestOpened { number, opened }
-                }
+                Work::Done(number, opened) => Input::RequestOpened { number, opened },
                 Work::App(Command::Control(control, answer)) => {
                     let id = self.next_question;
                     self.next_question += 1;
@@ -344,12 +369,37 @@ impl Loop {
             if let Input::AppRequest { connection, token, .. } = &input {
                 requests.push((*connection, *token));
             }
+            if let Input::AppRequest { connection, request, .. } = &input {
+                if !is_read(request) {
+                    behind.insert(*connection);
+                } else if !unsigned.is_empty() && !behind.contains(connection) {
+                    read(&mut self.brain, &self.apps, &mut batch, &mut effects, input, now)?;
+                    continue;
+                }
+            }
             let outcome = self.brain.handle(input, now, &batch)?;
             bytes += outcome.writes.iter().map(write_len).sum::<usize>();
             bytes += outcome.effects.iter().map(effect_len).sum::<usize>();
             deletions += outcome.writes.iter().filter(|write| deletes(write)).count();
             batch.apply(&outcome.writes);
             effects.extend(outcome.effects);
+            unsigned.extend(outcome.unsigned);
+        }
+        let mut proofs = Vec::new();
+        if !unsigned.is_empty() {
+            let mut meanwhile = Meanwhile {
+                brain: &mut self.brain,
+                commands: &mut self.commands,
+                apps: &self.apps,
+                pool: &mut self.pool,
+                queue: &mut self.queue,
+                runtime: &self.runtime,
+                stopping: &mut self.stopping,
+                proofs: &mut proofs,
+                behind,
+                started: self.started,
+            };
+            meanwhile.sign(&mut batch, unsigned, &mut effects)?;
         }
         if batch.is_empty() {
             batch.abort();
@@ -365,6 +415,9 @@ impl Loop {
         }
         for effect in effects {
             self.carry_out(effect);
+        }
+        for proof in proofs {
+            self.finished(proof);
         }
         Ok(())
     }
@@ -398,6 +451,7 @@ impl Loop {
             Effect::OpenRequest { number, request } => {
                 self.pool.submit(Job::Open { number, request });
             }
+            Effect::Prove { link, statement } => self.pool.submit(Job::Prove { link, statement }),
             Effect::Log { event, about } => tracing::info!(about, "{event}"),
         }
     }
@@ -543,6 +597,126 @@ fn start(
     batch.apply(&outcome.writes);
     batch.commit()?;
     Ok((brain, outcome.effects))
+}
+
+/// What goes on while a turn waits for its signatures.
+struct Meanwhile<'a> {
+    brain: &'a mut Brain,
+    commands: &'a mut mpsc::Receiver<Command>,
+    apps: &'a HashMap<ConnectionId, Outgoing>,
+    pool: &'a mut CryptoPool,
+    queue: &'a mut VecDeque<Work>,
+    runtime: &'a Handle,
+    stopping: &'a mut bool,
+    proofs: &'a mut Vec<Done>,
+    /// Applications with something else to be done first.
+    behind: HashSet<ConnectionId>,
+    started: Instant,
+}
+
+impl Meanwhile<'_> {
+    /// Signs, puts the signatures in, and answers whoever only wants to read: from what is committed,
+    /// because nothing of this turn may be spoken of yet.
+    fn sign(
+        &mut self,
+        batch: &mut Batch<'_>,
+        unsigned: Vec<Ghid>,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), TurnError> {
+        let mut wanted: HashSet<Ghid> = unsigned.into_iter().collect();
+        for object in &wanted {
+            self.pool.submit(Job::Sign { object: *object });
+        }
+        let mut signatures = Signatures::default();
+        while !wanted.is_empty() {
+            match self.next() {
+                Next::Done(Done::Signed { object, signature }) => {
+                    if wanted.remove(&object) {
+                        signatures.insert(object, signature.ok_or(TurnError::Signing)?);
+                    }
+                }
+                Next::Done(Done::Opened { number, opened }) => {
+                    self.queue.push_back(Work::Done(number, opened));
+                }
+                Next::Done(proof @ Done::Proven { .. }) => self.proofs.push(proof),
+                Next::Command(Command::Request(connection, token, request))
+                    if is_read(&request)
+                        && self.apps.contains_key(&connection)
+                        && !self.behind.contains(&connection) =>
+                {
+                    let input = Input::AppRequest { connection, token, request };
+                    let now = Time::from_origin(self.started.elapsed());
+                    read(self.brain, self.apps, batch, effects, input, now)?;
+                }
+                Next::Command(Command::Stop) => *self.stopping = true,
+                Next::Command(command) => {
+                    // What one application asks is done in its order.
+                    self.behind.extend(command.connection());
+                    self.queue.push_back(Work::App(command));
+                }
+            }
+        }
+        batch.apply(&signatures.writes(batch)?);
+        for effect in effects {
+            signatures.complete(effect);
+        }
+        Ok(())
+    }
+
+    fn next(&mut self) -> Next {
+        let (pool, commands) = (&mut *self.pool, &mut *self.commands);
+        self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                Some(command) = commands.recv() => Next::Command(command),
+                done = pool.finished() => Next::Done(done),
+            }
+        })
+    }
+}
+
+enum Next {
+    Done(Done),
+    Command(Command),
+}
+
+/// What can be answered while a turn waits for signatures: requests that write nothing.
+fn is_read(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Get(_)
+            | Request::StartupObject
+            | Request::Discard(_)
+            | Request::RegisterApi(_)
+            | Request::DeregisterApi(_)
+    )
+}
+
+/// Answers such a request at once, from what is committed. All else that follows from it, notices for
+/// example, waits with the effects of the turn.
+fn read(
+    brain: &mut Brain,
+    apps: &HashMap<ConnectionId, Outgoing>,
+    batch: &mut Batch<'_>,
+    effects: &mut Vec<Effect>,
+    input: Input,
+    now: Time,
+) -> Result<(), TurnError> {
+    let outcome = brain.handle(input, now, batch.committed()?)?;
+    // A checkpoint of a chain of keys, at most.
+    let writes = !outcome.writes.is_empty();
+    batch.apply(&outcome.writes);
+    for effect in outcome.effects {
+        match effect {
+            Effect::Answer { connection, token, answer } if !writes => {
+                if let Some(app) = apps.get(&connection) {
+                    app.answer(token, answer);
+                }
+            }
+            other => effects.push(other),
+        }
+    }
+    Ok(())
 }
 
 /// A command as an input; `None` for connections that the engine does not know (any more).

@@ -304,15 +304,34 @@ fn accounts_that_are_not_here() {
     let home = Home::new();
     let other = golix::Ghid::of(b"somebody else").to_string();
     let with = |words: &[&str]| home.start_with(words, SECRET).expect_err("no such account");
-    with(&["--suite", "1"]).expect(1, &["suite 3"]);
-    with(&["--suite", "0"]).expect(1, &["suite 3"]);
+    for suite in ["0", "2", "4", "one"] {
+        with(&["--suite", suite]).expect(2, &["suites 1 and 3"]);
+    }
     with(&["--user-id", "nonsense"]).expect(1, &["user id", "nonsense"]);
     with(&["--user-id", &other]).expect(1, &["no account in this home"]);
     let node = home.start(SECRET).expect("an account");
     let user_id = node.fact("user-id").to_owned();
     node.stop();
     with(&["--user-id", &other]).expect(1, &[&user_id]);
+    with(&["--suite", "1"]).expect(1, &["is of suite 3"]);
     home.start_with(&["--user-id", &user_id], SECRET).expect("that very account").stop();
+}
+
+#[test]
+fn an_account_of_suite_1() {
+    let home = Home::new();
+    home.keep_quiet();
+    let words = ["start", "app", "--ipc-port", "0", "--suite", "1"];
+    let started = home.run(&words, &format!("{SECRET}\n")).expect_success();
+    started.says("making two RSA keys");
+    started.says("recovery key");
+    home.run(&["stop", "app"], "").expect_success();
+    // Its suite is its own from now on.
+    let again = home.start(SECRET).expect("that very account");
+    let fingerprint = format!("fingerprint={}", again.fact("fingerprint"));
+    assert!(started.out.contains(&fingerprint), "{}", started.out);
+    again.stop();
+    home.start_with(&["--suite", "3"], SECRET).expect_err("another").expect(1, &["is of suite 1"]);
 }
 
 #[test]

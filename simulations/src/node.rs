@@ -8,7 +8,7 @@ use golix::Suite;
 use hypergolix_engine::account::{self, ScryptCost};
 use hypergolix_engine::view::{Table, Write};
 use hypergolix_engine::{
-    Account, Effect, Engine, EngineConfig, Input, LinkId, Message, Time, Timer,
+    Account, Effect, Engine, EngineConfig, Input, LinkId, Message, Outcome, Signatures, Time, Timer,
 };
 use hypergolix_ipc::{ConnectionId, NoticeId};
 
@@ -76,15 +76,20 @@ impl std::fmt::Debug for Node {
 }
 
 /// Accounts cost a scrypt each, so every world has the same ones.
-fn made(number: usize) -> (Account, Vec<Write>) {
-    static MADE: [OnceLock<(Account, Vec<Write>)>; NODES_MAX as usize] =
-        [const { OnceLock::new() }; NODES_MAX as usize];
-    MADE[number]
+fn made(number: usize, suite: Suite) -> (Account, Vec<Write>) {
+    type Made = [OnceLock<(Account, Vec<Write>)>; NODES_MAX as usize];
+    static SUITE_1: Made = [const { OnceLock::new() }; NODES_MAX as usize];
+    static SUITE_3: Made = [const { OnceLock::new() }; NODES_MAX as usize];
+    let made = match suite {
+        Suite::Suite1 => &SUITE_1,
+        Suite::Suite3 => &SUITE_3,
+    };
+    made[number]
         .get_or_init(|| {
             let mut chance = Chance::new(number as u64, "account");
             let (account, writes, _) = account::create(
                 "a password of simulations",
-                Suite::Suite3,
+                suite,
                 ScryptCost::LOWEST,
                 &mut chance,
             )
@@ -95,9 +100,24 @@ fn made(number: usize) -> (Account, Vec<Write>) {
 }
 
 impl Node {
+    /// Makes the signatures that an outcome left out, and puts them into rows and messages.
+    fn sign(&mut self, outcome: &mut Outcome) {
+        let mut signatures = Signatures::default();
+        for object in std::mem::take(&mut outcome.unsigned) {
+            signatures.insert(object, self.account.keys().sign(&object));
+        }
+        if !signatures.is_empty() {
+            let writes = signatures.writes(&self.disk).expect("this disk can be read");
+            self.disk.stage(writes);
+            for effect in &mut outcome.effects {
+                signatures.complete(effect);
+            }
+        }
+    }
+
     /// A node that was never started.
-    pub fn new(number: usize) -> Self {
-        let (account, writes) = made(number);
+    pub fn new(number: usize, suite: Suite) -> Self {
+        let (account, writes) = made(number, suite);
         let mut disk = Disk::default();
         disk.stage(writes);
         disk.commit();
@@ -280,14 +300,15 @@ impl World<'_> {
             let Some(engine) = &mut node.engine else {
                 return;
             };
-            let outcome = match engine.handle(input, now, &node.disk) {
+            let mut outcome = match engine.handle(input, now, &node.disk) {
                 Ok(outcome) => outcome,
                 Err(error) => {
                     self.violation(Checker::Acknowledged, format!("n{number}: {error}"));
                     return;
                 }
             };
-            node.disk.stage(outcome.writes);
+            node.disk.stage(std::mem::take(&mut outcome.writes));
+            node.sign(&mut outcome);
             if outcome.effects.len() > EFFECTS_MAX {
                 let text = format!("n{number}: one input led to {} effects", outcome.effects.len());
                 self.violation(Checker::Bounded, text);

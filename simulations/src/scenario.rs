@@ -1,5 +1,6 @@
 //! `Scenario`: what is simulated, as a TOML file says it.
 
+use golix::Suite;
 use serde::Deserialize;
 
 /// A scenario. Times are milliseconds of virtual time unless the name says microseconds (`_us`);
@@ -13,6 +14,10 @@ pub struct Scenario {
     pub about: String,
     /// How many nodes.
     pub nodes: [u64; 2],
+    /// The suites of the nodes' identities, over and over; none means suite 3 everywhere. Suite 1 signs
+    /// in 15 ms of real time, so a scenario with it is a small one.
+    #[serde(default)]
+    pub suites: Vec<u8>,
     /// How long applications act and things break.
     pub active: u64,
     /// How long everything may take to come to rest once everything is healed.
@@ -137,7 +142,16 @@ impl Scenario {
         if scenario.quiet <= scenario.reconcile {
             return Err("quiet has to be longer than reconcile, or nobody would wait for it".into());
         }
+        if let Some(code) = scenario.suites.iter().find(|code| Suite::from_code(**code).is_none()) {
+            return Err(format!("suites: there is no suite {code}"));
+        }
         Ok(scenario)
+    }
+
+    /// The suite of a node's identity.
+    pub(crate) fn suite(&self, node: usize) -> Suite {
+        let code = self.suites.get(node % self.suites.len().max(1));
+        code.and_then(|code| Suite::from_code(*code)).unwrap_or(Suite::Suite3)
     }
 }
 

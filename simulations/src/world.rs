@@ -158,7 +158,8 @@ impl<'a> World<'a> {
         let mut faults = Chance::new(seed, "faults");
         let mut apps = Chance::new(seed, "apps");
         let count = faults.between(scenario.nodes) as usize;
-        let nodes: Vec<Node> = (0..count).map(Node::new).collect();
+        let nodes: Vec<Node> =
+            (0..count).map(|number| Node::new(number, scenario.suite(number))).collect();
         let mut model = Vec::new();
         for node in 0..count {
             for _ in 0..apps.between(scenario.apps.per_node) {
@@ -323,8 +324,12 @@ impl<'a> World<'a> {
                 self.close_link(number, link, reason, misbehaved);
             }
             Effect::SetTimer { timer, at } => self.set_timer(number, timer, at),
+            Effect::Prove { link, statement } => {
+                let message = self.nodes[number].account.keys().prove(&statement);
+                self.engine_sends(number, link, &message);
+            }
             Effect::OpenRequest { number: request, request: bytes } => {
-                let opened = self.nodes[number].account.opener().open(&bytes);
+                let opened = self.nodes[number].account.keys().open(&bytes);
                 let (life, delay) =
                     (self.nodes[number].life, self.chance.disk.between([20, 2_000]));
                 let input = Input::RequestOpened { number: request, opened };

@@ -8,6 +8,7 @@ const LAN: &str = include_str!("../scenarios/lan.toml");
 const PARTITION: &str = include_str!("../scenarios/partition.toml");
 const ROUGH: &str = include_str!("../scenarios/rough.toml");
 const CROWD: &str = include_str!("../scenarios/crowd.toml");
+const SUITES: &str = include_str!("../scenarios/suites.toml");
 
 fn scenario(text: &str) -> Scenario {
     Scenario::from_toml(text).expect("a shipped scenario")
@@ -35,6 +36,11 @@ fn partition_holds() {
 #[test]
 fn rough_holds() {
     holds(ROUGH, 0..10);
+}
+
+#[test]
+fn both_suites_hold() {
+    holds(SUITES, 0..3);
 }
 
 /// What was wrong when they failed. A change of a scenario changes what its seeds mean.

@@ -112,6 +112,14 @@ impl Home {
         }
     }
 
+    /// Starts a new node with an account of a suite, and waits for its ready line.
+    pub fn start_with_suite(&self, suite: u8) -> Node {
+        let mut command = self.start_command();
+        command.args(["--suite", &suite.to_string()]);
+        Node::start(self.clone(), command)
+            .unwrap_or_else(|failure| panic!("the node did not start: {failure}"))
+    }
+
     /// Starts the node; gives what it said and its exit status if it ends instead.
     ///
     /// # Errors

@@ -5,7 +5,8 @@
 //!      | address algorithm 1 | file hash 64 | signature
 //! ```
 //!
-//! 211 + N bytes in suite 3, where the payload is `salt 32 | commitment 32 | ciphertext | tag 16`.
+//! 659 + N bytes in suite 1, where the payload is the ciphertext alone; 211 + N bytes in suite 3, where
+//! it is `salt 32 | commitment 32 | ciphertext | tag 16`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,13 +16,13 @@ use zeroize::Zeroizing;
 use super::{DecodeError, Kind, Object, OpenError, Verified};
 use crate::codec::{HEAD_LEN, Reader, Writer};
 use crate::limits::PLAINTEXT_MAX;
-use crate::{Ghid, PrivateIdentity, Secret, Suite};
+use crate::{Ghid, Secret, Signer, Suite};
 
 /// Bytes before the payload.
 const HEADER_LEN: usize = HEAD_LEN + Ghid::LEN + 8;
 
-/// An encrypted container: some plaintext, its author, and a commitment to the one secret that opens
-/// it. Never changes. Golix wire reference, sections 4 and 16.3.
+/// An encrypted container: some plaintext, its author, and in suite 3 a commitment to the one secret
+/// that opens it. Never changes. Golix wire reference, sections 4 and 16.3.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Container {
     suite: Suite,
@@ -34,26 +35,25 @@ pub struct Container {
 impl Container {
     /// Seals `plaintext` under `secret`.
     ///
-    /// `salt` wants 32 random bytes for every container; it is what makes it harmless that one secret
-    /// seals many of them.
+    /// In suite 3 `salt` wants 32 random bytes for every container; it is what makes it harmless that
+    /// one secret seals many of them. **Suite 1 has no salt**, and ignores it: there a secret (key and
+    /// seed) may seal one container, ever. Two under one secret give away both, and nothing in the
+    /// format prevents it.
+    ///
+    /// The original library can neither make nor read a container with an empty plaintext. This one
+    /// can; do not make one for others to read.
     ///
     /// # Panics
     /// If the secret is for another suite than mine, or the plaintext longer than
     /// [`PLAINTEXT_MAX`].
     #[must_use]
-    pub fn seal(
-        me: &PrivateIdentity,
-        secret: &Secret,
-        salt: [u8; 32],
-        plaintext: &[u8],
-    ) -> Verified {
-        let suite = me.suite();
+    pub fn seal(me: &dyn Signer, secret: &Secret, salt: [u8; 32], plaintext: &[u8]) -> Verified {
+        let (suite, author) = (me.identity().suite(), me.identity().ghid());
         assert_eq!(suite, secret.suite(), "a container has the suite of its author");
         assert!(plaintext.len() <= PLAINTEXT_MAX, "plaintext over limits::PLAINTEXT_MAX");
         let layout = suite.layout();
         let payload_len = plaintext.len() + layout.payload_overhead;
         let len = HEADER_LEN + payload_len + Ghid::LEN + layout.signature_len;
-        let author = me.ghid();
         let mut writer = Writer::object(Kind::Container, suite, len);
         writer.ghid(&author);
         writer.put(&(payload_len as u64).to_be_bytes());
@@ -85,9 +85,10 @@ impl Container {
         Ok(Self { suite, author, ghid, payload_len, bytes: bytes.into() })
     }
 
-    /// Opens it.
+    /// Opens it. In suite 1 a wrong secret is not noticed: it opens, to other bytes.
     ///
     /// # Errors
+    /// [`OpenError::SuiteMismatch`] if the secret is for another suite;
     /// [`OpenError::WrongSecret`] if the commitment is to another secret; [`OpenError::Damaged`] if
     /// the author sealed it wrongly.
     pub fn open(&self, secret: &Secret) -> Result<Zeroizing<Vec<u8>>, OpenError> {
@@ -116,7 +117,7 @@ impl Container {
         self.suite
     }
 
-    /// Bytes of payload; the plaintext is 80 shorter in suite 3.
+    /// Bytes of payload; the plaintext is as long in suite 1, and 80 shorter in suite 3.
     #[must_use]
     pub fn payload_len(&self) -> usize {
         self.payload_len
@@ -128,10 +129,10 @@ impl Container {
         self.payload_len - self.suite.layout().payload_overhead
     }
 
-    /// The salt it was sealed with.
+    /// The salt it was sealed with; `None` in suite 1, which has none.
     #[must_use]
-    pub fn salt(&self) -> &[u8; 32] {
-        self.bytes[HEADER_LEN..].first_chunk().expect("checked when read: the payload holds a salt")
+    pub fn salt(&self) -> Option<&[u8; 32]> {
+        self.suite.payload_salt(&self.bytes[HEADER_LEN..HEADER_LEN + self.payload_len])
     }
 
     pub(super) fn shared_bytes(&self) -> Arc<[u8]> {

@@ -6,18 +6,22 @@
 //!      | address algorithm 1 | file hash 64 | signature
 //! ```
 //!
-//! 278 + LR bytes in suite 3; LR is 65 a target, newest first. In suite 3 the last target is always
-//! the birth target, the one of the first frame, and every frame proves its dynamic address with it:
+//! 726 + LR bytes in suite 1, 278 + LR in suite 3; LR is 65 a target, newest first. The last target
+//! is the birth target, the one of the first frame, and proves the dynamic address:
 //!
 //! ```text
 //! dynamic hash = SHA-512(magic | version | suite | binder | 0^8 | 0x0041 | birth target | algorithm)
 //! ```
+//!
+//! In suite 3 every frame has this proof. In suite 1 the first one has, and later ones as long as
+//! their writer's history reaches back to it; the frames of the original that lost it are read, and
+//! marked as unproven. The makers here always keep it.
 
 use super::{DecodeError, Kind, MakeError, Object, Verified};
 use crate::codec::{HEAD_LEN, Reader, Writer};
 use crate::limits::TARGETS_MADE_MAX;
 use crate::suite::Layout;
-use crate::{Ghid, PrivateIdentity, Suite};
+use crate::{Ghid, Signer, Suite};
 
 /// Bytes before the target vector.
 const HEADER_LEN: usize = HEAD_LEN + Ghid::LEN + 8 + 2;
@@ -30,6 +34,7 @@ pub struct DynamicBinding {
     counter: u64,
     targets: Vec<Ghid>,
     dynamic: Ghid,
+    proven: bool,
     ghid: Ghid,
 }
 
@@ -38,8 +43,9 @@ impl DynamicBinding {
     ///
     /// The address follows from binder and target alone; a fresh container as target makes it new.
     #[must_use]
-    pub fn first(me: &PrivateIdentity, target: Ghid) -> Verified {
-        let dynamic = Self::dynamic_address(me.suite(), &me.ghid(), &target);
+    pub fn first(me: &dyn Signer, target: Ghid) -> Verified {
+        let me_public = me.identity();
+        let dynamic = Self::dynamic_address(me_public.suite(), &me_public.ghid(), &target);
         Self::make(me, dynamic, 0, &[target])
     }
 
@@ -49,7 +55,7 @@ impl DynamicBinding {
     /// # Errors
     /// [`MakeError::Counter`], [`MakeError::Targets`], [`MakeError::Proof`].
     pub fn next(
-        me: &PrivateIdentity,
+        me: &dyn Signer,
         dynamic: Ghid,
         counter: u64,
         targets: &[Ghid],
@@ -61,14 +67,15 @@ impl DynamicBinding {
             return Err(MakeError::Targets(targets.len()));
         }
         let birth = targets.last().ok_or(MakeError::Targets(0))?;
-        if Self::dynamic_address(me.suite(), &me.ghid(), birth) != dynamic {
+        let (suite, binder) = (me.identity().suite(), me.identity().ghid());
+        if Self::dynamic_address(suite, &binder, birth) != dynamic {
             return Err(MakeError::Proof);
         }
         Ok(Self::make(me, dynamic, counter, targets))
     }
 
-    fn make(me: &PrivateIdentity, dynamic: Ghid, counter: u64, targets: &[Ghid]) -> Verified {
-        let (suite, binder) = (me.suite(), me.ghid());
+    fn make(me: &dyn Signer, dynamic: Ghid, counter: u64, targets: &[Ghid]) -> Verified {
+        let (suite, binder) = (me.identity().suite(), me.identity().ghid());
         let vector_len = targets.len() * Ghid::LEN;
         let len = Self::fixed_len(suite.layout()) + vector_len;
         let mut writer = Writer::object(Kind::DynamicBinding, suite, len);
@@ -82,7 +89,7 @@ impl DynamicBinding {
         writer.ghid(&dynamic);
         let (ghid, bytes) = writer.sign(me);
         let targets = targets.to_vec();
-        let frame = Self { suite, binder, counter, targets, dynamic, ghid };
+        let frame = Self { suite, binder, counter, targets, dynamic, proven: true, ghid };
         Verified::made(Object::DynamicBinding(frame), bytes)
     }
 
@@ -108,11 +115,13 @@ impl DynamicBinding {
             return Err(DecodeError::FrameShape);
         }
         let ghid = reader.own_ghid()?;
-        let frame = Self { suite, binder, counter, targets, dynamic, ghid };
-        if Self::dynamic_address(suite, &binder, &frame.birth()) != dynamic {
+        let birth = targets.last().ok_or(DecodeError::TargetVector)?;
+        let proven = Self::dynamic_address(suite, &binder, birth) == dynamic;
+        // A first frame is its own proof, in every suite.
+        if !proven && (counter == 0 || suite.proves_every_frame()) {
             return Err(DecodeError::DynHash);
         }
-        Ok(frame)
+        Ok(Self { suite, binder, counter, targets, dynamic, proven, ghid })
     }
 
     /// The dynamic address that `binder` gets by binding `birth` first: the SHA-512 of that first
@@ -152,7 +161,7 @@ impl DynamicBinding {
         self.targets[0]
     }
 
-    /// The birth target: the one of the first frame, always the last of the vector.
+    /// The last target of the vector: of a proven frame the birth target, the one of the first frame.
     #[must_use]
     pub fn birth(&self) -> Ghid {
         self.targets[self.targets.len() - 1]
@@ -177,11 +186,10 @@ impl DynamicBinding {
     }
 
     /// Whether the frame itself proves that its binder owns the dynamic address. In suite 3 every
-    /// frame does; one that does not is no frame.
+    /// frame does; one that does not is no frame. In suite 1 anyone can make unproven frames of any
+    /// address, so one of them says nothing about whose address it is.
     #[must_use]
     pub fn is_proven(&self) -> bool {
-        match self.suite {
-            Suite::Suite3 => true,
-        }
+        self.proven
     }
 }

@@ -45,10 +45,10 @@ pub enum DecodeError {
     /// The signature key is not one.
     #[error("unusable signature key")]
     KeySig,
-    /// The encryption key is not one.
+    /// The encryption key is not one, or in suite 1 it is the signature key again.
     #[error("unusable encryption key")]
     KeyEnc,
-    /// The exchange key is not one, or it is the encryption key again.
+    /// The exchange key is not one, or in suite 3 it is the encryption key again.
     #[error("unusable exchange key")]
     KeyExc,
 }
@@ -141,15 +141,15 @@ pub enum MakeError {
     /// The last target is not the one from which the dynamic address was born.
     #[error("the last target does not prove the dynamic address")]
     Proof,
-    /// Author and recipient use different suites.
-    #[error("author and recipient use different suites")]
-    SuiteMismatch,
-    /// The letter, of this many bytes, does not fit into the request.
-    #[error("a request holds at most 299 bytes of payload; the letter is {0} bytes long")]
+    /// The payload, of this many bytes, does not fit into the request.
+    #[error("{0} bytes are too many for a request (Suite::request_payload_max)")]
     PayloadTooLong(usize),
     /// The recipient's keys agree with nobody.
     #[error("the recipient's keys are unusable")]
     KeyAgreement,
+    /// Not an object that anyone signs, or not the number of bytes of its signature.
+    #[error("no signature of this length belongs there")]
+    Signature,
 }
 
 /// Why a container does not open.
@@ -172,3 +172,55 @@ pub enum OpenError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the request cannot be used")]
 pub struct RequestError;
+
+/// What is wrong with a request: for [`Request::examine`](super::Request::examine) alone, since it must
+/// not be told to anybody. Golix wire reference, section 14.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestFault {
+    /// It is not to me.
+    #[error("the request is to somebody else")]
+    Recipient,
+    /// The box does not open with my keys.
+    #[error("the box does not open")]
+    Decrypt,
+    /// An address inside is not a SHA-512 address.
+    #[error("an address inside is not one")]
+    InnerGhid,
+    /// There is no such kind of letter.
+    #[error("unknown kind of letter")]
+    InnerKind,
+    /// A length inside does not fit, or padding is not zero.
+    #[error("a length inside does not fit")]
+    InnerLength,
+    /// A handshake carries something that is no secret.
+    #[error("the secret inside is not one")]
+    Secret,
+    /// The author is not known, or not the one given.
+    #[error("the author is unknown")]
+    Author,
+    /// My exchange key and the author's agree on nothing.
+    #[error("the exchange keys agree on nothing")]
+    Exchange,
+    /// The MAC is not the author's.
+    #[error("the MAC is not the author's")]
+    Mac,
+}
+
+impl RequestFault {
+    /// The name of the broken rule, as in the test vectors.
+    #[must_use]
+    pub fn rule(self) -> &'static str {
+        match self {
+            Self::Recipient => "RECIPIENT",
+            Self::Decrypt => "DECRYPT",
+            Self::InnerGhid => "INNER_GHID",
+            Self::InnerKind => "INNER_KIND",
+            Self::InnerLength => "INNER_LENGTH",
+            Self::Secret => "SECRET",
+            Self::Author => "AUTHOR",
+            Self::Exchange => "EXCHANGE",
+            Self::Mac => "MAC",
+        }
+    }
+}

@@ -3,18 +3,19 @@
 //! The letter that a request seals:
 //!
 //! ```text
-//! author 65 | kind 2 | LA 2 | payload LA | zeros to the end
+//! author 65 | kind 2 | LA 2 | payload LA | in suite 3 zeros to the end
 //!
 //! HS  target 65 | LK 1 = 53 | secret 53      LA = 119
 //! AK  request 65 | status 4                  LA = 69
 //! NK  request 65 | status 4                  LA = 69
-//! 00 00  any bytes                           LA <= 299 in suite 3
+//! 00 00  any bytes                           LA <= 313 in suite 1, 299 in suite 3
 //! ```
 
 use std::fmt;
 
 use zeroize::Zeroizing;
 
+use super::{DecodeError, RequestFault};
 use crate::codec::Reader;
 use crate::{Ghid, Secret};
 
@@ -47,7 +48,8 @@ pub enum RequestBody {
         /// Up to the applications; 0 if there is nothing to say.
         status: u32,
     },
-    /// Anything else, at most [`REQUEST_PAYLOAD_MAX`](crate::limits::REQUEST_PAYLOAD_MAX) bytes.
+    /// Anything else, at most
+    /// [`request_payload_max`](crate::Suite::request_payload_max) bytes of the recipient's suite.
     Arbitrary(Vec<u8>),
 }
 
@@ -107,41 +109,50 @@ pub(super) fn encode(author: &Ghid, body: &RequestBody) -> Option<Zeroizing<Vec<
 }
 
 /// Whom a letter names as its author.
-pub(super) fn author(letter: &[u8]) -> Option<Ghid> {
-    Reader::new(letter).ghid().ok()
+pub(super) fn author(letter: &[u8]) -> Result<Ghid, RequestFault> {
+    Reader::new(letter).ghid().map_err(fault)
 }
 
-/// Reads a padded letter: every length exact, all padding zero.
-pub(super) fn decode(letter: &[u8]) -> Option<RequestBody> {
+/// Reads a letter: every length exact, all padding zero, and padding only where it is allowed.
+pub(super) fn decode(letter: &[u8], padded: bool) -> Result<RequestBody, RequestFault> {
     let mut reader = Reader::new(letter);
-    reader.ghid().ok()?;
-    let kind: [u8; 2] = reader.array().ok()?;
-    let payload_len = usize::from(reader.u16().ok()?);
-    let payload = reader.take(payload_len).ok()?;
-    let padding = letter.get(69 + payload_len..)?;
-    if padding.iter().any(|&byte| byte != 0) {
-        return None;
+    reader.ghid().map_err(fault)?;
+    let kind: [u8; 2] = reader.array().map_err(fault)?;
+    let payload_len = usize::from(reader.u16().map_err(fault)?);
+    let payload = reader.take(payload_len).map_err(fault)?;
+    let padding = &letter[69 + payload_len..];
+    if padding.iter().any(|&byte| byte != 0) || !padded && !padding.is_empty() {
+        return Err(RequestFault::InnerLength);
     }
     let mut reader = Reader::new(payload);
     match kind {
         HANDSHAKE => {
-            let target = reader.ghid().ok()?;
-            let secret_len = usize::from(reader.u8().ok()?);
-            let secret = Secret::from_bytes(reader.take(secret_len).ok()?).ok()?;
-            reader.finish().ok()?;
-            Some(RequestBody::Handshake { target, secret })
+            let target = reader.ghid().map_err(fault)?;
+            let secret_len = usize::from(reader.u8().map_err(fault)?);
+            let secret = reader.take(secret_len).map_err(fault)?;
+            reader.finish().map_err(fault)?;
+            let secret = Secret::from_bytes(secret).map_err(|_| RequestFault::Secret)?;
+            Ok(RequestBody::Handshake { target, secret })
         }
         ACK | NAK => {
-            let request = reader.ghid().ok()?;
-            let status = reader.u32().ok()?;
-            reader.finish().ok()?;
-            Some(if kind == ACK {
+            let request = reader.ghid().map_err(fault)?;
+            let status = reader.u32().map_err(fault)?;
+            reader.finish().map_err(fault)?;
+            Ok(if kind == ACK {
                 RequestBody::Ack { request, status }
             } else {
                 RequestBody::Nak { request, status }
             })
         }
-        ARBITRARY => Some(RequestBody::Arbitrary(payload.to_vec())),
-        _ => None,
+        ARBITRARY => Ok(RequestBody::Arbitrary(payload.to_vec())),
+        _ => Err(RequestFault::InnerKind),
+    }
+}
+
+/// What the reader did not like: an address, or else some length.
+fn fault(error: DecodeError) -> RequestFault {
+    match error {
+        DecodeError::GhidAlgo(_) => RequestFault::InnerGhid,
+        _ => RequestFault::InnerLength,
     }
 }

@@ -5,7 +5,7 @@
 //!      | address algorithm 1 | file hash 64
 //! ```
 //!
-//! 170 bytes in suite 3 (three keys of 32). Unsigned; its address is what others name.
+//! 1130 bytes in suite 1 (two moduli of 512, one key of 32), 170 in suite 3 (three keys of 32). Unsigned; its address is what others name.
 
 use super::{DecodeError, Kind};
 use crate::codec::{HEAD_LEN, Reader, Writer};

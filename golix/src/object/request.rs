@@ -5,14 +5,23 @@
 //!      | address algorithm 1 | file hash 64 | outer 64
 //! ```
 //!
-//! 715 bytes in suite 3. Nobody but the recipient sees who wrote it; in suite 3 the author's MAC lies
-//! inside the box, and the outer field follows from the address, so that one request has exactly one
-//! byte string.
+//! 715 bytes in both suites. Nobody but the recipient sees who wrote it. In suite 1 the outer field is
+//! the author's MAC, which nobody else can check, so there may be many requests of one address, and at
+//! most one of them is true. In suite 3 the MAC lies inside the box, and the outer field follows from
+//! the address, so that one request has exactly one byte string.
+//!
+//! A request has the suite of its recipient; its author may be of another one, since the MAC needs no
+//! more than an X25519 key of each.
 
 use std::fmt;
 use std::sync::Arc;
 
-use super::{DecodeError, Kind, MakeError, Object, RequestBody, RequestError, Verified, handshake};
+use zeroize::Zeroizing;
+
+use super::{
+    DecodeError, Kind, MakeError, Object, RequestBody, RequestError, RequestFault, Verified,
+    handshake,
+};
 use crate::codec::{HEAD_LEN, Reader, Writer};
 use crate::suite::{Layout, OpenedBox};
 use crate::{Ghid, Identity, PrivateIdentity, Suite};
@@ -30,20 +39,18 @@ pub struct Request {
 }
 
 impl Request {
-    /// Seals `body` to `recipient`. `ephemeral` wants 32 random bytes for every request.
+    /// Seals `body` to `recipient`, in the suite of the recipient. `randomness` wants 64 random bytes
+    /// for every request: the seed of OAEP in suite 1; in suite 3 the first 32 are the ephemeral key.
     ///
     /// # Errors
-    /// [`MakeError::SuiteMismatch`], [`MakeError::PayloadTooLong`], [`MakeError::KeyAgreement`].
+    /// [`MakeError::PayloadTooLong`], [`MakeError::KeyAgreement`].
     pub fn seal(
         me: &PrivateIdentity,
         recipient: &Identity,
         body: &RequestBody,
-        ephemeral: [u8; 32],
+        randomness: [u8; 64],
     ) -> Result<Verified, MakeError> {
-        let suite = me.suite();
-        if suite != recipient.suite() {
-            return Err(MakeError::SuiteMismatch);
-        }
+        let suite = recipient.suite();
         let author = me.ghid();
         let letter = handshake::encode(&author, body)
             .filter(|letter| letter.len() <= suite.layout().letter_len)
@@ -52,9 +59,11 @@ impl Request {
         let mut writer = Writer::object(Kind::Request, suite, Self::len(suite.layout()));
         writer.ghid(&to);
         let parts = (&to, recipient.keys());
-        me.keys().seal_request(&author, parts, &letter, ephemeral, writer.bytes_mut())?;
+        let randomness = Zeroizing::new(randomness);
+        let authenticator =
+            me.keys().seal_request(&author, parts, &letter, &randomness, writer.bytes_mut())?;
         let ghid = writer.own_ghid();
-        writer.put(&suite.request_authenticator(&ghid));
+        writer.put(&authenticator.of(&ghid));
         let bytes = writer.finish();
         let request = Self { suite, recipient: to, ghid, bytes: Arc::clone(&bytes) };
         Ok(Verified::made(Object::Request(request), bytes))
@@ -77,9 +86,9 @@ impl Request {
         Ok(Self { suite, recipient, ghid, bytes: bytes.into() })
     }
 
-    /// Whether the outer field follows from the address.
+    /// Whether the outer field is as far as anyone can tell the right one.
     pub(super) fn verify_outer(&self) -> bool {
-        self.bytes.ends_with(&self.suite.request_authenticator(&self.ghid))
+        self.suite.request_outer(&self.ghid).is_none_or(|outer| self.bytes.ends_with(&outer))
     }
 
     /// Opens it, if it is to me. Whom it names as author is not proven yet.
@@ -87,12 +96,33 @@ impl Request {
     /// # Errors
     /// [`RequestError`], for every reason alike.
     pub fn open(&self, me: &PrivateIdentity) -> Result<OpenedRequest, RequestError> {
+        self.try_open(me).map_err(|_| RequestError)
+    }
+
+    fn try_open(&self, me: &PrivateIdentity) -> Result<OpenedRequest, RequestFault> {
         if self.recipient != me.ghid() || self.suite != me.suite() {
-            return Err(RequestError);
+            return Err(RequestFault::Recipient);
         }
         let opened = me.keys().open_request(&self.recipient, &self.bytes, HEADER_LEN)?;
-        let author = handshake::author(opened.letter()).ok_or(RequestError)?;
+        let author = handshake::author(opened.letter())?;
         Ok(OpenedRequest { suite: self.suite, recipient: self.recipient, author, opened })
+    }
+
+    /// Opens and authenticates in one, and says what is wrong. For tests, and for people who look for
+    /// a fault of their own: what it says must not change anything that others can see.
+    ///
+    /// # Errors
+    /// The first step of the specified order that fails; `known` looks an identity up.
+    pub fn examine(
+        &self,
+        me: &PrivateIdentity,
+        known: impl FnOnce(&Ghid) -> Option<Identity>,
+    ) -> Result<RequestBody, RequestFault> {
+        let opened = self.try_open(me)?;
+        let body = handshake::decode(opened.opened.letter(), self.suite.pads_letters())?;
+        let author = known(&opened.author).ok_or(RequestFault::Author)?;
+        opened.prove(me, &author)?;
+        Ok(body)
     }
 
     /// To whom it is sealed.
@@ -111,6 +141,11 @@ impl Request {
     #[must_use]
     pub fn suite(&self) -> Suite {
         self.suite
+    }
+
+    /// What follows the address: the last 64 bytes.
+    pub(crate) fn authenticator(&self) -> [u8; 64] {
+        *self.bytes.last_chunk().expect("checked when read: 715 bytes")
     }
 
     pub(super) fn shared_bytes(&self) -> Arc<[u8]> {
@@ -151,15 +186,18 @@ impl OpenedRequest {
         me: &PrivateIdentity,
         author: &Identity,
     ) -> Result<RequestBody, RequestError> {
-        let right = self.author == author.ghid()
-            && self.recipient == me.ghid()
-            && self.suite == author.suite();
-        if !right {
-            return Err(RequestError);
+        self.prove(me, author).map_err(|_| RequestError)?;
+        handshake::decode(self.opened.letter(), self.suite.pads_letters()).map_err(|_| RequestError)
+    }
+
+    fn prove(&self, me: &PrivateIdentity, author: &Identity) -> Result<(), RequestFault> {
+        if self.recipient != me.ghid() {
+            return Err(RequestFault::Recipient);
         }
-        let parts = (&self.author, author.keys());
-        self.opened.authenticate(me.keys(), &self.recipient, parts)?;
-        handshake::decode(self.opened.letter()).ok_or(RequestError)
+        if self.author != author.ghid() {
+            return Err(RequestFault::Author);
+        }
+        self.opened.authenticate(me.keys(), &self.recipient, (&self.author, author.keys()))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Rule: author and recipient are known identities, and only the owner lets go.
 
 use crate::Ghid;
+use crate::object::Request;
 
 use super::rejection::Rejection;
 use super::targets::Target;
@@ -9,21 +10,24 @@ use super::view::{Stored, View};
 /// The author, binder or debinder has to be a stored identity.
 pub(super) fn author<V: View>(view: &V, author: &Ghid) -> Result<Option<Rejection>, V::Error> {
     Ok(match view.object(author)? {
-        Some(Stored::Identity) => None,
+        Some(Stored::Identity { .. }) => None,
         Some(_) => Some(Rejection::AuthorNotIdentity(*author)),
         None => Some(Rejection::AuthorUnknown(*author)),
     })
 }
 
-/// The recipient of a request has to be a stored identity.
+/// The recipient of a request has to be a stored identity, of the request's suite: no other could
+/// open it.
 pub(super) fn recipient<V: View>(
     view: &V,
-    recipient: &Ghid,
+    request: &Request,
 ) -> Result<Option<Rejection>, V::Error> {
-    Ok(match view.object(recipient)? {
-        Some(Stored::Identity) => None,
-        Some(_) => Some(Rejection::RecipientNotIdentity(*recipient)),
-        None => Some(Rejection::RecipientUnknown(*recipient)),
+    let recipient = request.recipient();
+    Ok(match view.object(&recipient)? {
+        Some(Stored::Identity { suite }) if suite == request.suite() => None,
+        Some(Stored::Identity { .. }) => Some(Rejection::SuiteMismatch(recipient)),
+        Some(_) => Some(Rejection::RecipientNotIdentity(recipient)),
+        None => Some(Rejection::RecipientUnknown(recipient)),
     })
 }
 
@@ -34,8 +38,10 @@ pub(super) fn owner(target: &Target) -> Option<Ghid> {
         Target::Dynamic(head) => Some(head.binder),
         Target::Object(Stored::StaticBinding { binder, .. }) => Some(*binder),
         Target::Object(Stored::Debinding { debinder, .. }) => Some(*debinder),
-        Target::Object(Stored::Request { recipient }) => Some(*recipient),
-        Target::Object(Stored::Identity | Stored::Container { .. } | Stored::Frame { .. })
+        Target::Object(Stored::Request { recipient, .. }) => Some(*recipient),
+        Target::Object(
+            Stored::Identity { .. } | Stored::Container { .. } | Stored::Frame { .. },
+        )
         | Target::Unknown => None,
     }
 }
@@ -46,9 +52,4 @@ pub(super) fn debinder(debinder: &Ghid, target: &Target) -> Option<Rejection> {
         Some(owner) if owner != *debinder => Some(Rejection::Inconsistent(owner)),
         Some(_) | None => None,
     }
-}
-
-/// Only the binder of the first frame makes further ones.
-pub(super) fn binder(binder: &Ghid, owner: Option<&Ghid>) -> Option<Rejection> {
-    owner.filter(|owner| *owner != binder).map(|owner| Rejection::Inconsistent(*owner))
 }

@@ -64,8 +64,12 @@ pub(super) fn drop_debinding<V: View>(
 
 /// Drops debindings of the stored `target` that are not its owner's: they came before it, from
 /// strangers. A batch at a time; the rest is left as [`Pending::Disprove`].
+///
+/// A dynamic address whose owner is not proven disproves nothing: the debinding may be the true
+/// owner's, and what it keeps away must not come back because a stranger put a frame in its place.
 pub(super) fn disprove<V: View>(draft: &mut Draft<'_, V>, target: Ghid) -> Result<(), V::Error> {
     let owner = match (draft.head(&target)?, draft.object(&target)?) {
+        (Some(head), _) if !head.proven => return Ok(()),
         (Some(head), _) => Some(head.binder),
         (None, Some(object)) => authors::owner(&targets::Target::Object(object)),
         // The target went again meanwhile: then they are early debindings as before.

@@ -10,7 +10,7 @@ use crate::object::Verified;
 use super::frames::Head;
 use super::plan::{Change, Pending, Plan};
 use super::rejection::Rejection;
-use super::view::{HighWater, Stored, View};
+use super::view::{Mark, Stored, View};
 use super::{admit, collect_more};
 
 /// The rows of a persister in ordered maps: what a store keeps, key for key.
@@ -20,7 +20,7 @@ pub struct MemoryView {
     heads: BTreeMap<Ghid, Head>,
     holders: BTreeSet<(Ghid, Ghid)>,
     debindings: BTreeSet<(Ghid, Ghid)>,
-    high_water: BTreeMap<Ghid, HighWater>,
+    high_water: BTreeMap<Ghid, Mark>,
     requests: BTreeSet<(Ghid, Ghid)>,
     pending: BTreeMap<Vec<u8>, Vec<u8>>,
 }
@@ -136,8 +136,8 @@ impl MemoryView {
             Change::DropDebinding { target, debinding } => {
                 self.debindings.remove(&(*target, *debinding));
             }
-            Change::HighWater { dynamic, counter, frame } => {
-                self.high_water.insert(*dynamic, HighWater { counter: *counter, frame: *frame });
+            Change::HighWater { dynamic, mark } => {
+                self.high_water.insert(*dynamic, *mark);
             }
             Change::PutRequest { recipient, request } => {
                 self.requests.insert((*recipient, *request));
@@ -200,7 +200,7 @@ impl View for MemoryView {
         Ok(seconds(&self.debindings, target, after, limit))
     }
 
-    fn high_water(&self, dynamic: &Ghid) -> Result<Option<HighWater>, Infallible> {
+    fn high_water(&self, dynamic: &Ghid) -> Result<Option<Mark>, Infallible> {
         Ok(self.high_water.get(dynamic).copied())
     }
 

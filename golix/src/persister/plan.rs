@@ -7,7 +7,7 @@ use crate::Ghid;
 use crate::object::Verified;
 
 use super::frames::Head;
-use super::view::{HighWater, Stored, View};
+use super::view::{Mark, Stored, View};
 
 /// What one admission does. Apply all changes, in order, in one transaction; then tell.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -31,18 +31,18 @@ impl Plan {
 
 /// One row written or deleted. Deleting a row that is not there is no error.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "a plan has a handful; a head is worth no box")]
 pub enum Change {
     /// Objects: address to packed bytes.
     PutObject {
-        /// The object's own address (a frame's frame address).
+        /// The object's own address (a frame's frame address); of a second, third and fourth request
+        /// of one address a [`variant_address`](super::variant_address).
         ghid: Ghid,
         /// The packed object.
         bytes: Arc<[u8]>,
     },
     /// Objects: the row goes.
     DropObject {
-        /// The object's own address.
+        /// The key of its row.
         ghid: Ghid,
     },
     /// Heads: dynamic address to head.
@@ -85,27 +85,26 @@ pub enum Change {
         /// The debinding's address.
         debinding: Ghid,
     },
-    /// High water: dynamic address to the newest frame ever accepted. Never deleted by a plan.
+    /// High water: dynamic address to the newest frame ever accepted, in place of what was there.
+    /// Never deleted by a plan.
     HighWater {
         /// The dynamic address.
         dynamic: Ghid,
-        /// The frame's counter.
-        counter: u64,
-        /// The frame's address.
-        frame: Ghid,
+        /// The newest frame, and whose it was.
+        mark: Mark,
     },
     /// Requests: the row (recipient, request) comes.
     PutRequest {
         /// Whom it is for.
         recipient: Ghid,
-        /// The request's address.
+        /// The key of the request's row among the objects.
         request: Ghid,
     },
     /// Requests: the row (recipient, request) goes.
     DropRequest {
         /// Whom it was for.
         recipient: Ghid,
-        /// The request's address.
+        /// The key of the request's row among the objects.
         request: Ghid,
     },
     /// Pending: the row [`Pending::key`] comes, with the value [`Pending::value`].
@@ -222,14 +221,14 @@ pub enum Notice {
     Request {
         /// Whom it is for.
         recipient: Ghid,
-        /// The request's address.
+        /// The key of its row: its address, or a [`variant_address`](super::variant_address).
         request: Ghid,
     },
-    /// The recipient debound a request.
+    /// The recipient debound a request: all of this address are gone.
     RequestGone {
         /// Whom it was for.
         recipient: Ghid,
-        /// The request's address.
+        /// Its address.
         request: Ghid,
         /// The debinding that removed it.
         debinding: Ghid,
@@ -305,7 +304,11 @@ impl<'v, V: View> Draft<'v, V> {
     }
 
     pub(super) fn put_object(&mut self, object: &Verified) {
-        let ghid = object.ghid();
+        self.put_object_at(object.ghid(), object);
+    }
+
+    /// Stores an object under another key than its address.
+    pub(super) fn put_object_at(&mut self, ghid: Ghid, object: &Verified) {
         let bytes = object.shared_bytes();
         self.objects.insert(ghid, Stored::read(object.bytes()));
         self.plan.changes.push(Change::PutObject { ghid, bytes });
@@ -339,9 +342,8 @@ impl<'v, V: View> Draft<'v, V> {
         self.released.push_back(target);
     }
 
-    pub(super) fn raise_high_water(&mut self, dynamic: Ghid, to: HighWater) {
-        let HighWater { counter, frame } = to;
-        self.plan.changes.push(Change::HighWater { dynamic, counter, frame });
+    pub(super) fn set_high_water(&mut self, dynamic: Ghid, mark: Mark) {
+        self.plan.changes.push(Change::HighWater { dynamic, mark });
     }
 
     /// Any change that later steps of the same plan need not see.

@@ -21,6 +21,9 @@ pub enum Rejection {
     /// The recipient of a request names something that is not an identity.
     #[error("the recipient {0:?} is not an identity")]
     RecipientNotIdentity(Ghid),
+    /// The request has another suite than its recipient.
+    #[error("the recipient {0:?} is of another suite")]
+    SuiteMismatch(Ghid),
     /// A container that no binding targets: bind first, then store.
     #[error("nothing binds this container")]
     Unbound,
@@ -39,7 +42,7 @@ pub enum Rejection {
     /// The debinder or the new binder is not the owner.
     #[error("this belongs to {0:?}")]
     Inconsistent(Ghid),
-    /// The frame does not prove its dynamic address.
+    /// The frame does not prove its dynamic address, which belonged to somebody who did.
     #[error("the frame does not prove its dynamic address")]
     Unproven,
     /// A frame older than the newest one ever accepted here.
@@ -54,17 +57,21 @@ pub enum Rejection {
     /// The recipient has as many pending requests as one recipient may have.
     #[error("too many requests wait for this recipient")]
     RequestsFull,
+    /// As many requests with this address and other authenticators are stored as one address may have.
+    #[error("too many requests with this address")]
+    VariantsFull,
     /// The debinder has as many debindings of unknown targets as one debinder may have.
     #[error("too many debindings of unknown targets by this debinder")]
     UnprovenFull,
 }
 
 impl Rejection {
-    /// The NAK code: 0003 to 0009, or 0000 (unspecified) when one of our own limits said no.
+    /// The NAK code: 0002 to 0009, or 0000 (unspecified) when one of our own limits said no.
     #[must_use]
     pub fn code(self) -> u16 {
         match self {
-            Self::RequestsFull | Self::UnprovenFull => 0x0000,
+            Self::RequestsFull | Self::VariantsFull | Self::UnprovenFull => 0x0000,
+            Self::SuiteMismatch(_) => 0x0002,
             Self::AuthorUnknown(_)
             | Self::AuthorNotIdentity(_)
             | Self::RecipientUnknown(_)
@@ -85,6 +92,7 @@ impl Rejection {
             Self::AuthorNotIdentity(_) => "AUTHOR_NOT_IDENTITY",
             Self::RecipientUnknown(_) => "RECIPIENT_UNKNOWN",
             Self::RecipientNotIdentity(_) => "RECIPIENT_NOT_IDENTITY",
+            Self::SuiteMismatch(_) => "SUITE_MISMATCH",
             Self::Unbound => "UNBOUND",
             Self::Debound(_) => "DEBOUND",
             Self::TargetType(_) => "TARGET_TYPE",
@@ -95,6 +103,7 @@ impl Rejection {
             Self::Counter { .. } => "COUNTER",
             Self::ForksFull => "FORKS_FULL",
             Self::RequestsFull => "REQUESTS_FULL",
+            Self::VariantsFull => "VARIANTS_FULL",
             Self::UnprovenFull => "UNPROVEN_FULL",
         }
     }

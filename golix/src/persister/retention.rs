@@ -33,7 +33,8 @@ pub(super) fn collect<V: View>(draft: &mut Draft<'_, V>, steps: usize) -> Result
         }
         if let Some(head) = draft.head(&address)? {
             if head.debound {
-                remove_dynamic(draft, address, &head)?;
+                let debinding = debinding_address(head.suite, &head.binder, &address);
+                remove_dynamic(draft, address, &head, debinding)?;
             }
         } else if let Some(Stored::Container { .. }) = draft.object(&address)? {
             draft.drop_object(address);
@@ -56,17 +57,17 @@ pub(super) fn remove_static<V: View>(
 }
 
 /// Removes a debound dynamic binding that nothing holds: every frame, and the head.
-fn remove_dynamic<V: View>(
+pub(super) fn remove_dynamic<V: View>(
     draft: &mut Draft<'_, V>,
     dynamic: Ghid,
     head: &Head,
+    debinding: Ghid,
 ) -> Result<(), V::Error> {
     let targets = held_targets(draft, head)?;
     for frame in head.frames() {
         draft.drop_object(frame);
     }
     draft.drop_head(dynamic);
-    let debinding = debinding_address(head.suite, &head.binder, &dynamic);
     draft.notify(Notice::Gone { address: dynamic, debinding: Some(debinding) });
     for target in targets {
         draft.release(target, dynamic);

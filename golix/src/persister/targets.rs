@@ -33,7 +33,7 @@ pub(super) fn bindable<V: View>(view: &V, target: &Ghid) -> Result<Option<Reject
     Ok(match find(view, target)? {
         Target::Unknown | Target::Dynamic(_) | Target::Object(Stored::Container { .. }) => None,
         Target::Object(
-            Stored::Identity
+            Stored::Identity { .. }
             | Stored::StaticBinding { .. }
             | Stored::Frame { .. }
             | Stored::Debinding { .. }
@@ -51,9 +51,9 @@ pub(super) fn debindable(target: &Ghid, found: &Target) -> Option<Rejection> {
         | Target::Object(
             Stored::StaticBinding { .. } | Stored::Debinding { .. } | Stored::Request { .. },
         ) => None,
-        Target::Object(Stored::Identity | Stored::Container { .. } | Stored::Frame { .. }) => {
-            Some(Rejection::TargetType(*target))
-        }
+        Target::Object(
+            Stored::Identity { .. } | Stored::Container { .. } | Stored::Frame { .. },
+        ) => Some(Rejection::TargetType(*target)),
     }
 }
 

@@ -1,7 +1,7 @@
 //! `View`: the questions the rules may ask of stored state.
 
-use crate::Ghid;
 use crate::object::Kind;
+use crate::{Ghid, Suite};
 
 use super::frames::Head;
 use super::limits;
@@ -15,7 +15,8 @@ pub trait View {
     /// The store cannot be read.
     type Error;
 
-    /// What is stored under an object's own address (a frame under its frame address).
+    /// What is stored under an object's own address (a frame under its frame address; of several
+    /// requests with one address, all but the first under a [`variant_address`](super::variant_address)).
     ///
     /// # Errors
     /// The store cannot be read.
@@ -51,13 +52,14 @@ pub trait View {
         limit: usize,
     ) -> Result<Vec<Ghid>, Self::Error>;
 
-    /// The newest frame ever accepted of a dynamic address, also after its deletion.
+    /// The newest frame ever accepted of a dynamic address, also after its deletion. While there is a
+    /// head this is [`Head::mark`], so a row is needed only when the head goes.
     ///
     /// # Errors
     /// The store cannot be read.
-    fn high_water(&self, dynamic: &Ghid) -> Result<Option<HighWater>, Self::Error>;
+    fn high_water(&self, dynamic: &Ghid) -> Result<Option<Mark>, Self::Error>;
 
-    /// The requests that wait for `recipient`; ascending, the first `limit` of those larger than
+    /// The requests that wait for `recipient`, by the keys of their rows; ascending, the first `limit` of those larger than
     /// `after`.
     ///
     /// # Errors
@@ -90,36 +92,72 @@ pub trait View {
     }
 }
 
-/// The newest frame ever accepted of a dynamic address.
-///
-/// Ordered as frames are: by counter, then by frame address, the larger one newer.
+/// A place in the order of frames: by counter, then by frame address, the larger one newer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HighWater {
-    /// Its counter.
+    /// The frame's counter.
     pub counter: u64,
-    /// Its frame address.
+    /// The frame's address.
     pub frame: Ghid,
 }
 
-impl HighWater {
-    /// Bytes of the stored form: counter (8, big-endian), frame address (65).
-    pub const LEN: usize = 8 + Ghid::LEN;
+/// The newest frame ever accepted of a dynamic address, and what is known of who owns that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Mark {
+    /// The newest frame ever accepted.
+    pub newest: HighWater,
+    /// Whose frames those were.
+    pub owner: Owner,
+}
 
-    /// The stored form.
+/// What is known of the owner of a dynamic address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Owner {
+    /// Every frame proves it (suite 3).
+    Proven,
+    /// It was proven by this birth target; not every frame repeats the proof (suite 1).
+    Birth(Ghid),
+    /// Nothing was ever proven: this binder came first (suite 1).
+    Unproven(Ghid),
+}
+
+impl Mark {
+    /// Bytes of the shortest stored form.
+    const SHORT_LEN: usize = 8 + Ghid::LEN;
+    const UNPROVEN: u8 = 0;
+    const BIRTH: u8 = 1;
+
+    /// The stored form: `counter 8 | frame 65`, big-endian, 73 bytes; unless every frame proves its
+    /// owner, `00 | binder 65` (unproven) or `01 | birth target 65` follows, 139 bytes in all.
     #[must_use]
-    pub fn encode(&self) -> [u8; Self::LEN] {
-        let mut bytes = [0; Self::LEN];
-        bytes[..8].copy_from_slice(&self.counter.to_be_bytes());
-        bytes[8..].copy_from_slice(self.frame.as_bytes());
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(Self::SHORT_LEN + 1 + Ghid::LEN);
+        bytes.extend_from_slice(&self.newest.counter.to_be_bytes());
+        bytes.extend_from_slice(self.newest.frame.as_bytes());
+        let (kind, ghid) = match &self.owner {
+            Owner::Proven => return bytes,
+            Owner::Birth(birth) => (Self::BIRTH, birth),
+            Owner::Unproven(binder) => (Self::UNPROVEN, binder),
+        };
+        bytes.push(kind);
+        bytes.extend_from_slice(ghid.as_bytes());
         bytes
     }
 
     /// Reads the stored form; `None` if it is not one.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let (counter, frame) = bytes.split_first_chunk::<8>()?;
+        let (counter, rest) = bytes.split_first_chunk::<8>()?;
+        let (frame, rest) = rest.split_first_chunk::<{ Ghid::LEN }>()?;
+        let owner = match rest.split_first() {
+            None => Owner::Proven,
+            Some((&Self::BIRTH, birth)) => Owner::Birth(Ghid::from_bytes(birth).ok()?),
+            Some((&Self::UNPROVEN, binder)) => Owner::Unproven(Ghid::from_bytes(binder).ok()?),
+            Some(_) => return None,
+        };
         let frame = Ghid::from_bytes(frame).ok()?;
-        Some(Self { counter: u64::from_be_bytes(*counter), frame })
+        let newest = HighWater { counter: u64::from_be_bytes(*counter), frame };
+        Some(Self { newest, owner })
     }
 }
 
@@ -127,7 +165,10 @@ impl HighWater {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Stored {
     /// GIDC.
-    Identity,
+    Identity {
+        /// Its suite: of all that it signs, and of requests to it.
+        suite: Suite,
+    },
     /// GEOC.
     Container {
         /// Who signed it.
@@ -162,6 +203,9 @@ pub enum Stored {
     Request {
         /// Whom it is for.
         recipient: Ghid,
+        /// Its last 64 bytes, which are no part of its address: in suite 1 a MAC that only the
+        /// recipient can check.
+        authenticator: [u8; 64],
     },
 }
 
@@ -178,11 +222,14 @@ impl Stored {
             Ghid::from_bytes(bytes.get(at..end)?).ok()
         };
         match magic {
-            b"GIDC" => Some(Self::Identity),
+            b"GIDC" => Some(Self::Identity { suite: Suite::from_code(*bytes.get(8)?)? }),
             b"GEOC" => Some(Self::Container { author: ghid_at(9)? }),
             b"GOBS" => Some(Self::StaticBinding { binder: ghid_at(9)?, target: ghid_at(74)? }),
             b"GDXX" => Some(Self::Debinding { debinder: ghid_at(9)?, target: ghid_at(74)? }),
-            b"GARQ" => Some(Self::Request { recipient: ghid_at(9)? }),
+            b"GARQ" => {
+                let authenticator = *bytes.get(651..)?.first_chunk()?;
+                Some(Self::Request { recipient: ghid_at(9)?, authenticator })
+            }
             b"GOBD" => {
                 let counter = u64::from_be_bytes(*bytes.get(74..)?.first_chunk()?);
                 let length = u16::from_be_bytes(*bytes.get(82..)?.first_chunk()?);
@@ -201,7 +248,7 @@ impl Stored {
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Identity => Kind::Identity,
+            Self::Identity { .. } => Kind::Identity,
             Self::Container { .. } => Kind::Container,
             Self::StaticBinding { .. } => Kind::StaticBinding,
             Self::Frame { .. } => Kind::DynamicBinding,
@@ -216,17 +263,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn high_water_survives_its_stored_form() {
+    fn marks_survive_their_stored_form() {
         let newest = HighWater { counter: u64::MAX, frame: Ghid::of(b"frame") };
-        let bytes = newest.encode();
-        assert_eq!(HighWater::decode(&bytes), Some(newest));
-        assert_eq!(HighWater::decode(&bytes[1..]), None);
         assert!(newest > HighWater { counter: 0, ..newest });
+        let other = Ghid::of(b"other");
+        for owner in [Owner::Proven, Owner::Birth(other), Owner::Unproven(other)] {
+            let mark = Mark { newest, owner };
+            let bytes = mark.encode();
+            assert_eq!(bytes.len(), if owner == Owner::Proven { 73 } else { 139 });
+            assert_eq!(Mark::decode(&bytes), Some(mark));
+            for len in (0..bytes.len()).filter(|len| *len != 73) {
+                assert_eq!(Mark::decode(&bytes[..len]), None, "{len} bytes");
+            }
+            let long = [&bytes[..], &[0]].concat();
+            assert_eq!(Mark::decode(&long), None);
+        }
+        let mut unknown = Mark { newest, owner: Owner::Birth(other) }.encode();
+        unknown[73] = 2;
+        assert_eq!(Mark::decode(&unknown), None);
     }
 
     #[test]
     fn other_bytes_are_no_object() {
-        for magic in [b"GEOC", b"GOBS", b"GOBD", b"GDXX", b"GARQ", b"XXXX"] {
+        for magic in [b"GIDC", b"GEOC", b"GOBS", b"GOBD", b"GDXX", b"GARQ", b"XXXX"] {
             let mut bytes = magic.to_vec();
             assert_eq!(Stored::read(&bytes), None);
             bytes.resize(400, 0xff);

@@ -4,6 +4,7 @@ use aes_gcm::{AeadInOut, Aes256Gcm, KeyInit};
 use hkdf::Hkdf;
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha512};
+use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
 /// SHA-512 (FIPS 180-4) of the parts, one after the other.
@@ -83,6 +84,12 @@ pub(crate) fn aes256_gcm_open(
     Aes256Gcm::new(key.into())
         .decrypt_inout_detached(nonce.into(), aad, buffer.into(), tag.into())
         .ok()
+}
+
+/// X25519 (RFC 7748), or `None` if the result does not depend on my key.
+pub(crate) fn x25519(mine: &StaticSecret, theirs: &PublicKey) -> Option<Zeroizing<[u8; 32]>> {
+    let shared = mine.diffie_hellman(theirs);
+    shared.was_contributory().then(|| Zeroizing::new(shared.to_bytes()))
 }
 
 #[cfg(test)]

@@ -9,14 +9,15 @@ use std::fmt;
 use curve25519_dalek::edwards::CompressedEdwardsY;
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use subtle::ConstantTimeEq;
-use x25519_dalek::{PublicKey as ExchangeKey, SharedSecret, StaticSecret};
+use x25519_dalek::{PublicKey as ExchangeKey, StaticSecret};
 use zeroize::Zeroizing;
 
 use super::Layout;
 use super::primitives::{
-    aes256_gcm_open, aes256_gcm_seal, hkdf_expand_sha512, hkdf_sha512, hmac_sha512, sha512,
+    aes256_gcm_open, aes256_gcm_seal, hkdf_expand_sha512, hkdf_sha512, hmac_sha512, sha512, x25519,
 };
-use crate::object::{DecodeError, MakeError, OpenError, RequestError};
+use crate::codec::Reader;
+use crate::object::{DecodeError, MakeError, OpenError, RequestFault};
 use crate::{Ghid, Secret};
 
 const SIGN: &[u8] = b"golix-3 sign\0";
@@ -100,8 +101,13 @@ impl PublicKeys {
     }
 
     /// Whether `signature` is this identity's over `statement`, label included.
-    pub(super) fn verify_statement(&self, statement: &[u8], signature: &[u8; 64]) -> bool {
-        self.verify_strict(statement, &Signature::from_bytes(signature))
+    pub(super) fn verify_statement(&self, statement: &[u8], signature: &[u8]) -> bool {
+        Signature::from_slice(signature)
+            .is_ok_and(|signature| self.verify_strict(statement, &signature))
+    }
+
+    pub(super) fn exchange(&self) -> &ExchangeKey {
+        &self.exchange
     }
 
     /// The one place where suite 3 verifies: canonical S and R, no small order, no cofactor.
@@ -186,10 +192,21 @@ impl PrivateKeys {
         }
     }
 
+    /// `signature seed 32 | encryption 32 | exchange 32`
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.signature.as_bytes());
         out.extend_from_slice(self.encryption.as_bytes());
         out.extend_from_slice(self.exchange.as_bytes());
+    }
+
+    /// Reads what [`PrivateKeys::encode`] wrote.
+    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let signature = Zeroizing::new(reader.array()?);
+        Ok(Self::from_seeds(&signature, reader.array()?, reader.array()?))
+    }
+
+    pub(super) fn exchange(&self) -> &StaticSecret {
+        &self.exchange
     }
 
     /// Ed25519 over `"golix-3 sign" 00 | GHID`.
@@ -321,7 +338,7 @@ pub(crate) struct OpenedBox {
 /// inner = letter | zeros | MAC 64
 /// ```
 pub(super) fn seal_request(
-    me: &PrivateKeys,
+    me: &StaticSecret,
     author: &Ghid,
     recipient: (&Ghid, &PublicKeys),
     letter: &[u8],
@@ -334,8 +351,8 @@ pub(super) fn seal_request(
     }
     let ephemeral = StaticSecret::from(ephemeral);
     let ephemeral_public = ExchangeKey::from(&ephemeral).to_bytes();
-    let s1 = agree(&ephemeral, &keys.encryption).ok_or(MakeError::KeyAgreement)?;
-    let s2 = agree(&me.exchange, &keys.exchange).ok_or(MakeError::KeyAgreement)?;
+    let s1 = x25519(&ephemeral, &keys.encryption).ok_or(MakeError::KeyAgreement)?;
+    let s2 = x25519(me, &keys.exchange).ok_or(MakeError::KeyAgreement)?;
     let box_keys = request_box_keys(&s1, recipient, &ephemeral_public, &keys.encryption);
     let commitment = box_keys.commitment();
 
@@ -360,21 +377,22 @@ pub(super) fn open_request(
     recipient: &Ghid,
     object: &[u8],
     header_len: usize,
-) -> Result<OpenedBox, RequestError> {
+) -> Result<OpenedBox, RequestFault> {
     let sealed: &[u8; BOX_LEN] =
-        object.get(header_len..).and_then(<[u8]>::first_chunk).ok_or(RequestError)?;
-    let ephemeral: [u8; 32] = *sealed.first_chunk().ok_or(RequestError)?;
-    let commitment: [u8; COMMITMENT_LEN] = *sealed[32..].first_chunk().ok_or(RequestError)?;
-    let tag: &[u8; TAG_LEN] = sealed.last_chunk().ok_or(RequestError)?;
-    let s1 = agree(&me.encryption, &ephemeral.into()).ok_or(RequestError)?;
+        object.get(header_len..).and_then(<[u8]>::first_chunk).ok_or(RequestFault::Decrypt)?;
+    let ephemeral: [u8; 32] = *sealed.first_chunk().ok_or(RequestFault::Decrypt)?;
+    let commitment: [u8; COMMITMENT_LEN] =
+        *sealed[32..].first_chunk().ok_or(RequestFault::Decrypt)?;
+    let tag: &[u8; TAG_LEN] = sealed.last_chunk().ok_or(RequestFault::Decrypt)?;
+    let s1 = x25519(&me.encryption, &ephemeral.into()).ok_or(RequestFault::Decrypt)?;
     let keys = request_box_keys(&s1, recipient, &ephemeral, &(&me.encryption).into());
     if !bool::from(keys.commitment().ct_eq(&commitment)) {
-        return Err(RequestError);
+        return Err(RequestFault::Decrypt);
     }
     let mut inner = Zeroizing::new([0; INNER_LEN]);
     inner.copy_from_slice(&sealed[32 + COMMITMENT_LEN..BOX_LEN - TAG_LEN]);
     let aad = &object[..header_len + 32 + COMMITMENT_LEN];
-    keys.open(aad, inner.as_mut(), tag).ok_or(RequestError)?;
+    keys.open(aad, inner.as_mut(), tag).ok_or(RequestFault::Decrypt)?;
     Ok(OpenedBox { inner, s1, ephemeral, commitment })
 }
 
@@ -389,13 +407,17 @@ impl OpenedBox {
         &self,
         me: &PrivateKeys,
         recipient: &Ghid,
-        author: (&Ghid, &PublicKeys),
-    ) -> Result<(), RequestError> {
-        let (author, keys) = author;
-        let s2 = agree(&me.exchange, &keys.exchange).ok_or(RequestError)?;
+        author: (&Ghid, &ExchangeKey),
+    ) -> Result<(), RequestFault> {
+        let (author, theirs) = author;
+        let s2 = x25519(&me.exchange, theirs).ok_or(RequestFault::Exchange)?;
         let key = request_mac_key(&s2, &self.s1, author, recipient, &self.ephemeral);
         let mac = request_mac(&key, recipient, &self.ephemeral, &self.commitment, self.letter());
-        if bool::from(mac.ct_eq(&self.inner[LETTER_LEN..])) { Ok(()) } else { Err(RequestError) }
+        if bool::from(mac.ct_eq(&self.inner[LETTER_LEN..])) {
+            Ok(())
+        } else {
+            Err(RequestFault::Mac)
+        }
     }
 }
 
@@ -403,12 +425,6 @@ impl OpenedBox {
 /// so that one address has one byte string.
 pub(super) fn request_authenticator(ghid: &Ghid) -> [u8; 64] {
     sha512(&[REQUEST_OUTER, ghid.as_bytes()])
-}
-
-/// X25519 (RFC 7748), or `None` if the result does not depend on my key.
-fn agree(mine: &StaticSecret, theirs: &ExchangeKey) -> Option<Zeroizing<[u8; 32]>> {
-    let shared: SharedSecret = mine.diffie_hellman(theirs);
-    shared.was_contributory().then(|| Zeroizing::new(shared.to_bytes()))
 }
 
 fn request_box_keys(
@@ -457,7 +473,7 @@ mod tests {
     #[test]
     fn low_order_keys_are_exactly_those_that_give_zero() {
         for key in LOW_ORDER {
-            assert!(agree(&[9; 32].into(), &key.into()).is_none());
+            assert!(x25519(&[9; 32].into(), &key.into()).is_none());
             assert!(exchange_key(&key).is_none());
         }
         let mut nine = [0; 32];

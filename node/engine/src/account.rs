@@ -10,13 +10,15 @@ mod slots;
 use std::sync::Arc;
 
 use golix::object::{Container, DynamicBinding, Object, OpenedRequest, Unverified, Verified};
-use golix::{Ghid, Identity, PrivateIdentity, Secret, Suite};
+use golix::{Ghid, Identity, PrivateIdentity, Secret, Signer as _, Suite};
 use zeroize::Zeroizing;
 
 pub use passphrase::{PASSWORD_LEN_MIN, ScryptCost};
 
 use crate::keyring::{Keyring, derive};
+use crate::message::Message;
 use crate::shelf;
+use crate::sync::proof;
 use crate::turn::Turn;
 use crate::view::{Entropy, Row, Table, Time, View, ViewError, Write};
 use slots::{Slots, SlotsError};
@@ -41,19 +43,32 @@ impl std::fmt::Debug for Account {
     }
 }
 
-/// Opens requests for an account, away from the loop that decides.
+/// Uses the private keys of an account, away from the loop that decides: in suite 1 every use takes
+/// some 15 ms of a core.
 #[derive(Debug, Clone)]
-pub struct Opener(Arc<PrivateIdentity>);
+pub struct Keys(Arc<PrivateIdentity>);
 
-impl Opener {
-    /// Does what [`Effect::OpenRequest`](crate::Effect) asks: 0.2 ms of a core in suite 3, 15 ms in
-    /// suite 1. `None` for everything that does not open.
+impl Keys {
+    /// Does what [`Effect::OpenRequest`](crate::Effect) asks. `None` for everything that does not
+    /// open.
     pub fn open(&self, request: &[u8]) -> Option<Arc<OpenedRequest>> {
         let request = Unverified::parse(request).ok()?.verify(None).ok()?;
         match request.object() {
             Object::Request(request) => request.open(&self.0).ok().map(Arc::new),
             _ => None,
         }
+    }
+
+    /// The signature that an [`Outcome`](crate::Outcome) left out.
+    pub fn sign(&self, object: &Ghid) -> Vec<u8> {
+        let mut signature = Vec::new();
+        self.0.sign_object(object, &mut signature);
+        signature
+    }
+
+    /// Does what [`Effect::Prove`](crate::Effect) asks; the message to send.
+    pub fn prove(&self, statement: &[u8]) -> Message {
+        proof(&self.0, statement)
     }
 }
 
@@ -156,9 +171,9 @@ impl Account {
         self.identity.suite()
     }
 
-    /// Opens requests for this account, on any thread.
-    pub fn opener(&self) -> Opener {
-        Opener(Arc::clone(&self.identity))
+    /// Uses the private keys of this account, on any thread.
+    pub fn keys(&self) -> Keys {
+        Keys(Arc::clone(&self.identity))
     }
 
     pub(crate) fn identity(&self) -> &PrivateIdentity {
@@ -190,7 +205,8 @@ impl Account {
 /// Makes an account: a fresh identity, a random account key, and the root object with a password
 /// slot and a recovery slot. The writes have to be committed before the account is used.
 ///
-/// Takes as long as scrypt does: half a second at the default cost.
+/// Takes as long as scrypt does, half a second at the default cost, and in suite 1 the two seconds
+/// that the search for keys takes.
 ///
 /// # Errors
 /// [`AccountError`].
@@ -200,14 +216,37 @@ pub fn create(
     cost: ScryptCost,
     entropy: &mut dyn Entropy,
 ) -> Result<(Account, Vec<Write>, RecoveryKey), AccountError> {
+    check(password, cost)?;
+    let mut seeds = Zeroizing::new([[0; 32]; 3]);
+    seeds.iter_mut().for_each(|seed| entropy.fill(seed));
+    let [sign, encrypt, exchange] = *seeds;
+    let identity = PrivateIdentity::from_seeds(suite, sign, encrypt, exchange);
+    create_for(identity, password, cost, entropy)
+}
+
+fn check(password: &str, cost: ScryptCost) -> Result<(), AccountError> {
     if password.chars().count() < PASSWORD_LEN_MIN {
         return Err(AccountError::PasswordTooShort);
     }
     if !cost.is_reasonable() {
         return Err(AccountError::Cost(cost.log_n));
     }
+    Ok(())
+}
+
+/// Makes an account for an identity that exists, for example one made by the original library.
+///
+/// # Errors
+/// [`AccountError`].
+pub fn create_for(
+    identity: PrivateIdentity,
+    password: &str,
+    cost: ScryptCost,
+    entropy: &mut dyn Entropy,
+) -> Result<(Account, Vec<Write>, RecoveryKey), AccountError> {
+    check(password, cost)?;
+    let suite = identity.suite();
     let mut turn = Turn::new(&Nothing, entropy, Time::default());
-    let identity = PrivateIdentity::from_seeds(suite, turn.random(), turn.random(), turn.random());
     let key = Zeroizing::new(turn.random::<32>());
     let recovery = RecoveryKey(Zeroizing::new(turn.random()));
     let birth = Ghid::from_address(turn.random());

@@ -1,5 +1,6 @@
 //! Everything a node can do.
 
+use golix::Ghid;
 use hypergolix_ipc::{ConnectionId, IpcError, Notice, NoticeId, Reply, RequestToken};
 
 use crate::input::LinkId;
@@ -50,6 +51,14 @@ pub enum Effect {
         /// The packed GARQ.
         request: Packed,
     },
+    /// Sign `statement` with the identity's key, away from the loop, and send it over the link as
+    /// `Message::Proof`. In suite 3 the engine does so itself.
+    Prove {
+        /// The link.
+        link: LinkId,
+        /// What the proof signs.
+        statement: Vec<u8>,
+    },
     /// End a link: the other side broke the protocol, or does not answer.
     CloseLink {
         /// The link.
@@ -87,6 +96,9 @@ pub enum Effect {
 pub struct Outcome {
     /// Rows, to be written before any effect happens.
     pub writes: Vec<Write>,
+    /// Objects in `writes` and `effects` whose signatures are missing; see
+    /// [`Signatures`](crate::Signatures). Always empty for an account of suite 3.
+    pub unsigned: Vec<Ghid>,
     /// What to do once they are durable.
     pub effects: Vec<Effect>,
 }

@@ -1,5 +1,6 @@
 //! `Engine`: one node's decisions. Takes an input and the time, answers with an [`Outcome`].
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use crate::effect::Outcome;
 use crate::input::Input;
 use crate::keyring::Keyring;
 use crate::sharing::{Inbox, Outbox, Shares};
+use crate::signer::Later;
 use crate::sync::{Feed, Follows, Links, Registering};
 use crate::timer::Timer;
 use crate::turn::Turn;
@@ -62,6 +64,8 @@ pub struct Engine {
     pub(crate) news: Vec<News>,
     /// Addresses that became readable or changed in this turn.
     pub(crate) arrived: BTreeSet<Ghid>,
+    /// Objects made in this turn that are not signed yet.
+    unsigned: RefCell<Vec<Ghid>>,
     entropy: Box<dyn Entropy>,
 }
 
@@ -114,10 +118,11 @@ impl Engine {
             farewells: BTreeMap::new(),
             news: Vec::new(),
             arrived: BTreeSet::new(),
+            unsigned: RefCell::default(),
             entropy: Box::new(NoEntropy),
         };
         engine.pump_inbox(&mut turn)?;
-        let outcome = turn.finish();
+        let outcome = Outcome { unsigned: engine.unsigned.take(), ..turn.finish() };
         engine.entropy = entropy;
         Ok((engine, outcome))
     }
@@ -125,6 +130,11 @@ impl Engine {
     /// The fingerprint of the account, which never changes while the engine lives.
     pub fn fingerprint(&self) -> Ghid {
         self.me
+    }
+
+    /// Signs what this engine makes.
+    pub(crate) fn signer(&self) -> Later<'_> {
+        Later::new(self.account.identity(), &self.unsigned)
     }
 
     /// Decides what one input leads to.
@@ -145,7 +155,7 @@ impl Engine {
         let mut entropy = std::mem::replace(&mut self.entropy, Box::new(NoEntropy));
         let mut turn = Turn::new(view, &mut *entropy, now);
         let done = self.decide(&mut turn, input);
-        let outcome = done.map(|()| turn.finish());
+        let outcome = done.map(|()| Outcome { unsigned: self.unsigned.take(), ..turn.finish() });
         self.entropy = entropy;
         outcome
     }

@@ -159,6 +159,7 @@ pub struct Rate {
 /// (threats.md 2.4, A10: 10 a second and source), in suite 3 a fifth of a millisecond.
 pub(crate) fn open_rate_device(suite: golix::Suite) -> Rate {
     match suite {
+        golix::Suite::Suite1 => Rate { interval: Duration::from_millis(100), burst: 32 },
         golix::Suite::Suite3 => Rate { interval: Duration::from_millis(1), burst: 1_000 },
     }
 }
@@ -166,6 +167,7 @@ pub(crate) fn open_rate_device(suite: golix::Suite) -> Rate {
 /// How fast requests are opened in all: less than half a core.
 pub(crate) fn open_rate_total(suite: golix::Suite) -> Rate {
     match suite {
+        golix::Suite::Suite1 => Rate { interval: Duration::from_millis(30), burst: 64 },
         golix::Suite::Suite3 => Rate { interval: Duration::from_micros(500), burst: 2_000 },
     }
 }

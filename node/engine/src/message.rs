@@ -69,8 +69,8 @@ pub enum Message {
     Proof {
         /// The packed GIDC.
         identity: Packed,
-        /// Ed25519.
-        signature: serde_bytes::ByteArray<64>,
+        /// As long as its suite's signatures are.
+        signature: Packed,
     },
     /// Objects for the receiver to store. Answered by `Published` once they are durable.
     Publish {

@@ -4,10 +4,11 @@ mod resolve;
 
 use std::collections::BTreeSet;
 
-use golix::Ghid;
 use golix::object::{Container, Debinding, DynamicBinding, Object, StaticBinding, Verified};
 use golix::persister::{Change, Notice, Plan, Rejection};
+use golix::{ChainKey, Ghid, Secret, Suite};
 use hypergolix_ipc::{ConnectionId, ErrorCode, IpcError, ObjectRecord, Reply};
+use zeroize::Zeroizing;
 
 pub(crate) use resolve::Resolved;
 
@@ -16,6 +17,7 @@ use crate::engine::{Engine, News};
 use crate::keyring::Record;
 use crate::limits;
 use crate::shelf;
+use crate::signer::Nobody;
 use crate::sync::Feed;
 use crate::turn::Turn;
 use crate::view::ViewError;
@@ -122,15 +124,10 @@ impl Engine {
         connection: ConnectionId,
     ) -> Result<Result<Ghid, Rejection>, ViewError> {
         let birth = Ghid::from_address(turn.random());
-        let suite = self.account.identity().identity().suite();
+        let suite = self.account.suite();
         let dynamic = DynamicBinding::dynamic_address(suite, &self.me, &birth);
-        let step = 1;
-        let secret = self.own_chain(turn, &dynamic, step)?.container_secret(&dynamic);
-        let me = self.account.identity();
-        let container = Container::seal(me, &secret, turn.random(), &content.encode());
-        let counter = self.counter(step);
-        let frame = DynamicBinding::next(me, dynamic, counter, &[container.ghid(), birth])
-            .expect("the birth target proves the address");
+        let chain = self.own_chain(turn, &dynamic, 1)?;
+        let (frame, container) = self.seal_step(turn, &chain, dynamic, content, &[birth]);
         self.contents.put(dynamic, container.ghid(), content.clone());
         for object in [frame, container] {
             if let Err(rejection) = self.store(turn, &object)? {
@@ -141,17 +138,53 @@ impl Engine {
         Ok(Ok(dynamic))
     }
 
+    /// Frame and container of one step of an own object; `before` is what the frame's target vector
+    /// goes on with, the birth target last.
+    fn seal_step(
+        &mut self,
+        turn: &mut Turn<'_>,
+        chain: &ChainKey,
+        dynamic: Ghid,
+        content: &Content,
+        before: &[Ghid],
+    ) -> (Verified, Verified) {
+        let mut rest = before.to_vec();
+        let secret = match self.account.suite() {
+            Suite::Suite3 => chain.container_secret(&dynamic),
+            Suite::Suite1 => {
+                let salt = Ghid::from_address(turn.random());
+                rest.insert(rest.len() - 1, salt);
+                chain.salted_container_secret(&dynamic, &salt)
+            }
+        };
+        let me = &self.signer();
+        let container = Container::seal(me, &secret, turn.random(), &content.encode());
+        rest.insert(0, container.ghid());
+        let frame = DynamicBinding::next(me, dynamic, self.counter(chain.index()), &rest)
+            .expect("the birth target proves the address");
+        (frame, container)
+    }
+
     fn create_static(
         &mut self,
         turn: &mut Turn<'_>,
         content: &Content,
     ) -> Result<Result<Ghid, Rejection>, ViewError> {
         let salt = turn.random();
-        let me = self.account.identity();
-        let secret = self.account.static_secret(&salt);
+        let suite = self.account.suite();
+        let secret = match suite {
+            Suite::Suite3 => self.account.static_secret(&salt),
+            // No salt to derive it from again: it has to be kept.
+            Suite::Suite1 => Secret::new(suite, turn.random(), turn.random()),
+        };
+        let me = &self.signer();
         let container = Container::seal(me, &secret, salt, &content.encode());
         let address = container.ghid();
         let binding = StaticBinding::make(me, address);
+        if suite == Suite::Suite1 {
+            let body = Zeroizing::new(secret.to_bytes());
+            self.keyring.put(turn, Record::Secret, address.as_bytes(), &body[..]);
+        }
         for object in [binding, container] {
             if let Err(rejection) = self.store(turn, &object)? {
                 return Ok(Err(rejection));
@@ -219,12 +252,9 @@ impl Engine {
             api: resolved.content.api,
             state: record.state,
         };
-        let secret = self.own_chain(turn, &address, step)?.container_secret(&address);
-        let me = self.account.identity();
-        let container = Container::seal(me, &secret, turn.random(), &content.encode());
-        let targets = [container.ghid(), head.target, head.birth];
-        let frame = DynamicBinding::next(me, address, self.counter(step), &targets)
-            .expect("the birth target proves the address");
+        let chain = self.own_chain(turn, &address, step)?;
+        let before = [head.target, head.birth];
+        let (frame, container) = self.seal_step(turn, &chain, address, &content, &before);
         self.contents.put(address, container.ghid(), content);
         for object in [frame, container] {
             if let Err(rejection) = self.store(turn, &object)? {
@@ -277,7 +307,7 @@ impl Engine {
         let Some(resolved) = self.visible(turn, connection, &address)? else {
             return Ok(Err(does_not_exist(&address)));
         };
-        let hold = StaticBinding::make(self.account.identity(), address).ghid();
+        let hold = StaticBinding::make(&Nobody(self.account.identity().identity()), address).ghid();
         let held = shelf::holders(turn, &address, usize::MAX >> 1)?.contains(&hold);
         let own_binding = resolved.dynamic && resolved.binder == self.me;
         if !own_binding && !held {
@@ -302,14 +332,14 @@ impl Engine {
     /// Binds `target` statically, also when an earlier binding of the same target was debound: the
     /// same binding always has the same address, so its debinding has to be debound first.
     fn bind(&mut self, turn: &mut Turn<'_>, target: Ghid) -> Answer {
-        let binding = StaticBinding::make(self.account.identity(), target);
+        let binding = StaticBinding::make(&self.signer(), target);
         let answer = self.make_live(turn, binding)?;
         self.feed.touch(turn, &target)?;
         Ok(answer)
     }
 
     fn unbind(&mut self, turn: &mut Turn<'_>, target: Ghid) -> Answer {
-        let debinding = Debinding::make(self.account.identity(), target);
+        let debinding = Debinding::make(&self.signer(), target);
         self.make_live(turn, debinding)
     }
 
@@ -322,7 +352,7 @@ impl Engine {
                 Ok(_) => {}
                 Err(Rejection::Debound(debinding)) if stack.len() < limits::DEBINDING_CHAIN_MAX => {
                     stack.push(object);
-                    stack.push(Debinding::make(self.account.identity(), debinding));
+                    stack.push(Debinding::make(&self.signer(), debinding));
                 }
                 Err(rejection) => return Ok(Err(refused(rejection))),
             }

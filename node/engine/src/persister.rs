@@ -239,7 +239,7 @@ impl Persister {
         turn: &mut Turn<'_>,
         link: LinkId,
         identity: &[u8],
-        signature: &[u8; 64],
+        signature: &[u8],
     ) -> Result<(), ViewError> {
         let proven = Identity::from_bytes(identity)
             .ok()
@@ -293,7 +293,7 @@ impl Persister {
             return Ok(Vec::new());
         };
         let recipient = match golix::persister::Stored::read(&bytes) {
-            Some(golix::persister::Stored::Request { recipient }) => Some(recipient),
+            Some(golix::persister::Stored::Request { recipient, .. }) => Some(recipient),
             _ => None,
         };
         let theirs = recipient.is_none_or(|recipient| {

@@ -3,8 +3,8 @@
 //! One deviation from a row for each change: the high-water mark of a living binding *is* its
 //! head, so a row of its own is written only when the head goes. It saves a write for each push.
 
-use golix::object::Verified;
-use golix::persister::{self, Change, Head, HighWater, Pending, Plan, Rejection, Stored};
+use golix::object::{Object, Unverified, Verified};
+use golix::persister::{self, Change, Head, Mark, Pending, Plan, Rejection, Stored};
 use golix::{Ghid, Identity};
 
 use crate::turn::{Turn, key};
@@ -63,6 +63,15 @@ pub(crate) fn stored_head(view: &dyn View, dynamic: &Ghid) -> Result<Option<Head
 
 pub(crate) fn bytes(turn: &Turn<'_>, ghid: &Ghid) -> Result<Option<Vec<u8>>, ViewError> {
     turn.get(Table::Objects, ghid.as_bytes())
+}
+
+/// The target vector of a stored frame.
+pub(crate) fn targets(turn: &Turn<'_>, frame: &Ghid) -> Result<Option<Vec<Ghid>>, ViewError> {
+    let parsed = bytes(turn, frame)?.and_then(|bytes| Unverified::parse(&bytes).ok());
+    Ok(parsed.and_then(|frame| match frame.assume_verified().object() {
+        Object::DynamicBinding(frame) => Some(frame.targets().to_vec()),
+        _ => None,
+    }))
 }
 
 pub(crate) fn identity(turn: &Turn<'_>, ghid: &Ghid) -> Result<Option<Identity>, ViewError> {
@@ -154,12 +163,11 @@ fn apply(turn: &mut Turn<'_>, changes: &[Change], watch: &mut Watch<'_>) -> Resu
             Change::DropDebinding { target, debinding } => {
                 turn.delete(Table::Debindings, pair(target, debinding));
             }
-            Change::HighWater { dynamic, counter, frame } => {
-                let mark = HighWater { counter: *counter, frame: *frame };
-                if high_water(turn, dynamic)? != Some(mark) {
+            Change::HighWater { dynamic, mark } => {
+                if high_water(turn, dynamic)? != Some(*mark) {
                     let will_be_head = changes.iter().any(|change| {
                         matches!(change, Change::PutHead { dynamic: other, head }
-                            if other == dynamic && head.frame == *frame)
+                            if other == dynamic && head.mark() == *mark)
                     });
                     if !will_be_head {
                         turn.put(Table::HighWater, dynamic.as_bytes(), mark.encode());
@@ -194,16 +202,15 @@ fn decode_head(row: Option<Vec<u8>>) -> Result<Option<Head>, ViewError> {
     }
 }
 
-fn high_water(turn: &Turn<'_>, dynamic: &Ghid) -> Result<Option<HighWater>, ViewError> {
-    let living =
-        head(turn, dynamic)?.map(|head| HighWater { counter: head.counter, frame: head.frame });
-    let stored = turn
-        .get(Table::HighWater, dynamic.as_bytes())?
+fn high_water(turn: &Turn<'_>, dynamic: &Ghid) -> Result<Option<Mark>, ViewError> {
+    if let Some(head) = head(turn, dynamic)? {
+        return Ok(Some(head.mark()));
+    }
+    turn.get(Table::HighWater, dynamic.as_bytes())?
         .map(|row| {
-            HighWater::decode(&row).ok_or_else(|| ViewError("a high-water mark is damaged".into()))
+            Mark::decode(&row).ok_or_else(|| ViewError("a high-water mark is damaged".into()))
         })
-        .transpose()?;
-    Ok(living.max(stored))
+        .transpose()
 }
 
 fn second_halves(
@@ -266,7 +273,7 @@ impl persister::View for Rows<'_, '_> {
         second_halves(self.0, Table::Debindings, target, after, limit)
     }
 
-    fn high_water(&self, dynamic: &Ghid) -> Result<Option<HighWater>, ViewError> {
+    fn high_water(&self, dynamic: &Ghid) -> Result<Option<Mark>, ViewError> {
         high_water(self.0, dynamic)
     }
 

@@ -27,6 +27,7 @@ use crate::view::ViewError;
 
 pub(crate) use feed::Feed;
 pub(crate) use follows::Follows;
+pub(crate) use hello::proof;
 pub(crate) use holdings::{Detail, Holdings, bury};
 pub(crate) use links::{Link, Links};
 pub(crate) use receive::{Parsed, Stash};

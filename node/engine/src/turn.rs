@@ -106,7 +106,7 @@ impl<'a> Turn<'a> {
             .into_iter()
             .map(|((table, key), value)| Write { table, key, value })
             .collect();
-        Outcome { writes, effects: self.effects }
+        Outcome { writes, unsigned: Vec::new(), effects: self.effects }
     }
 }
 

@@ -147,7 +147,10 @@ fn only_a_proof_made_for_this_link_counts() {
     let junk = Peer::link(&mut world, 0, 9);
     junk.say(
         &mut world,
-        Message::Proof { identity: Packed::from(vec![1; 170]), signature: [0; 64].into() },
+        Message::Proof {
+            identity: Packed::from(vec![1; 170]),
+            signature: Packed::from(vec![0; 64]),
+        },
     );
     assert!(!junk.is_up(&world));
 
@@ -181,7 +184,7 @@ fn a_node_proves_itself_once_and_to_nobody_who_does_not_ask() {
     let said = statement(&peer.theirs, &peer.nonce, &world.nodes[0].device, &peer.device);
     let identity = golix::Identity::from_bytes(identity).expect("an identity");
     assert_eq!(identity.ghid(), me);
-    assert!(identity.verify_statement("hypergolix link proof", &said, signature));
+    assert!(identity.verify_statement("hypergolix link proof", &said, &signature[..]));
 }
 
 #[test]
@@ -500,10 +503,10 @@ fn junk_requests_look_stored_and_leave_nothing() {
     let body = thing.handshake(1);
     // For somebody else; by an author that does not come along; not decryptable; reserved.
     let for_other =
-        golix::object::Request::seal(&mallory.me, identity(9).identity(), &body, [1; 32])
+        golix::object::Request::seal(&mallory.me, identity(9).identity(), &body, [1; 64])
             .expect("sealed");
     let authorless = mallory.request(&world, &body, 2);
-    let own = golix::object::Request::seal(&mallory.me, &identity_of(&world, 0), &body, [3; 32])
+    let own = golix::object::Request::seal(&mallory.me, &identity_of(&world, 0), &body, [3; 64])
         .expect("sealed");
     let reserved = mallory.request(&world, &RequestBody::Arbitrary(vec![1; 200]), 4);
     let ack = mallory.request(&world, &RequestBody::Ack { request: own.ghid(), status: 0 }, 5);

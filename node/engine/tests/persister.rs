@@ -64,7 +64,7 @@ fn static_object(me: &golix::PrivateIdentity, state: &[u8]) -> (Verified, Verifi
 /// A sealed request from one played identity to another.
 fn request(from: u8, to: u8, number: u64) -> Verified {
     let body = RequestBody::Ack { request: Ghid::of(b"anything"), status: 0 };
-    let mut ephemeral = [3; 32];
+    let mut ephemeral = [3; 64];
     ephemeral[..8].copy_from_slice(&number.to_be_bytes());
     Sealed::seal(&identity(from), identity(to).identity(), &body, ephemeral).expect("sealed")
 }

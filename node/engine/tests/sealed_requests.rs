@@ -22,7 +22,7 @@ fn of_all_kinds(world: &World, peer: &Peer) -> Vec<(&'static str, Vec<Packed>)> 
     let recipient = identity_of(world, 0);
     let other = identity(9);
     let seal = |body: &RequestBody, recipient: &golix::Identity, seed: u8| {
-        Golix::seal(&peer.me, recipient, body, [seed; 32]).expect("sealed")
+        Golix::seal(&peer.me, recipient, body, [seed; 64]).expect("sealed")
     };
     // Everything that a stranger can check is right, and the box does not open.
     let mut broken = seal(&handshake(2), &recipient, 2).bytes()[..586].to_vec();

@@ -26,12 +26,12 @@ const BLOCKING_MAX: usize = 8;
 /// Opening a store that takes longer than this deserves a word.
 const SLOW: Duration = Duration::from_secs(2);
 
+/// How often something slow says that it goes on.
+const PROGRESS: Duration = Duration::from_secs(2);
+
 /// Starts the daemon.
 pub fn run(args: StartArgs) -> anyhow::Result<()> {
     let started = Instant::now();
-    if Suite::from_code(args.suite) != Some(Suite::Suite3) {
-        bail!("this version makes accounts of suite 3 only, not of suite {}", args.suite);
-    }
     let user_id = match &args.user_id {
         Some(text) => Some(text.parse::<Ghid>().map_err(|error| {
             anyhow!(
@@ -70,7 +70,9 @@ fn background(home: &Home, args: &StartArgs) -> anyhow::Result<()> {
 
     let mut command = detach::myself()?;
     command.args(["start", "app", "--foreground", "--detached"]);
-    command.args(["--suite", &args.suite.to_string()]);
+    if let Some(suite) = args.suite {
+        command.args(["--suite", &suite.code().to_string()]);
+    }
     if let Some(id) = &args.user_id {
         command.args(["--user-id", id]);
     }
@@ -219,7 +221,18 @@ async fn get_ready(
         Some(store) => store,
         None => open_store(home, &config).await?,
     };
-    let (unlocked, recovery) = unlock(home, store, password, kind).await?;
+    let suite = args.suite.unwrap_or(Suite::Suite3);
+    let (unlocked, recovery) = unlock(home, store, password, kind, suite).await?;
+    if let Some(asked) = args.suite
+        && asked != unlocked.suite()
+    {
+        bail!(
+            "the account of this home is of suite {}, which stays as it is; leave --suite out, or \
+             choose another home with {}",
+            unlocked.suite().code(),
+            paths::HOME_VARIABLE
+        );
+    }
     let instance = Instance { user_id: unlocked.user_id(), fingerprint: unlocked.fingerprint() };
     if config.instance != Some(instance) || !home.config().exists() {
         config.instance = Some(instance);
@@ -260,11 +273,12 @@ async fn unlock(
     store: Store,
     password: Zeroizing<String>,
     kind: password::Kind,
+    suite: Suite,
 ) -> anyhow::Result<(Unlocked, Option<RecoveryKey>)> {
     let home = home.clone();
-    let unlocked = tokio::task::spawn_blocking(move || match kind {
+    let mut unlocking = tokio::task::spawn_blocking(move || match kind {
         password::Kind::New => {
-            let made = Unlocked::create(store, &home, &password, Suite::Suite3);
+            let made = Unlocked::create(store, &home, &password, suite);
             made.map(|(unlocked, recovery)| (unlocked, Some(recovery)))
         }
         password::Kind::Known => Ok((Unlocked::unlock(store, &home, &password)?, None)),
@@ -274,8 +288,23 @@ async fn unlock(
                 .ok_or(NodeError::Unlock(UnlockError::WrongPassword))?;
             Ok((Unlocked::recover(store, &home, &key)?, None))
         }
-    })
-    .await?;
+    });
+    let makes_rsa_keys = matches!((kind, suite), (password::Kind::New, Suite::Suite1));
+    let unlocked = if makes_rsa_keys {
+        // Nobody can say how long: the search for primes ends when it finds them.
+        note("making two RSA keys of 4,096 bits; this takes some seconds …");
+        let begun = Instant::now();
+        loop {
+            match tokio::time::timeout(PROGRESS, &mut unlocking).await {
+                Ok(unlocked) => break unlocked?,
+                Err(_) => {
+                    note(format_args!("  still searching, {} s …", begun.elapsed().as_secs()))
+                }
+            }
+        }
+    } else {
+        unlocking.await?
+    };
     unlocked.map_err(|error| match error {
         NodeError::Create(reason) => anyhow!("{reason}; nothing was created, start again"),
         NodeError::Unlock(UnlockError::WrongPassword) => {
@@ -298,7 +327,7 @@ async fn unlock(
 }
 
 /// Says once what only now can be said.
-fn introduce(instance: &Instance, recovery: &RecoveryKey) {
+pub fn introduce(instance: &Instance, recovery: &RecoveryKey) {
     note("A new account was created.");
     note(format_args!("  fingerprint   {}", instance.fingerprint));
     note("                (others share with it; not a secret)");

@@ -88,6 +88,14 @@ impl<'store> Batch<'store> {
         }
     }
 
+    /// The rows of the last commit, without the writes of this batch.
+    ///
+    /// # Errors
+    /// [`StoreError::Poisoned`] once the batch is over.
+    pub fn committed(&self) -> Result<&dyn View, StoreError> {
+        Ok(self.reader()?)
+    }
+
     fn reader(&self) -> Result<&Reader, StoreError> {
         self.reader.as_ref().ok_or(StoreError::Poisoned)
     }

@@ -34,7 +34,7 @@ impl Snapshot {
 
 impl View for Snapshot {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, ViewError> {
-        Ok(self.0.get(table, key)?)
+        View::get(&self.0, table, key)
     }
 
     fn range(
@@ -44,18 +44,11 @@ impl View for Snapshot {
         end: &[u8],
         limit: usize,
     ) -> Result<Vec<Row>, ViewError> {
-        let mut rows = Vec::new();
-        if limit > 0 {
-            self.0.for_each(table, start, end, |key, value| {
-                rows.push((key.to_vec(), value.to_vec()));
-                rows.len() < limit
-            })?;
-        }
-        Ok(rows)
+        self.0.range(table, start, end, limit)
     }
 
     fn len(&self, table: Table) -> Result<u64, ViewError> {
-        Ok(self.0.len(table)?)
+        View::len(&self.0, table)
     }
 }
 
@@ -68,6 +61,33 @@ pub(super) struct Reader {
     transaction: Option<ReadTransaction>,
     checksum: Checksum,
     health: Cell<Health>,
+}
+
+impl View for Reader {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, ViewError> {
+        Ok(Reader::get(self, table, key)?)
+    }
+
+    fn range(
+        &self,
+        table: Table,
+        start: &[u8],
+        end: &[u8],
+        limit: usize,
+    ) -> Result<Vec<Row>, ViewError> {
+        let mut rows = Vec::new();
+        if limit > 0 {
+            self.for_each(table, start, end, |key, value| {
+                rows.push((key.to_vec(), value.to_vec()));
+                rows.len() < limit
+            })?;
+        }
+        Ok(rows)
+    }
+
+    fn len(&self, table: Table) -> Result<u64, ViewError> {
+        Ok(Reader::len(self, table)?)
+    }
 }
 
 impl Reader {

@@ -1,7 +1,8 @@
 //! From an address to the opened content behind it.
 
 use golix::object::{Object, Unverified};
-use golix::{ChainKey, Ghid, Secret};
+use golix::persister::Head;
+use golix::{ChainKey, Ghid, Secret, Suite};
 use hypergolix_ipc::ConnectionId;
 use zeroize::Zeroizing;
 
@@ -57,7 +58,9 @@ impl Engine {
                 else {
                     return Ok(None);
                 };
-                let secret = chain.container_secret(address);
+                let Some(secret) = self.frame_secret(turn, &chain, address, &head)? else {
+                    return Ok(None);
+                };
                 let Some(content) =
                     self.content(turn, address, &head.target, |_| Some(secret.clone()))?
                 else {
@@ -97,9 +100,8 @@ impl Engine {
         let account = self.account.clone();
         let mut used = None;
         let content = self.content(turn, address, address, |salt| {
-            used = received
-                .clone()
-                .or_else(|| (author == account.fingerprint()).then(|| account.static_secret(salt)));
+            let salt = salt.filter(|_| author == account.fingerprint());
+            used = received.clone().or_else(|| salt.map(|salt| account.static_secret(salt)));
             used.clone()
         })?;
         let (Some(content), Some(secret)) = (content, used.or(received)) else {
@@ -116,13 +118,32 @@ impl Engine {
         }))
     }
 
+    /// The secret of the container that the newest frame points at. In suite 1 the frame's salt is part
+    /// of it: its containers have none, and one secret must never seal two of them.
+    fn frame_secret(
+        &self,
+        turn: &Turn<'_>,
+        chain: &ChainKey,
+        dynamic: &Ghid,
+        head: &Head,
+    ) -> Result<Option<Secret>, ViewError> {
+        match head.suite {
+            Suite::Suite3 => Ok(Some(chain.container_secret(dynamic))),
+            Suite::Suite1 => {
+                let salt =
+                    shelf::targets(turn, &head.frame)?.and_then(|targets| frame_salt(&targets));
+                Ok(salt.map(|salt| chain.salted_container_secret(dynamic, &salt)))
+            }
+        }
+    }
+
     /// The content of a container, opened with the secret that `secret` finds for its salt.
     fn content(
         &mut self,
         turn: &Turn<'_>,
         address: &Ghid,
         container: &Ghid,
-        secret: impl FnOnce(&[u8; 32]) -> Option<Secret>,
+        secret: impl FnOnce(Option<&[u8; 32]>) -> Option<Secret>,
     ) -> Result<Option<Content>, ViewError> {
         // Static objects are opened each time, because the secret is derived on the way.
         if address != container
@@ -219,6 +240,13 @@ impl Engine {
         self.chains.put(*dynamic, key.clone());
         Ok(key)
     }
+}
+
+/// Where a frame of suite 1 carries its salt: right before its birth target, with the container and
+/// what was its target before in front.
+fn frame_salt(targets: &[Ghid]) -> Option<Ghid> {
+    let salt = targets.len().checked_sub(2).filter(|at| *at > 0)?;
+    targets.get(salt).copied()
 }
 
 fn next_checkpoint(index: u64) -> u64 {

@@ -89,7 +89,7 @@ fn payer(bytes: &[u8]) -> Option<Ghid> {
         Stored::Container { author } => Some(author),
         Stored::StaticBinding { binder, .. } | Stored::Frame { binder, .. } => Some(binder),
         Stored::Debinding { debinder, .. } => Some(debinder),
-        Stored::Identity | Stored::Request { .. } => None,
+        Stored::Identity { .. } | Stored::Request { .. } => None,
     }
 }
 

@@ -202,7 +202,7 @@ impl Engine {
         turn: &mut Turn<'_>,
         request: &Verified,
     ) -> Result<(), ViewError> {
-        let debinding = Debinding::make(self.account.identity(), request.ghid());
+        let debinding = Debinding::make(&self.signer(), request.ghid());
         for object in [request, &debinding] {
             if let Err(rejection) = self.store(turn, object)? {
                 turn.log("a handled request could not be put away", rejection.to_string());

@@ -123,7 +123,7 @@ impl Engine {
             return Ok(Err(ipc_error("an object cannot be shared with its own user")));
         }
         let stored = shelf::bytes(turn, &recipient)?.as_deref().and_then(Stored::read);
-        if !matches!(stored, None | Some(Stored::Identity))
+        if !matches!(stored, None | Some(Stored::Identity { .. }))
             || shelf::head(turn, &recipient)?.is_some()
         {
             return Ok(Err(ipc_error("the recipient is not a user but an object")));

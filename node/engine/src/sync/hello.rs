@@ -5,7 +5,7 @@
 //! address learns nothing but how many somebody looks for.
 
 use golix::object::{Object, Unverified};
-use golix::{Ghid, Identity};
+use golix::{Ghid, Identity, PrivateIdentity, Suite};
 use sha2::{Digest, Sha512};
 
 use crate::effect::Effect;
@@ -68,7 +68,7 @@ impl Links {
         link: LinkId,
         device: &[u8],
         identity: &Identity,
-        signature: &[u8; 64],
+        signature: &[u8],
     ) -> bool {
         let Some(state) = self.get(link) else {
             return false;
@@ -162,12 +162,13 @@ impl Engine {
         state.proved = true;
         let statement = statement(&state.our_nonce, &theirs, &self.device, &state.device);
         let identity = self.account.identity();
-        let signature = identity.sign_statement(LABEL_PROOF, &statement);
-        let message = Message::Proof {
-            identity: Packed::from(identity.identity().encode()),
-            signature: signature.into(),
-        };
-        self.links.send(turn, link, message);
+        match identity.suite() {
+            Suite::Suite3 => {
+                let message = proof(identity, &statement);
+                self.links.send(turn, link, message);
+            }
+            Suite::Suite1 => turn.effect(Effect::Prove { link, statement }),
+        }
     }
 
     /// The other side claims an identity that we look for.
@@ -176,7 +177,7 @@ impl Engine {
         turn: &mut Turn<'_>,
         link: LinkId,
         identity: &[u8],
-        signature: &[u8; 64],
+        signature: &[u8],
     ) -> Result<(), ViewError> {
         let Some(state) = self.links.get_mut(link) else {
             return Ok(());
@@ -294,6 +295,14 @@ impl Engine {
             }
         }
         Ok(())
+    }
+}
+
+/// The proof that signs `statement`.
+pub(crate) fn proof(identity: &PrivateIdentity, statement: &[u8]) -> Message {
+    Message::Proof {
+        identity: Packed::from(identity.identity().encode()),
+        signature: Packed::from(identity.sign_statement(LABEL_PROOF, statement)),
     }
 }
 

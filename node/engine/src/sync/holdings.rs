@@ -102,7 +102,7 @@ impl Holdings {
                     Self::Persister => {}
                 }
             }
-            Some(Stored::Request { recipient }) if detail == Detail::Everything => {
+            Some(Stored::Request { recipient, .. }) if detail == Detail::Everything => {
                 bundle.identity(&recipient)?;
                 bundle.object(address)?;
             }

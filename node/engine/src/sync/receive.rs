@@ -301,6 +301,8 @@ impl Engine {
                         || self.follows.sources(&target).contains(&binder)
                         || !shelf::is_object(turn, &target)?)
             }
+            // Nobody reads what might be another's; suite 1 has such frames, of other programs.
+            Object::DynamicBinding(frame) if !frame.is_proven() => false,
             Object::DynamicBinding(frame) => {
                 self.follows.contains(&frame.dynamic())
                     || shelf::head(turn, &frame.dynamic())?.is_some()

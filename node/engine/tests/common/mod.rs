@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use golix::{Ghid, Suite};
+use golix::{Ghid, PrivateIdentity, Suite};
 use hypergolix_engine::account::{self, ScryptCost};
 use hypergolix_engine::view::{Row, Table, Time, View, ViewError, Write};
 use hypergolix_engine::{
     Account, Control, Effect, Engine, EngineConfig, Entropy, Input, LinkId, Message, Outcome,
-    Persister, PersisterConfig, Timer,
+    Persister, PersisterConfig, Signatures, Timer,
 };
 use hypergolix_ipc::{
     ApiId, ConnectionId, IpcError, Notice, NoticeId, ObjectRecord, Reply, Request, RequestToken,
@@ -97,6 +97,33 @@ pub fn account(number: usize) -> (Account, Disk) {
             .collect()
     })[number]
         .clone()
+}
+
+/// Accounts of suite 1, whose keys come from the vectors of the original library: making keys takes
+/// seconds.
+pub fn account_of_suite_1(number: usize) -> (Account, Disk) {
+    let text = include_str!("../../../../golix/tests/vectors/golix-suite1.json");
+    let vectors: serde_json::Value = serde_json::from_str(text).expect("vectors");
+    let keys = &vectors["identities"][["alice", "bob"][number]];
+    let der = |key: &str| {
+        let text = keys[key]["pkcs8_der_b64"].as_str().expect("text");
+        data_encoding::BASE64.decode(text.as_bytes()).expect("base64")
+    };
+    let exchange = keys["exchange"]["private"].as_str().expect("text");
+    let exchange = data_encoding::HEXLOWER.decode(exchange.as_bytes()).expect("hex");
+    let identity = PrivateIdentity::from_suite1_keys(
+        &der("signature"),
+        &der("encryption"),
+        exchange.try_into().expect("32 bytes"),
+    )
+    .expect("good keys");
+    let mut entropy = Seeded(2_000 + number as u64);
+    let (account, writes, _) =
+        account::create_for(identity, PASSWORD, ScryptCost::LOWEST, &mut entropy)
+            .expect("a good password");
+    let mut disk = Disk::default();
+    disk.apply(writes);
+    (account, disk)
 }
 
 /// What decides at a node.
@@ -219,6 +246,20 @@ impl World {
         self.nodes[number].controlled.pop().expect("an answer")
     }
 
+    /// One node of each suite named.
+    pub fn of_suites(suites: &[Suite]) -> Self {
+        let mut world = Self::new(0);
+        for (number, suite) in suites.iter().enumerate() {
+            let (account, disk) = match suite {
+                Suite::Suite1 => account_of_suite_1(number),
+                Suite::Suite3 => account(number),
+            };
+            let node = world.open(number, account, disk, None);
+            world.nodes.push(node);
+        }
+        world
+    }
+
     fn open(
         &mut self,
         number: usize,
@@ -246,7 +287,7 @@ impl World {
         for effect in outcome.effects {
             match effect {
                 Effect::OpenRequest { number: request, request: bytes } => {
-                    let opened = account.opener().open(&bytes);
+                    let opened = account.keys().open(&bytes);
                     self.opened += 1;
                     let input = Input::RequestOpened { number: request, opened };
                     self.queue.push_back((number, input));
@@ -444,7 +485,9 @@ impl World {
                 continue;
             }
             let node = &mut self.nodes[number];
-            let outcome = node.engine.handle(input, self.now, &node.disk).expect("a sound disk");
+            let mut outcome =
+                node.engine.handle(input, self.now, &node.disk).expect("a sound disk");
+            sign(&node.account, &mut outcome, &node.disk);
             if let Some(crash) = &mut self.crash
                 && crash.node == number
             {
@@ -504,6 +547,10 @@ impl World {
                 self.nodes[number].timers.insert(timer, at);
             }
             Effect::Controlled { answer, .. } => self.nodes[number].controlled.push(answer),
+            Effect::Prove { link, statement } => {
+                let message = self.nodes[number].account.keys().prove(&statement);
+                self.carry_out(number, Effect::Send { link, message });
+            }
             Effect::OpenRequest { number: request, request: bytes } => {
                 self.to_open.push_back((number, request, bytes.to_vec()));
                 if !self.lazy {
@@ -517,7 +564,7 @@ impl World {
     fn open_one(&mut self) {
         if let Some((node, number, bytes)) = self.to_open.pop_front() {
             self.opened += 1;
-            let opened = self.nodes[node].account.opener().open(&bytes);
+            let opened = self.nodes[node].account.keys().open(&bytes);
             self.queue.push_back((node, Input::RequestOpened { number, opened }));
         }
     }
@@ -539,6 +586,25 @@ impl World {
     fn acknowledge(&mut self, node: usize, connection: ConnectionId, notice: NoticeId) {
         let input = Input::AppAcknowledged { connection, notice, accepted: true };
         self.queue.push_back((node, input));
+    }
+}
+
+/// Makes the signatures that an outcome left out, and puts them in.
+fn sign(account: &Account, outcome: &mut Outcome, disk: &Disk) {
+    let mut signatures = Signatures::default();
+    for object in std::mem::take(&mut outcome.unsigned) {
+        let signature = account.keys().sign(&object);
+        signatures.insert(object, signature);
+    }
+    if signatures.is_empty() {
+        return;
+    }
+    let mut after = disk.clone();
+    after.apply(outcome.writes.clone());
+    let writes = signatures.writes(&after).expect("a sound disk");
+    outcome.writes.extend(writes);
+    for effect in &mut outcome.effects {
+        signatures.complete(effect);
     }
 }
 

@@ -90,10 +90,8 @@ impl Peer {
     pub fn proof(&self, world: &World) -> Message {
         let statement =
             statement(&self.nonce, &self.theirs, &self.device, &world.nodes[self.node].device);
-        Message::Proof {
-            identity: self.gidc(),
-            signature: self.me.sign_statement("hypergolix link proof", &statement).into(),
-        }
+        let signature = self.me.sign_statement("hypergolix link proof", &statement).into();
+        Message::Proof { identity: self.gidc(), signature }
     }
 
     pub fn prove(&self, world: &mut World) {
@@ -134,7 +132,7 @@ impl Peer {
     /// A sealed request to the node.
     pub fn request(&self, world: &World, body: &RequestBody, ephemeral: u64) -> Packed {
         let recipient = identity_of(world, self.node);
-        let mut bytes = [7; 32];
+        let mut bytes = [7; 64];
         bytes[..8].copy_from_slice(&ephemeral.to_be_bytes());
         pack(&Sealed::seal(&self.me, &recipient, body, bytes).expect("sealed"))
     }
