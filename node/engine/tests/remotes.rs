@@ -7,7 +7,7 @@ mod common;
 use std::time::Duration;
 
 use common::World;
-use golix::Ghid;
+use golix::{Ghid, Suite};
 use hypergolix_engine::persister::{Policy, Quota};
 use hypergolix_engine::{Control, LinkId, PersisterConfig, Table};
 use hypergolix_ipc::{ApiId, ConnectionId, Notice, Reply, Request};
@@ -368,4 +368,34 @@ fn a_persister_of_nobodys_choice_is_told_nothing() {
     peer.greet(&mut world);
     world.advance(Duration::from_secs(5));
     assert!(peer.heard(&mut world).is_empty());
+}
+
+#[test]
+fn accounts_of_both_suites_share_through_a_server() {
+    for suites in [[Suite::Suite1, Suite::Suite3], [Suite::Suite3, Suite::Suite1]] {
+        let mut world = World::of_suites(&suites);
+        let server = world.server(PersisterConfig::default());
+        let (alice, bob) = applications(&mut world);
+        for node in [1, 0] {
+            let link = world.connect(node, server);
+            world.disconnect(link);
+        }
+        let object = world.new_object(0, alice, b"first");
+        share(&mut world, alice, object);
+        let link = world.connect(0, server);
+        world.push(0, alice, object, b"second");
+        world.disconnect(link);
+        let link = world.connect(1, server);
+        world.advance(Duration::from_secs(3));
+        assert_eq!(world.state(1, bob, object).expect("shared"), b"second", "{suites:?}");
+        world.disconnect(link);
+        world.connect(0, server);
+        world.connect(1, server);
+        world.advance(Duration::from_secs(3));
+        assert_eq!(rows(&world, 0, Table::Outbox), 0, "{suites:?}");
+        assert_eq!(rows(&world, server, Table::Requests), 0, "{suites:?}");
+        assert_eq!(world.ask(0, alice, Request::Delete(object)), Ok(Reply::Done));
+        assert!(world.state(1, bob, object).is_err(), "{suites:?}");
+        assert!(world.closed.is_empty(), "{:?}", world.closed);
+    }
 }

@@ -274,7 +274,7 @@ impl Engine {
         if let Some(value) = value {
             let objects = decode(&value)?.objects;
             self.receive_opened(turn, waiting.link, &objects, opened)?;
-            self.release_mail(turn, waiting.link, &objects)?;
+            self.release_mail(waiting.link, &objects);
         }
         Ok(())
     }

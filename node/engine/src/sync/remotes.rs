@@ -54,7 +54,7 @@ pub(crate) struct Client {
     /// Debts to put into mailboxes there.
     to_mail: BTreeSet<(Ghid, u64)>,
     /// Ends of requests from our mailbox.
-    to_release: VecDeque<Vec<Packed>>,
+    to_release: VecDeque<Ghid>,
     under_way: BTreeMap<u32, (Parcel, usize)>,
     under_way_bytes: usize,
     /// Debts that wait in their recipients' mailboxes there.
@@ -272,7 +272,8 @@ impl Engine {
             if !state.client.has_room() {
                 return Ok(());
             }
-            if let Some(objects) = state.client.to_release.pop_front() {
+            if let Some(request) = state.client.to_release.pop_front() {
+                let objects = self.released(turn, request)?;
                 self.send_parcel(turn, link, Parcel::Release, objects);
                 continue;
             }
@@ -579,33 +580,30 @@ impl Engine {
 
     /// A request that a persister handed over was handled: it need not keep it any longer. Said
     /// of every one, also of those that do not open, so that it tells nothing.
-    pub(crate) fn release_mail(
-        &mut self,
-        turn: &mut Turn<'_>,
-        link: Option<LinkId>,
-        objects: &[Packed],
-    ) -> Result<(), ViewError> {
+    pub(crate) fn release_mail(&mut self, link: Option<LinkId>, objects: &[Packed]) {
         let Some(link) = link.filter(|link| self.links.persisters().contains(link)) else {
-            return Ok(());
+            return;
         };
         for bytes in objects {
-            let Ok(request) = Unverified::parse(bytes) else { continue };
-            if request.kind() != Kind::Request {
-                continue;
-            }
-            let ghid = request.ghid();
-            let suite = self.account.identity().identity().suite();
-            let address = Debinding::address_of(suite, &self.me, &ghid);
-            let debinding = match shelf::bytes(turn, &address)? {
-                Some(bytes) => bytes,
-                None => Debinding::make(self.account.identity(), ghid).bytes().to_vec(),
-            };
-            let own = Packed::from(self.account.identity().identity().encode());
-            if let Some(state) = self.links.get_mut(link) {
-                state.client.to_release.push_back(vec![own, Packed::from(debinding)]);
+            if let Ok(request) = Unverified::parse(bytes)
+                && request.kind() == Kind::Request
+                && let Some(state) = self.links.get_mut(link)
+            {
+                state.client.to_release.push_back(request.ghid());
             }
         }
-        Ok(())
+    }
+
+    /// What ends a request: our debinding of it. It leaves in the turn that made it, with its
+    /// signature.
+    fn released(&self, turn: &Turn<'_>, request: Ghid) -> Result<Vec<Packed>, ViewError> {
+        let own = self.account.identity().identity();
+        let address = Debinding::address_of(own.suite(), &self.me, &request);
+        let debinding = match shelf::bytes(turn, &address)? {
+            Some(bytes) => bytes,
+            None => Debinding::make(&self.signer(), request).bytes().to_vec(),
+        };
+        Ok(vec![Packed::from(own.encode()), Packed::from(debinding)])
     }
 
     /// Takes note of what a persister sent that was no news.
