@@ -121,8 +121,12 @@ fn help_names_every_documented_option() {
 }
 
 #[test]
-fn registration_is_honestly_refused() {
-    Home::new().config(&["--register"]).expect(1, &["no public persistence server"]);
+fn there_has_to_be_somebody_to_register_with() {
+    let home = Home::new();
+    home.config(&["--register"]).expect(1, &["no server to register with", "--addhost"]);
+    home.config(&["--addhost", "127.0.0.1", "7770", "False"]).expect_success();
+    home.config(&["--register", "--token", "x"]).expect(1, &["not running", "start app"]);
+    home.config(&["--token", "x"]).expect(2, &["--register"]);
 }
 
 #[test]

@@ -335,6 +335,8 @@ impl<'a> World<'a> {
                 let input = Input::RequestOpened { number: request, opened };
                 self.after(delay, Event::ToNode { node: number, life, input });
             }
+            // Nobody asks.
+            Effect::Controlled { .. } => {}
             Effect::Log { event, about } => {
                 self.trace(|| format!("n{number} logs: {event} {about}"));
             }

@@ -4,7 +4,7 @@
 //! address can be computed. So "is it debound?" is one look-up, however many debindings strangers
 //! have sent ahead; theirs are dropped when the target arrives.
 
-use crate::object::Kind;
+use crate::object::Debinding;
 use crate::{Ghid, Suite};
 
 use super::authors;
@@ -17,14 +17,7 @@ use super::view::{Stored, View};
 /// The address of the one debinding by which `owner` lets go of `target`: the hash of a GDXX up to
 /// its file hash (Golix wire reference, section 7).
 pub(super) fn debinding_address(suite: Suite, owner: &Ghid, target: &Ghid) -> Ghid {
-    let mut bytes = Vec::with_capacity(10 + 2 * Ghid::LEN);
-    bytes.extend_from_slice(&Kind::Debinding.magic());
-    bytes.extend_from_slice(&Kind::Debinding.version().to_be_bytes());
-    bytes.push(suite.code());
-    bytes.extend_from_slice(owner.as_bytes());
-    bytes.extend_from_slice(target.as_bytes());
-    bytes.push(1); // address algorithm: SHA-512
-    Ghid::of(&bytes)
+    Debinding::address_of(suite, owner, target)
 }
 
 /// The stored debinding of `target` by its owner.

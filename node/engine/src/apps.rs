@@ -10,6 +10,7 @@ use hypergolix_ipc::{ApiId, AppToken, ConnectionId, IpcError, Reply, Request, Re
 
 use crate::effect::Effect;
 use crate::engine::Engine;
+use crate::keyring::Record;
 use crate::objects::{Answer, does_not_exist, ipc_error};
 use crate::turn::Turn;
 use crate::view::ViewError;
@@ -162,6 +163,11 @@ impl Engine {
             }
             Request::Delete(address) => self.delete(turn, connection, address)?,
             Request::Status => Ok(Reply::Status(self.status_json(turn)?)),
+            Request::LostStates => Ok(Reply::LostStates(self.lost_states(turn)?)),
+            Request::DismissLost(frame) => {
+                self.keyring.forget(turn, Record::Lost, frame.as_bytes())?;
+                Ok(Reply::Done)
+            }
         };
         self::answer(turn, connection, token, answer);
         Ok(())

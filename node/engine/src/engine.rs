@@ -16,7 +16,7 @@ use crate::keyring::Keyring;
 use crate::sharing::{Inbox, Outbox, Shares};
 use crate::shelf;
 use crate::signer::Later;
-use crate::sync::{Feed, Follows, Links};
+use crate::sync::{Feed, Follows, Links, Registering};
 use crate::timer::Timer;
 use crate::turn::Turn;
 use crate::view::{Entropy, Time, View, ViewError};
@@ -58,6 +58,10 @@ pub struct Engine {
     pub(crate) feed: Feed,
     pub(crate) follows: Follows,
     pub(crate) links: Links,
+    /// A registration under way.
+    pub(crate) registering: Option<Registering>,
+    /// Why persisters ended their links, by device.
+    pub(crate) farewells: BTreeMap<Vec<u8>, u32>,
     /// What changed in this turn and has to be told, with the connection that knows already.
     pub(crate) news: Vec<News>,
     /// Addresses that became readable or changed in this turn.
@@ -118,6 +122,8 @@ impl Engine {
             feed,
             follows,
             links: Links::default(),
+            registering: None,
+            farewells: BTreeMap::new(),
             news: Vec::new(),
             arrived: BTreeSet::new(),
             arrived_pieces: BTreeSet::new(),
@@ -174,9 +180,10 @@ impl Engine {
                 self.acknowledged(turn, connection, notice, accepted)?;
             }
             Input::AppDisconnected { connection } => self.disconnected(connection),
-            Input::LinkUp { link, device } => self.link_up(turn, link, device),
+            Input::LinkUp { link, device, remote } => self.link_up(turn, link, device, remote),
             Input::LinkMessage { link, message } => self.link_message(turn, link, message)?,
             Input::LinkDown { link } => self.link_down(turn, link)?,
+            Input::Control { id, control } => self.control(turn, id, control)?,
             Input::Timer(Timer::LinkDeadline(link)) => self.link_deadline(turn, link),
             Input::Timer(Timer::Reconcile(link)) => self.reconcile_due(turn, link)?,
             Input::RequestOpened { number, opened } => {
@@ -189,6 +196,7 @@ impl Engine {
             Input::Timer(Timer::Pieces) => self.write_pieces(turn)?,
             Input::Timer(Timer::Answers) => self.release_answers(),
             Input::Timer(Timer::Owed(link)) => self.offer_again(turn, link)?,
+            Input::Timer(Timer::Uploads(link)) => self.resume_uploads(link),
         }
         self.settle(turn)
     }
@@ -239,7 +247,7 @@ impl Engine {
 }
 
 /// Stands in while the real source is borrowed; never asked.
-struct NoEntropy;
+pub(crate) struct NoEntropy;
 
 impl Entropy for NoEntropy {
     fn fill(&mut self, _: &mut [u8]) {

@@ -31,6 +31,8 @@ pub(crate) enum Record {
     Share = 4,
     /// An address that is followed, and the identity it is followed at.
     Follow = 5,
+    /// A frame of ours that lost against another device's: the object's address and the state.
+    Lost = 6,
 }
 
 impl Record {

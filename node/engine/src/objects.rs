@@ -134,6 +134,7 @@ impl Engine {
                 return Ok(Err(rejection));
             }
         }
+        self.wrote(turn, &dynamic)?;
         self.known_to(dynamic, connection);
         Ok(Ok(dynamic))
     }
@@ -262,6 +263,7 @@ impl Engine {
                 return Ok(Err(refused(rejection)));
             }
         }
+        self.wrote(turn, &address)?;
         self.known_to(address, connection);
         Ok(Ok(Reply::Done))
     }
@@ -320,9 +322,8 @@ impl Engine {
             if let Err(error) = self.unbind(turn, hold)? {
                 return Ok(Err(error));
             }
-            if !resolved.dynamic {
-                self.feed.touch(turn, &address)?;
-            }
+            // Persisters learn of it; to others the object looks as before.
+            self.feed.touch(turn, &address)?;
         }
         if own_binding {
             return self.unbind(turn, address);

@@ -19,4 +19,6 @@ pub enum Timer {
     Pieces,
     /// What the other side of a link had no room for is offered again.
     Owed(LinkId),
+    /// A persister that had no room is tried again.
+    Uploads(LinkId),
 }

@@ -1,7 +1,5 @@
 //! `hypergolix start app`: in the background, or in the foreground.
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail};
@@ -17,7 +15,7 @@ use hypergolix_node::{Node, NodeError, Unlocked, telemetry};
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use zeroize::Zeroizing;
 
-use super::{StartArgs, note, password, say};
+use super::{StartArgs, detach, note, password, say};
 
 /// Threads of the runtime beside the engine's: one for applications and one for the network.
 const WORKERS: usize = 2;
@@ -70,10 +68,7 @@ fn background(home: &Home, args: &StartArgs) -> anyhow::Result<()> {
     }
     let password = password::read(args.password_file.as_deref(), kind(args, new))?;
 
-    let (output, child_output) = std::io::pipe()?;
-    let program = std::env::current_exe()
-        .map_err(|error| anyhow!("the path of this program is unknown: {error}"))?;
-    let mut command = Command::new(program);
+    let mut command = detach::myself()?;
     command.args(["start", "app", "--foreground", "--detached"]);
     if let Some(suite) = args.suite {
         command.args(["--suite", &suite.code().to_string()]);
@@ -87,37 +82,9 @@ fn background(home: &Home, args: &StartArgs) -> anyhow::Result<()> {
     if let Some(port) = args.ipc_port {
         command.args(["--ipc-port", &port.to_string()]);
     }
-    // One pipe for both streams keeps what is said in order.
-    let mut child = command
-        .env(paths::HOME_VARIABLE, home.path())
-        .current_dir(home.path())
-        .stdin(Stdio::piped())
-        .stderr(child_output.try_clone()?)
-        .stdout(child_output)
-        .spawn()
-        .map_err(|error| anyhow!("the daemon cannot be started: {error}"))?;
-    drop(command);
-    if let Some(mut stdin) = child.stdin.take() {
-        let line = Zeroizing::new([password.as_bytes(), b"\n"].concat());
-        // A child that ended already says why.
-        let _ = stdin.write_all(&line);
-    }
-    let mut failure = None;
-    for line in BufReader::new(output).lines() {
-        let line = line?;
-        if line.starts_with("ready ") {
-            say(line);
-            return Ok(());
-        }
-        match line.strip_prefix("hypergolix: ") {
-            Some(sentence) => failure = Some(sentence.to_owned()),
-            // Warnings about the password were given here already.
-            None if line.starts_with("warning: a password of") => {}
-            None => note(line),
-        }
-    }
-    let status = child.wait()?;
-    bail!(failure.unwrap_or_else(|| format!("the daemon ended before it was ready ({status})")))
+    command.env(paths::HOME_VARIABLE, home.path()).current_dir(home.path());
+    // Warnings about the password were given here already.
+    detach::until_ready(command, Some(&password), Some("warning: a password of"))
 }
 
 fn kind(args: &StartArgs, new: bool) -> password::Kind {

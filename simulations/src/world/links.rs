@@ -56,7 +56,7 @@ impl World<'_> {
         end.is_up = true;
         let (node, id) = (end.node, end.id);
         self.link_up_at.insert(node, self.now);
-        self.input(node, Input::LinkUp { link: id, device });
+        self.input(node, Input::LinkUp { link: id, device, remote: false });
     }
 
     /// Breaks a link; its nodes look for each other again.

@@ -205,7 +205,7 @@ impl Engine {
                 }
             }
             // Looked up when they are needed.
-            Record::Token | Record::Checkpoint => {}
+            Record::Token | Record::Checkpoint | Record::Lost => {}
         }
         Ok(())
     }

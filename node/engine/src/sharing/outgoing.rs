@@ -19,6 +19,7 @@ use crate::limits;
 use crate::message::{Address, Message, Packed};
 use crate::objects::{Answer, does_not_exist, ipc_error};
 use crate::shelf;
+use crate::sync::Detail;
 use crate::timer::Timer;
 use crate::turn::{Turn, key};
 use crate::view::{Table, Time, ViewError};
@@ -35,6 +36,9 @@ struct Owed {
     /// The recipient's node stored the request; its answer is still to come.
     delivered: bool,
 }
+
+/// The object that is shared (none for an answer); our identity and the request.
+type Sealed = (Option<Ghid>, Vec<Packed>);
 
 /// What is owed, without the bytes.
 #[derive(Default)]
@@ -86,7 +90,7 @@ impl Outbox {
         recipients
     }
 
-    fn undelivered(&self, recipient: &Ghid) -> Vec<u64> {
+    pub(crate) fn undelivered(&self, recipient: &Ghid) -> Vec<u64> {
         self.rows
             .range((*recipient, 0)..=(*recipient, u64::MAX))
             .filter(|((_, number), delivered)| !**delivered && self.may_leave(*number))
@@ -240,6 +244,23 @@ impl Engine {
         recipient: Ghid,
         number: u64,
     ) -> Result<Option<Vec<Packed>>, ViewError> {
+        let Some((object, mut objects)) = self.owed_request(turn, recipient, number)? else {
+            return Ok(None);
+        };
+        if let Some(object) = object {
+            objects.extend(self.holdings().bundle(turn, &object, Detail::Readable)?);
+        }
+        Ok(Some(objects))
+    }
+
+    /// Our identity and the request of one debt, and the object that is shared; `None` if it had to
+    /// be given up, or cannot be sealed yet.
+    pub(crate) fn owed_request(
+        &mut self,
+        turn: &mut Turn<'_>,
+        recipient: Ghid,
+        number: u64,
+    ) -> Result<Option<Sealed>, ViewError> {
         let Some(value) = turn.get(Table::Outbox, &row(&recipient, number))? else {
             self.outbox.rows.remove(&(recipient, number));
             return Ok(None);
@@ -249,7 +270,7 @@ impl Engine {
         let mut objects = vec![own_identity];
         let Some(Address(object)) = owed.object else {
             objects.extend(owed.request);
-            return Ok(Some(objects));
+            return Ok(Some((None, objects)));
         };
         let Some(resolved) = self.resolve(turn, &object)? else {
             // Deleted before the recipient took it.
@@ -280,8 +301,32 @@ impl Engine {
             request
         };
         objects.push(request);
-        objects.extend(self.bundle(turn, &object, true)?);
-        Ok(Some(objects))
+        Ok(Some((Some(object), objects)))
+    }
+
+    /// A debt waits in its recipient's mailbox at a persister, or (`handled`) was in it before. What
+    /// answers somebody is settled when it is at every persister that we reach.
+    pub(crate) fn mailed(
+        &mut self,
+        turn: &mut Turn<'_>,
+        recipient: Ghid,
+        number: u64,
+        handled: bool,
+    ) -> Result<(), ViewError> {
+        let Some(value) = turn.get(Table::Outbox, &row(&recipient, number))? else {
+            return Ok(());
+        };
+        let mut owed = decode(&value)?;
+        if owed.object.is_none() {
+            if handled || self.is_mailed_everywhere(recipient, number) {
+                self.settle_debt(turn, recipient, number);
+            }
+        } else if handled {
+            owed.delivered = true;
+            self.outbox.rows.insert((recipient, number), true);
+            turn.put(Table::Outbox, row(&recipient, number), encode(&owed));
+        }
+        Ok(())
     }
 
     /// The other side stored (or refused to store) what was owed.

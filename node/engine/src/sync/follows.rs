@@ -62,6 +62,11 @@ impl Follows {
         self.sources.contains_key(address)
     }
 
+    /// Everything that is followed.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = Ghid> {
+        self.sources.keys().copied()
+    }
+
     pub(crate) fn sources(&self, address: &Ghid) -> BTreeSet<Ghid> {
         self.sources.get(address).cloned().unwrap_or_default()
     }
@@ -137,5 +142,8 @@ impl Engine {
         }
         turn.delete(Table::Follows, key(&[address.as_bytes(), source.as_bytes()]));
         self.links.unfollow_at(turn, &source, address);
+        if !self.follows.contains(&address) {
+            self.unfollow_at_persisters(turn, address);
+        }
     }
 }
