@@ -222,12 +222,41 @@ fn suite(text: &str) -> Result<Suite, String> {
 /// `hypergolix account`.
 #[derive(Debug, Subcommand)]
 pub enum Account {
-    /// Make an account in this home for an identity that exists.
+    /// Make an account in this home for an identity that exists, or restore a backup.
     ///
-    /// FILE holds the private keys of an identity made with the original golix library, as a JSON
+    /// FILE is what 'account export' wrote, or it holds the private keys of an identity made with the original golix library, as a JSON
     /// object: ghid, signature, encryption and exchange as golix saves them, each in base64 or
     /// hexadecimal. The identity keeps its fingerprint.
     Import(ImportArgs),
+    /// Write a backup of this home's account to a file.
+    ///
+    /// Everything is in it but this device's own key. It is as sealed as the home itself: whoever has
+    /// it needs the password too. Hypergolix has to be stopped meanwhile.
+    Export(ExportArgs),
+    /// Change the password. The recovery key stays as it is.
+    Password(ChangeArgs),
+}
+
+/// `hypergolix account export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// A new file.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+}
+
+/// `hypergolix account password`.
+#[derive(Debug, Args)]
+pub struct ChangeArgs {
+    /// Read the present password from the first line of this file.
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+    /// The secret that is read first is the recovery key, not the password.
+    #[arg(long)]
+    pub recovery_key: bool,
+    /// Read the new password from the first line of this file.
+    #[arg(long, value_name = "FILE")]
+    pub new_password_file: Option<PathBuf>,
 }
 
 /// `hypergolix account import`.
@@ -381,7 +410,9 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Server(command) => server::run(command),
         Command::Status(args) => status::run(args),
         Command::Config(args) => config::run(args),
-        Command::Account(Account::Import(args)) => account::import(args),
+        Command::Account(Account::Import(args)) => account::import(&args),
+        Command::Account(Account::Export(args)) => account::export(&args),
+        Command::Account(Account::Password(args)) => account::change_password(&args),
         Command::Demo(args) => demo::run(args),
     }
 }

@@ -9,12 +9,14 @@
 
 #![forbid(unsafe_code)]
 
+pub mod backup;
 pub mod brain;
 pub mod config;
 pub mod control;
 mod crypto_pool;
 pub mod ipc_service;
 pub mod lock;
+pub mod login;
 pub mod network;
 pub mod node;
 pub mod paths;

@@ -47,6 +47,9 @@ pub enum NodeError {
     /// The account stays locked.
     #[error(transparent)]
     Unlock(#[from] UnlockError),
+    /// The password cannot be changed.
+    #[error(transparent)]
+    Change(#[from] account::ChangeError),
     /// The store cannot be read.
     #[error(transparent)]
     View(#[from] ViewError),
@@ -126,6 +129,43 @@ impl Unlocked {
         )
     }
 
+    /// Joins an account that other devices have, in a store that has none.
+    ///
+    /// # Errors
+    /// [`NodeError::Store`].
+    pub fn join(
+        mut store: Store,
+        home: &Home,
+        account: Account,
+        writes: &[Write],
+    ) -> Result<Self, NodeError> {
+        let mut batch = store.batch().map_err(|source| store_error(home, source))?;
+        batch.apply(writes);
+        batch.commit().map_err(|source| store_error(home, source))?;
+        Ok(Self { store, account })
+    }
+
+    /// Gives the account another password. Blocks for half a second.
+    ///
+    /// # Errors
+    /// [`ChangeError`](account::ChangeError), or the store failed.
+    pub fn change_password(&mut self, home: &Home, password: &str) -> Result<(), NodeError> {
+        let mut batch = self.store.batch().map_err(|source| store_error(home, source))?;
+        let cost = ScryptCost::DEFAULT;
+        let writes =
+            account::change_password(&batch, &self.account, password, cost, &mut OsEntropy)?;
+        batch.apply(&writes);
+        batch.commit().map_err(|source| store_error(home, source))
+    }
+
+    /// Closes the store.
+    ///
+    /// # Errors
+    /// [`NodeError::Store`].
+    pub fn close(self, home: &Home) -> Result<(), NodeError> {
+        self.store.close().map_err(|source| store_error(home, source))
+    }
+
     fn keep(
         mut store: Store,
         home: &Home,
@@ -176,6 +216,21 @@ impl Unlocked {
     }
 }
 
+/// What a node of this home and configuration listens on and dials.
+///
+/// # Errors
+/// [`NodeError::DeviceKey`].
+pub fn network_config(home: &Home, config: &Config) -> Result<NetworkConfig, NodeError> {
+    let targets = config.targets();
+    Ok(NetworkConfig {
+        lan: config.lan,
+        listen_hosts: config.listen.clone(),
+        peers: targets.peers,
+        remotes: targets.remotes,
+        ..NetworkConfig::new(network::load_or_create(&home.device_key())?)
+    })
+}
+
 fn store_error(home: &Home, source: StoreError) -> NodeError {
     NodeError::Store { path: home.store().display().to_string(), source }
 }
@@ -206,17 +261,7 @@ impl Node {
     ) -> Result<Self, NodeError> {
         let Unlocked { store, account } = unlocked;
         let (events, events_taken) = mpsc::channel(EVENTS_MAX);
-        let targets = config.targets();
-        let network = Network::start(
-            NetworkConfig {
-                lan: config.lan,
-                listen_hosts: config.listen.clone(),
-                peers: targets.peers,
-                remotes: targets.remotes,
-                ..NetworkConfig::new(network::load_or_create(&home.device_key())?)
-            },
-            events,
-        )?;
+        let network = Network::start(network_config(&home, &config)?, events)?;
         let fingerprint = account.fingerprint();
         let control = home.control();
         let config = Arc::new(Mutex::new(config));

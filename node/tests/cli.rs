@@ -308,7 +308,7 @@ fn accounts_that_are_not_here() {
         with(&["--suite", suite]).expect(2, &["suites 1 and 3"]);
     }
     with(&["--user-id", "nonsense"]).expect(1, &["user id", "nonsense"]);
-    with(&["--user-id", &other]).expect(1, &["no account in this home"]);
+    with(&["--user-id", &other]).expect(1, &["no account in this home", "--addhost"]);
     let node = home.start(SECRET).expect("an account");
     let user_id = node.fact("user-id").to_owned();
     node.stop();

@@ -116,7 +116,7 @@ impl Home {
     pub fn start_with_suite(&self, suite: u8) -> Node {
         let mut command = self.start_command();
         command.args(["--suite", &suite.to_string()]);
-        Node::start(self.clone(), command)
+        Node::launch(self, command)
             .unwrap_or_else(|failure| panic!("the node did not start: {failure}"))
     }
 
@@ -157,6 +157,14 @@ pub struct Node {
 }
 
 impl Node {
+    /// Runs a command that starts a node in the foreground.
+    ///
+    /// # Errors
+    /// What the node wrote, when it ended or was not ready in time.
+    pub fn launch(home: &Home, command: Command) -> Result<Self, Failure> {
+        Self::start(home.clone(), command)
+    }
+
     fn start(home: Home, mut command: Command) -> Result<Self, Failure> {
         let complaints = home.beside("stderr");
         let stderr = File::options()

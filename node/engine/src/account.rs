@@ -24,6 +24,7 @@ use crate::sync::{Feed, proof};
 use crate::turn::Turn;
 use crate::view::{Entropy, Row, Table, Time, View, ViewError, Write};
 pub(crate) use devices::{has_others, slot};
+pub use devices::{is_of_the_device, restored};
 pub(crate) use pieces::Pieces;
 use slots::{Slots, SlotsError};
 

@@ -14,6 +14,7 @@ use hmac::{Hmac, Mac};
 use sha2::Sha512;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
+use crate::account::has_others;
 use crate::turn::Turn;
 use crate::view::{Row, Table, ViewError};
 
@@ -139,8 +140,11 @@ impl Keyring {
         name: &[u8],
     ) -> Result<(), ViewError> {
         let row = self.row(kind, name);
-        if !kind.travels() {
-            turn.delete(Table::Account, row);
+        if !kind.travels() || !has_others(turn)? {
+            turn.delete(Table::Account, row.clone());
+            if kind.travels() {
+                turn.touch_bucket(bucket(&row));
+            }
             return Ok(());
         }
         match turn.get(Table::Account, &row)? {

@@ -27,7 +27,7 @@ use crate::turn::Turn;
 use crate::verdict;
 use crate::view::ViewError;
 
-pub(crate) use feed::Feed;
+pub(crate) use feed::{Feed, META_EPOCH};
 pub(crate) use follows::Follows;
 pub(crate) use hello::proof;
 pub(crate) use holdings::{Detail, Holdings, bury};

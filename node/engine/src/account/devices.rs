@@ -10,9 +10,9 @@ use crate::content::Content;
 use crate::engine::Engine;
 use crate::keyring::Record;
 use crate::shelf;
-use crate::sync::Feed;
+use crate::sync::{Feed, META_EPOCH};
 use crate::turn::{Turn, key};
-use crate::view::{Table, ViewError};
+use crate::view::{Entropy, Table, Time, ViewError, Write};
 
 /// Meta row: the slot of this device, 1 byte.
 const META_SLOT: &[u8] = b"device slot";
@@ -43,6 +43,18 @@ fn unconfirmed(address: &Ghid) -> Vec<u8> {
 
 fn set_slot(turn: &mut Turn<'_>, slot: u8) {
     turn.put(Table::Meta, META_SLOT, [slot]);
+}
+
+/// Whether a meta row is about the device and not about the account: backups leave it out.
+pub fn is_of_the_device(key: &[u8]) -> bool {
+    key == META_SLOT || key == META_OTHERS || key == META_EPOCH || key.starts_with(b"unconfirmed ")
+}
+
+/// What a store that was filled from a backup needs to be a device of its own.
+pub fn restored(entropy: &mut dyn Entropy) -> Vec<Write> {
+    let mut turn = Turn::new(&super::Nothing, entropy, Time::default());
+    draw_slot(&mut turn);
+    turn.finish().writes
 }
 
 /// Draws a slot for a device that joins an account: any but 0, which old writers use, and 1, which

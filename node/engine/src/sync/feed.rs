@@ -9,7 +9,7 @@ use crate::turn::Turn;
 use crate::view::{Table, ViewError};
 
 /// Meta row: the epoch, drawn when the store was made.
-const META_EPOCH: &[u8] = b"feed epoch";
+pub(crate) const META_EPOCH: &[u8] = b"feed epoch";
 
 pub(crate) struct Feed {
     epoch: u64,
