@@ -23,6 +23,7 @@ pub use request::{OpenedRequest, Request};
 pub use static_binding::StaticBinding;
 
 use crate::codec::Reader;
+use crate::suite::Keys;
 use crate::{Ghid, Identity, Suite};
 
 /// The address of a static binding or debinding: the hash of its head up to the file hash. Neither
@@ -62,7 +63,7 @@ impl Object {
         let mut reader = Reader::new(bytes);
         let (kind, suite) = reader.head()?;
         Ok(match kind {
-            Kind::Identity => Self::Identity(identity_container::decode(bytes)?),
+            Kind::Identity => Self::Identity(identity_container::decode(bytes, Keys::Unknown)?),
             Kind::Container => Self::Container(Container::decode(bytes, reader, suite)?),
             Kind::StaticBinding => Self::StaticBinding(StaticBinding::decode(reader, suite)?),
             Kind::DynamicBinding => Self::DynamicBinding(DynamicBinding::decode(reader, suite)?),

@@ -485,6 +485,19 @@ fn imports_say_which_key_is_bad_and_why() {
 }
 
 #[test]
+fn stored_identities_are_read_as_they_were() {
+    for me in people() {
+        let gidc = me.identity().encode();
+        assert_eq!(&Identity::from_stored(&gidc).unwrap(), me.identity());
+        for at in [0, 8, 20, gidc.len() - 1] {
+            let mut damaged = gidc.clone();
+            damaged[at] ^= 0x40;
+            assert!(Identity::from_stored(&damaged).is_err(), "byte {at}");
+        }
+    }
+}
+
+#[test]
 fn new_identities_of_either_suite_work() {
     let mut rng = StdRng::seed_from_u64(7);
     for suite in Suite::ALL {

@@ -62,8 +62,7 @@ pub(super) fn drop_debinding<V: View>(
     Ok(())
 }
 
-/// Drops debindings of the stored `target` that are not its owner's: they came before it, from
-/// strangers. A batch at a time; the rest is left as [`Pending::Disprove`].
+/// Looks up who owns `target` now, and drops the debindings that are not of that owner.
 ///
 /// A dynamic address whose owner is not proven disproves nothing: the debinding may be the true
 /// owner's, and what it keeps away must not come back because a stranger put a frame in its place.
@@ -75,6 +74,17 @@ pub(super) fn disprove<V: View>(draft: &mut Draft<'_, V>, target: Ghid) -> Resul
         // The target went again meanwhile: then they are early debindings as before.
         (None, None) => return Ok(()),
     };
+    drop_foreign(draft, target, owner)
+}
+
+/// Drops debindings of the stored `target` that are not its owner's: they came before it, from
+/// strangers. `None` is nobody: what cannot be debound. A batch at a time; the rest is left as
+/// [`Pending::Disprove`].
+pub(super) fn drop_foreign<V: View>(
+    draft: &mut Draft<'_, V>,
+    target: Ghid,
+    owner: Option<Ghid>,
+) -> Result<(), V::Error> {
     let found = draft.view().debindings(&target, None, limits::STEPS_MAX + 2)?;
     let mut dropped = 0;
     for debinding in found {
