@@ -39,6 +39,10 @@ impl Engine {
         if matches!(object.object(), Object::Container(_)) {
             self.arrived.insert(object.ghid());
         }
+        if let Object::StaticBinding(binding) = object.object() {
+            // Its container may be here already, as the state of a dynamic object.
+            self.arrived.insert(binding.target());
+        }
         let mut gone = BTreeSet::new();
         for notice in &plan.notices {
             match notice {

@@ -281,9 +281,31 @@ impl Persister {
         link: LinkId,
         recipient: &Ghid,
     ) -> Result<(), ViewError> {
-        let waiting = shelf::requests(turn, recipient, golix::persister::limits::REQUESTS_MAX)?;
+        let mut waiting = Vec::new();
+        for request in shelf::requests(turn, recipient, golix::persister::limits::REQUESTS_MAX)? {
+            waiting.push((Feed::place(turn, &request)?, request));
+        }
+        // In the order in which they came.
+        waiting.sort_unstable();
+        let now = turn.now();
         if let Some(state) = self.links.get_mut(link) {
-            state.mail.extend(waiting.into_iter().map(|request| (*recipient, request)));
+            state.handed_over = now;
+            state.mail.extend(waiting.into_iter().map(|(_, request)| (*recipient, request)));
+        }
+        Ok(())
+    }
+
+    /// The same again, for what got lost on the way: with the first comparison after a while.
+    fn hand_over_again(&mut self, turn: &mut Turn<'_>, link: LinkId) -> Result<(), ViewError> {
+        let due = self.config.reconcile_interval / 2;
+        let Some(state) = self.links.get(link) else {
+            return Ok(());
+        };
+        if !state.mail.is_empty() || turn.now().since(state.handed_over) < due {
+            return Ok(());
+        }
+        for identity in state.proven.clone() {
+            self.hand_over(turn, link, &identity)?;
         }
         Ok(())
     }

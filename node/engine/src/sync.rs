@@ -90,6 +90,7 @@ impl Engine {
                 self.look_at_identities(turn, &address, &objects)?;
                 let results = self.receive(turn, link, &objects)?;
                 self.note_older(link, &results);
+                self.gone_before_seen(turn, link, &address, &objects)?;
                 if cursor.seq > 0 {
                     self.links.remember_cursor(turn, link, cursor);
                 }
@@ -229,6 +230,7 @@ impl Engine {
         for number in self.links.remove(link) {
             self.answer_waiting(turn, number)?;
         }
+        self.persister_down(turn)?;
         Ok(())
     }
 }

@@ -409,3 +409,22 @@ fn accounts_of_both_suites_share_through_a_server() {
         assert!(world.closed.is_empty(), "{:?}", world.closed);
     }
 }
+
+#[test]
+fn a_deletion_meets_somebody_who_fills_a_wiped_server() {
+    for hold in [false, true] {
+        let Met { mut world, server, alice, bob, object, at_alice, at_bob } = met();
+        world.advance(Duration::from_secs(3));
+        if hold {
+            assert_eq!(world.ask(0, alice, Request::Hold(object)), Ok(Reply::Done));
+        }
+        world.disconnect(at_alice);
+        world.disconnect(at_bob);
+        assert_eq!(world.ask(0, alice, Request::Delete(object)), Ok(Reply::Done));
+        world.wipe(server);
+        let link = world.connect(0, server);
+        world.disconnect(link);
+        world.connect(1, server);
+        assert!(world.state(1, bob, object).is_err(), "hold: {hold}");
+    }
+}

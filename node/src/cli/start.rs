@@ -348,7 +348,7 @@ async fn unlock(
             match tokio::time::timeout(PROGRESS, &mut unlocking).await {
                 Ok(unlocked) => break unlocked?,
                 Err(_) => {
-                    note(format_args!("  still searching, {} s …", begun.elapsed().as_secs()))
+                    note(format_args!("  still searching, {} s …", begun.elapsed().as_secs()));
                 }
             }
         }

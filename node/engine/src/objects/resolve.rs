@@ -69,7 +69,7 @@ impl Engine {
                 else {
                     return Ok(None);
                 };
-                let Some(secret) = self.frame_secret(turn, &chain, address, &head)? else {
+                let Some(secret) = Self::frame_secret(turn, &chain, address, &head)? else {
                     return Ok(None);
                 };
                 let Some(content) =
@@ -132,7 +132,6 @@ impl Engine {
     /// The secret of the container that the newest frame points at. In suite 1 the frame's salt is part
     /// of it: its containers have none, and one secret must never seal two of them.
     fn frame_secret(
-        &self,
         turn: &Turn<'_>,
         chain: &ChainKey,
         dynamic: &Ghid,

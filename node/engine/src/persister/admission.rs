@@ -272,7 +272,16 @@ impl Persister {
         })?;
         let plan = match admitted {
             Ok(plan) => plan,
-            Err(rejection) => return Ok(Err(rejection)),
+            Err(rejection) => {
+                if let (Rejection::Debound(debinding), Object::StaticBinding(binding)) =
+                    (rejection, object.object())
+                    && bury(turn, &binding.target(), &debinding)?
+                {
+                    // The debinding came first: only now it is known what it took away.
+                    self.feed.touch(turn, &binding.target())?;
+                }
+                return Ok(Err(rejection));
+            }
         };
         let mut changed = BTreeSet::new();
         for notice in &plan.notices {
@@ -289,7 +298,7 @@ impl Persister {
                 Notice::Gone { address, debinding: Some(debinding) } => {
                     match unbound.iter().find(|(binding, _)| binding == address) {
                         Some((_, target)) => {
-                            bury(turn, target, debinding);
+                            bury(turn, target, debinding)?;
                             changed.insert(*target);
                         }
                         None => {

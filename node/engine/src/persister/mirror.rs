@@ -126,6 +126,7 @@ impl Persister {
             self.links.close(turn, link, "too many comparisons", false);
             return Ok(());
         }
+        self.hand_over_again(turn, link)?;
         self.links.answer_comparison(turn, Holdings::Persister, link, body)
     }
 }

@@ -248,7 +248,10 @@ impl Engine {
                 continue;
             };
             if object.kind() == Kind::Request {
-                let worth = self.is_worth_opening(turn, &object)?;
+                let link = self.inbox.waiting.get(&number).and_then(|waiting| waiting.link);
+                let state = link.and_then(|link| self.links.get(link));
+                let mailed = state.is_some_and(Link::is_persister);
+                let worth = self.is_worth_opening(turn, &object, mailed)?;
                 return Ok(worth.then_some(bytes));
             }
         }

@@ -178,11 +178,13 @@ fn save(
 }
 
 impl Engine {
-    /// Whether a request is for us, and not handled yet.
+    /// Whether a request is for us, and not handled yet. From a mailbox (`mailed`) it comes again
+    /// when its sender never heard the answer: then it is worth another one.
     pub(super) fn is_worth_opening(
         &self,
         turn: &Turn<'_>,
         request: &Unverified,
+        mailed: bool,
     ) -> Result<bool, ViewError> {
         let Ok(verified) = request.clone().verify(None) else {
             return Ok(false);
@@ -191,7 +193,7 @@ impl Engine {
             return Ok(false);
         };
         Ok(request.recipient() == self.me
-            && shelf::debindings(turn, &verified.ghid(), 1)?.is_empty())
+            && (mailed || shelf::debindings(turn, &verified.ghid(), 1)?.is_empty()))
     }
 
     /// A request was opened. Whatever is wrong with it, the sender learns nothing: junk is dropped,
@@ -208,6 +210,11 @@ impl Engine {
             return Ok(());
         };
         match body {
+            RequestBody::Handshake { .. }
+                if !shelf::debindings(turn, &object.ghid(), 1)?.is_empty() =>
+            {
+                self.owe_answer(turn, &author, object.ghid(), true);
+            }
             RequestBody::Handshake { target, secret } => {
                 if !self.shares.has_room_for(&author.ghid()) {
                     // Nothing is stored of it; the sender's node tells its application.

@@ -316,15 +316,11 @@ impl Engine {
         let Some(value) = turn.get(Table::Outbox, &row(&recipient, number))? else {
             return Ok(());
         };
-        let mut owed = decode(&value)?;
-        if owed.object.is_none() {
-            if handled || self.is_mailed_everywhere(recipient, number) {
-                self.settle_debt(turn, recipient, number);
-            }
-        } else if handled {
-            owed.delivered = true;
-            self.outbox.rows.insert((recipient, number), true);
-            turn.put(Table::Outbox, row(&recipient, number), encode(&owed));
+        // A share is owed until it is answered, whatever became of it in a mailbox.
+        if decode(&value)?.object.is_none()
+            && (handled || self.is_mailed_everywhere(recipient, number))
+        {
+            self.settle_debt(turn, recipient, number);
         }
         Ok(())
     }

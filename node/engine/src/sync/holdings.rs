@@ -196,9 +196,16 @@ fn graves(turn: &Turn<'_>, address: &Ghid) -> Result<Vec<Ghid>, ViewError> {
     Ok(found)
 }
 
-/// Remembers that a debinding ended a static binding of an address.
-pub(crate) fn bury(turn: &mut Turn<'_>, address: &Ghid, debinding: &Ghid) {
-    turn.put(Table::Graves, key(&[address.as_bytes(), debinding.as_bytes()]), []);
+/// Remembers that a debinding ended a static binding of an address; whether that is news.
+pub(crate) fn bury(
+    turn: &mut Turn<'_>,
+    address: &Ghid,
+    debinding: &Ghid,
+) -> Result<bool, ViewError> {
+    let row = key(&[address.as_bytes(), debinding.as_bytes()]);
+    let news = turn.get(Table::Graves, &row)?.is_none();
+    turn.put(Table::Graves, row, []);
+    Ok(news)
 }
 
 /// Suite and outer fields of stored bytes.

@@ -47,6 +47,8 @@ pub(crate) struct Link {
     pub(super) own: BTreeMap<Ghid, u64>,
     /// Requests to hand over: recipient, request.
     pub(crate) mail: VecDeque<(Ghid, Ghid)>,
+    /// When all that waits was handed over last.
+    pub(crate) handed_over: Time,
     /// How much of what costs us something came.
     pub(crate) paces: Paces,
     /// What we do there, if it is a persister.
@@ -212,6 +214,7 @@ impl Links {
                 asks_to_mirror: None,
                 own: BTreeMap::new(),
                 mail: VecDeque::new(),
+                handed_over: now,
                 paces: Paces::default(),
                 client: Client::default(),
                 unknown: 0,

@@ -43,6 +43,8 @@ pub(super) enum Parcel {
 pub(crate) struct Client {
     /// Addresses that were subscribed to.
     listed: BTreeSet<Ghid>,
+    /// Bindings of addresses of which nothing was known there, and these.
+    bindings: BTreeMap<Ghid, Ghid>,
     /// The last change of our feed that was considered.
     position: u64,
     /// The place in our feed that is written down.
@@ -409,6 +411,18 @@ impl Engine {
         })
     }
 
+    /// A link is gone: what was only waited for there is at all others now.
+    pub(super) fn persister_down(&mut self, turn: &mut Turn<'_>) -> Result<(), ViewError> {
+        let mut mailed = BTreeSet::new();
+        for link in self.links.persisters() {
+            mailed.extend(self.links.get(link).iter().flat_map(|state| &state.client.mailed));
+        }
+        for (recipient, number) in mailed {
+            self.mailed(turn, recipient, number, false)?;
+        }
+        Ok(())
+    }
+
     /// A persister answered for a parcel; false if this was none.
     pub(super) fn parcel_arrived(
         &mut self,
@@ -609,6 +623,73 @@ impl Engine {
             None => Debinding::make(&self.signer(), request).bytes().to_vec(),
         };
         Ok(vec![Packed::from(own.encode()), Packed::from(debinding)])
+    }
+
+    /// An object that was shared through a mailbox is gone before it was ever seen here: a persister
+    /// has nothing of it but its owner's debinding.
+    pub(super) fn gone_before_seen(
+        &mut self,
+        turn: &mut Turn<'_>,
+        link: LinkId,
+        address: &Ghid,
+        objects: &[Packed],
+    ) -> Result<(), ViewError> {
+        let Some(state) = self.links.get(link).filter(|state| state.is_persister()) else {
+            return Ok(());
+        };
+        let address = state.client.bindings.get(address).unwrap_or(address);
+        let address = &address.clone();
+        if !self.follows.contains(address)
+            || shelf::head(turn, address)?.is_some()
+            || shelf::is_object(turn, address)?
+        {
+            return Ok(());
+        }
+        let sources = self.follows.sources(address);
+        if objects.is_empty() {
+            return self.watch_bindings(turn, link, address, &sources);
+        }
+        for bytes in objects {
+            let Ok(object) = Unverified::parse(bytes) else { continue };
+            let Some(debinder) = object.author().filter(|author| sources.contains(author)) else {
+                continue;
+            };
+            let identity = match find(&debinder, objects) {
+                Some(identity) => Some(identity),
+                None => shelf::identity(turn, &debinder)?,
+            };
+            let Some(identity) = identity else { continue };
+            let Ok(verified) = object.verify(Some(&identity)) else { continue };
+            let Object::Debinding(debinding) = verified.object() else { continue };
+            let binding = StaticBinding::address_of(identity.suite(), &debinder, address);
+            if [*address, binding].contains(&debinding.target()) {
+                for source in &sources {
+                    self.withdraw_unreadable(turn, address, source)?;
+                }
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing is known of an address there. If it is a static object that was deleted before the
+    /// persister had it, the debinding is known by the address of the binding.
+    fn watch_bindings(
+        &mut self,
+        turn: &mut Turn<'_>,
+        link: LinkId,
+        address: &Ghid,
+        sources: &BTreeSet<Ghid>,
+    ) -> Result<(), ViewError> {
+        for source in sources {
+            let Some(identity) = shelf::identity(turn, source)? else { continue };
+            let binding = StaticBinding::address_of(identity.suite(), source, address);
+            if let Some(state) = self.links.get_mut(link) {
+                state.client.bindings.insert(binding, *address);
+            }
+            self.list(turn, link, [binding], None);
+        }
+        Ok(())
     }
 
     /// Takes note of what a persister sent that was no news.
