@@ -47,6 +47,8 @@ pub enum Code {
     Delete,
     /// `?N`: the state of the node as JSON. Our extension: the Python client never sends it.
     Status,
+    /// `-@`: no longer share an object with somebody. Our extension.
+    Unshare,
     /// `?L`: states that lost against another device of the same user. Our extension.
     LostStates,
     /// `-L`: one of them was dealt with. Our extension.
@@ -55,7 +57,7 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Code; 23] = [
+    pub const ALL: [Code; 24] = [
         Code::Ack,
         Code::Nak,
         Code::Whoami,
@@ -77,6 +79,7 @@ impl Code {
         Code::Discard,
         Code::Delete,
         Code::Status,
+        Code::Unshare,
         Code::LostStates,
         Code::DismissLost,
     ];
@@ -105,6 +108,7 @@ impl Code {
             Code::Discard => b"-O",
             Code::Delete => b"XO",
             Code::Status => b"?N",
+            Code::Unshare => b"-@",
             Code::LostStates => b"?L",
             Code::DismissLost => b"-L",
         }

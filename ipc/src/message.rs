@@ -53,6 +53,14 @@ pub enum Request {
     Delete(Ghid),
     /// `?N`: the state of the node as JSON, our extension. → [`Reply::Status`]
     Status,
+    /// `-@`: keep an own object's future states from somebody it was shared with, our extension.
+    /// → [`Reply::Done`]
+    Unshare {
+        /// The object.
+        object: Ghid,
+        /// The other user's fingerprint.
+        recipient: Ghid,
+    },
     /// `?L`: states of own objects that lost because two devices of the user wrote at once, our
     /// extension. → [`Reply::LostStates`]
     LostStates,
@@ -209,6 +217,7 @@ impl Request {
             Request::Discard(_) => Code::Discard,
             Request::Delete(_) => Code::Delete,
             Request::Status => Code::Status,
+            Request::Unshare { .. } => Code::Unshare,
             Request::LostStates => Code::LostStates,
             Request::DismissLost(_) => Code::DismissLost,
         }
@@ -236,7 +245,9 @@ impl Request {
             | Request::Delete(ghid)
             | Request::DismissLost(ghid) => with_body(code, token, ghid.as_bytes()),
             Request::New(record) | Request::Update(record) => with_record(code, token, record),
-            Request::Share { object, recipient } => with_pair(code, token, object, recipient),
+            Request::Share { object, recipient } | Request::Unshare { object, recipient } => {
+                with_pair(code, token, object, recipient)
+            }
         }
     }
 
@@ -281,6 +292,10 @@ impl Request {
             Code::Status => {
                 empty(body)?;
                 Request::Status
+            }
+            Code::Unshare => {
+                let (object, recipient) = pair(body)?;
+                Request::Unshare { object, recipient }
             }
             Code::LostStates => {
                 empty(body)?;
@@ -380,6 +395,7 @@ impl Reply {
             | Code::Hold
             | Code::Discard
             | Code::DismissLost
+            | Code::Unshare
             | Code::Delete => {
                 done(body)?;
                 Reply::Done
@@ -480,6 +496,7 @@ impl Notice {
             | Code::Discard
             | Code::LostStates
             | Code::DismissLost
+            | Code::Unshare
             | Code::Status => return Err(BodyError::UnknownCode(code)),
         })
     }

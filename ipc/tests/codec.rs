@@ -72,6 +72,7 @@ fn request() -> impl Strategy<Value = Request> {
         Just(Request::Status),
         Just(Request::LostStates),
         ghid().prop_map(Request::DismissLost),
+        (ghid(), ghid()).prop_map(|(object, recipient)| Request::Unshare { object, recipient }),
     ]
 }
 

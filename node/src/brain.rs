@@ -95,6 +95,7 @@ fn makes_the_store_larger(input: &Input) -> bool {
             | Request::Delete(_)
             | Request::LostStates
             | Request::DismissLost(_)
+            | Request::Unshare { .. }
             | Request::Status => false,
         },
         // Unanswered, so the other device offers it again.

@@ -9,13 +9,14 @@ mod server;
 mod start;
 mod status;
 mod stop;
+mod unshare;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use golix::Suite;
+use golix::{Ghid, Suite};
 use hypergolix_node::config::Verbosity;
 use libp2p::Multiaddr;
 
@@ -43,6 +44,9 @@ enum Command {
     /// Show or change the configuration; a running daemon takes up remotes and peers at once, and
     /// everything else when it is restarted.
     Config(ConfigArgs),
+    /// Keep the future states of an object of yours from somebody it was shared with. What they have
+    /// read, they have; everybody else reads on.
+    Unshare(UnshareArgs),
     /// Manage the account of this home.
     #[command(subcommand)]
     Account(Account),
@@ -217,6 +221,17 @@ pub struct StartArgs {
 fn suite(text: &str) -> Result<Suite, String> {
     let known = text.parse().ok().and_then(Suite::from_code);
     known.ok_or_else(|| "there are suites 1 and 3".to_owned())
+}
+
+/// `hypergolix unshare`.
+#[derive(Debug, Args)]
+pub struct UnshareArgs {
+    /// The object's address.
+    #[arg(value_name = "OBJECT")]
+    pub object: Ghid,
+    /// The other user's fingerprint.
+    #[arg(value_name = "FINGERPRINT")]
+    pub recipient: Ghid,
 }
 
 /// `hypergolix account`.
@@ -410,6 +425,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Server(command) => server::run(command),
         Command::Status(args) => status::run(args),
         Command::Config(args) => config::run(args),
+        Command::Unshare(args) => unshare::run(&args),
         Command::Account(Account::Import(args)) => account::import(&args),
         Command::Account(Account::Export(args)) => account::export(&args),
         Command::Account(Account::Password(args)) => account::change_password(&args),

@@ -161,7 +161,7 @@ impl State {
                 Ok(Reply::Done)
             }
             Request::LostStates => Ok(Reply::LostStates(Vec::new())),
-            Request::DismissLost(_) => Ok(Reply::Done),
+            Request::DismissLost(_) | Request::Unshare { .. } => Ok(Reply::Done),
             Request::Status => Ok(Reply::Status(r#"{"toy":true}"#.to_owned())),
         }
     }

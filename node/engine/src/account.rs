@@ -220,6 +220,12 @@ impl Account {
         derive(&self.key, b"hypergolix own chain\0", &[dynamic.as_bytes()])
     }
 
+    /// The first chain key of a later epoch of an own dynamic object.
+    pub(crate) fn epoch_start(&self, dynamic: &Ghid, epoch: u32) -> [u8; 32] {
+        let epoch = epoch.to_be_bytes();
+        derive(&self.key, b"hypergolix own epoch\0", &[dynamic.as_bytes(), &epoch])
+    }
+
     /// The secret of an own static object: from the account key and the container's salt.
     pub(crate) fn static_secret(&self, salt: &[u8; 32]) -> Secret {
         let okm: Zeroizing<[u8; 48]> =

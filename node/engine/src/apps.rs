@@ -11,7 +11,7 @@ use hypergolix_ipc::{ApiId, AppToken, ConnectionId, IpcError, Reply, Request, Re
 use crate::effect::Effect;
 use crate::engine::Engine;
 use crate::keyring::Record;
-use crate::objects::{Answer, does_not_exist, ipc_error};
+use crate::objects::{Answer, does_not_exist, ipc_error, revoked};
 use crate::turn::Turn;
 use crate::view::ViewError;
 use delivery::Queue;
@@ -163,6 +163,9 @@ impl Engine {
             }
             Request::Delete(address) => self.delete(turn, connection, address)?,
             Request::Status => Ok(Reply::Status(self.status_json(turn)?)),
+            Request::Unshare { object, recipient } => {
+                self.unshare(turn, connection, object, recipient)?
+            }
             Request::LostStates => Ok(Reply::LostStates(self.lost_states(turn)?)),
             Request::DismissLost(frame) => {
                 self.keyring.forget(turn, Record::Lost, frame.as_bytes())?;
@@ -185,6 +188,7 @@ impl Engine {
                 self.apps.track(connection, *address);
                 Ok(Reply::Record(Self::record_of(resolved)))
             }
+            None if self.is_revoked(turn, address)? => Err(revoked(address)),
             None => Err(does_not_exist(address)),
         })
     }

@@ -34,11 +34,26 @@ pub(crate) enum Record {
     Follow = 5,
     /// A frame of ours that lost against another device's: the object's address and the state.
     Lost = 6,
+    /// An own object and somebody it is shared with.
+    Recipient = 7,
+    /// Own dynamic address to its epochs: `epoch u32 | first index u64` each.
+    Epochs = 8,
+    /// Address to the chain key of the epoch that comes next; takes the place of the secret with the
+    /// first frame that it opens.
+    NextSecret = 9,
 }
 
 impl Record {
     /// What the devices of an account share; the rest each keeps for itself.
-    const TRAVELLING: [Self; 4] = [Self::Secret, Self::Token, Self::Share, Self::Follow];
+    const TRAVELLING: [Self; 7] = [
+        Self::Secret,
+        Self::Token,
+        Self::Share,
+        Self::Follow,
+        Self::Recipient,
+        Self::Epochs,
+        Self::NextSecret,
+    ];
 
     fn travels(self) -> bool {
         Self::TRAVELLING.contains(&self)

@@ -162,6 +162,7 @@ impl Engine {
                 chain.salted_container_secret(&dynamic, &salt)
             }
         };
+        let content = Content { epoch: chain.epoch(), ..content.clone() };
         let me = &self.signer();
         let container = Container::seal(me, &secret, turn.random(), &content.encode());
         rest.insert(0, container.ghid());
@@ -247,7 +248,7 @@ impl Engine {
             return Ok(Err(ipc_error("this object has had its last update; make a new one")));
         }
         let content = Content {
-            epoch: resolved.content.epoch,
+            epoch: 0,
             dynamic: true,
             private: if record.private { resolved.content.private } else { None },
             legroom: match record.legroom {
@@ -434,6 +435,13 @@ pub(crate) fn does_not_exist(address: &Ghid) -> IpcError {
     IpcError {
         code: ErrorCode::DoesNotExist,
         text: format!("no object {address} is available to this application"),
+    }
+}
+
+pub(crate) fn revoked(address: &Ghid) -> IpcError {
+    IpcError {
+        code: ErrorCode::DoesNotExist,
+        text: format!("the owner of {address} no longer shares it with this user"),
     }
 }
 

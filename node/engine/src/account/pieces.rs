@@ -20,7 +20,7 @@ use hypergolix_ipc::ApiId;
 use super::Account;
 use crate::content::Content;
 use crate::effect::Effect;
-use crate::engine::Engine;
+use crate::engine::{Engine, News};
 use crate::keyring::{Merged, Record, Stamped};
 use crate::limits;
 use crate::shelf;
@@ -205,7 +205,14 @@ impl Engine {
                 }
             }
             // Looked up when they are needed.
-            Record::Token | Record::Checkpoint | Record::Lost => {}
+            Record::Epochs | Record::NextSecret => {
+                if let Some(address) = address(&record.name) {
+                    self.chains.forget(&address);
+                    self.contents.forget(&address);
+                    self.news.push(News::Updated(address, None));
+                }
+            }
+            Record::Token | Record::Checkpoint | Record::Lost | Record::Recipient => {}
         }
         Ok(())
     }

@@ -72,10 +72,13 @@ impl Engine {
                 let Some(secret) = Self::frame_secret(turn, &chain, address, &head)? else {
                     return Ok(None);
                 };
-                let Some(content) =
-                    self.content(turn, address, &head.target, |_| Some(secret.clone()))?
-                else {
-                    return Ok(None);
+                let opened = self.content(turn, address, &head.target, |_| Some(secret.clone()))?;
+                let (chain, secret, content) = match opened {
+                    Some(content) => (chain, secret, content),
+                    None => match self.open_next_epoch(turn, address, &head)? {
+                        Some(opened) => opened,
+                        None => return Ok(None),
+                    },
                 };
                 Ok(Some(Resolved {
                     address: *address,
@@ -131,7 +134,7 @@ impl Engine {
 
     /// The secret of the container that the newest frame points at. In suite 1 the frame's salt is part
     /// of it: its containers have none, and one secret must never seal two of them.
-    fn frame_secret(
+    pub(crate) fn frame_secret(
         turn: &Turn<'_>,
         chain: &ChainKey,
         dynamic: &Ghid,
@@ -148,7 +151,7 @@ impl Engine {
     }
 
     /// The content of a container, opened with the secret that `secret` finds for its salt.
-    fn content(
+    pub(crate) fn content(
         &mut self,
         turn: &Turn<'_>,
         address: &Ghid,
@@ -229,15 +232,17 @@ impl Engine {
         dynamic: &Ghid,
         index: u64,
     ) -> Result<ChainKey, ViewError> {
-        let mut key = match self.chains.get(dynamic, index) {
+        let start = self.epoch_start(turn, dynamic, index)?;
+        let fits = |key: &ChainKey| key.epoch() == start.epoch() && key.index() <= index;
+        let mut key = match self.chains.get(dynamic, index).filter(|key| fits(key)) {
             Some(key) => key.clone(),
             None => self
                 .keyring
                 .get(turn, Record::Checkpoint, dynamic.as_bytes())?
                 .and_then(|bytes| Secret::from_bytes(&bytes).ok())
                 .and_then(|secret| ChainKey::from_handshake(&secret))
-                .filter(|key| key.index() <= index)
-                .unwrap_or_else(|| ChainKey::new(0, 0, self.account.chain_start(dynamic))),
+                .filter(fits)
+                .unwrap_or(start),
         };
         while key.index() < index {
             let step = index.min(next_checkpoint(key.index()));

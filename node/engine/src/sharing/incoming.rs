@@ -285,6 +285,10 @@ impl Engine {
         target: Ghid,
         secret: &[u8],
     ) -> Result<(), ViewError> {
+        if self.takes_new_key(turn, author.ghid(), &target, secret)? {
+            self.owe_answer(turn, author, request, true);
+            return Ok(());
+        }
         // What opens stays: a stranger who knows the address must not replace the key by a wrong one.
         let readable = self.resolve(turn, &target)?;
         if readable.is_none() {

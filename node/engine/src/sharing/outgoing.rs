@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::effect::Effect;
 use crate::engine::Engine;
 use crate::input::LinkId;
+use crate::keyring::Record;
 use crate::limits;
 use crate::message::{Address, Message, Packed};
 use crate::objects::{Answer, does_not_exist, ipc_error};
@@ -98,6 +99,11 @@ impl Outbox {
             .collect()
     }
 
+    fn all_of(&self, recipient: &Ghid) -> Vec<u64> {
+        let rows = self.rows.range((*recipient, 0)..=(*recipient, u64::MAX));
+        rows.map(|((_, number), _)| *number).collect()
+    }
+
     /// Answers wait for their scheduled moment.
     fn may_leave(&self, number: u64) -> bool {
         number < self.released || !self.answers.contains_key(&number)
@@ -135,7 +141,40 @@ impl Engine {
             delivered: false,
         };
         self.owe(turn, recipient, &owed);
+        if resolved.dynamic && resolved.binder == self.me {
+            let name = key(&[object.as_bytes(), recipient.as_bytes()]);
+            self.keyring.put(turn, Record::Recipient, &name, &[])?;
+        }
         Ok(Ok(Reply::Done))
+    }
+
+    /// Owes the key of a new epoch of an object to somebody who has the one before.
+    pub(super) fn owe_new_key(&mut self, turn: &mut Turn<'_>, object: Ghid, recipient: Ghid) {
+        let owed =
+            Owed { object: Some(Address(object)), token: None, request: None, delivered: false };
+        self.owe(turn, recipient, &owed);
+    }
+
+    /// What was to be shared with somebody is no longer.
+    pub(super) fn cancel_owed(
+        &mut self,
+        turn: &mut Turn<'_>,
+        object: &Ghid,
+        recipient: &Ghid,
+    ) -> Result<(), ViewError> {
+        for number in self.outbox.all_of(recipient) {
+            let Some(value) = turn.get(Table::Outbox, &row(recipient, number))? else {
+                continue;
+            };
+            let owed = decode(&value)?;
+            if owed.object == Some(Address(*object)) {
+                if let Some(request) = owed.request.as_ref().and_then(|it| address_of(it).ok()) {
+                    self.outbox.requests.remove(&request);
+                }
+                self.settle_debt(turn, *recipient, number);
+            }
+        }
+        Ok(())
     }
 
     /// Owes the answer to a request. Its recipient's identity is known: it came with the request.
