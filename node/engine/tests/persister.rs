@@ -739,3 +739,26 @@ fn other_versions_are_told_apart() {
     peer.say(&mut world, hello);
     assert!(!peer.is_up(&world));
 }
+
+#[test]
+fn on_a_full_disk_only_deletions_are_taken() {
+    let (mut world, server) = world(PersisterConfig::default());
+    let alice = Peer::link(&mut world, server, 1);
+    let (thing, other) = (Thing::new(&alice.me, 1), Thing::new(&alice.me, 2));
+    put(&mut world, &alice, &thing, 1);
+    let full = |world: &mut World, is: bool| match &mut world.nodes[server].engine {
+        common::Brain::Server(persister) => persister.set_low_on_space(is),
+        common::Brain::Node(_) => panic!("it is a server"),
+    };
+    full(&mut world, true);
+    let refused = verdict::DISK_FULL;
+    assert_eq!(put(&mut world, &alice, &other, 1), [0, refused, refused]);
+    assert_eq!(put(&mut world, &alice, &thing, 2), [0, refused, refused]);
+    // What is there already is no news, and can be read and deleted.
+    assert_eq!(put(&mut world, &alice, &thing, 1), [0, 0, 0]);
+    assert_eq!(alice.get(&mut world, thing.dynamic).len(), 3);
+    let gone = Debinding::make(&alice.me, thing.dynamic);
+    assert_eq!(alice.publish(&mut world, vec![pack(&gone)]), [0]);
+    full(&mut world, false);
+    assert_eq!(put(&mut world, &alice, &other, 1), [0, 0, 0]);
+}
