@@ -146,14 +146,13 @@ async fn main() -> anyhow::Result<()> {
         ready.push((Client::connect(&address).await?, states(number, count, 1_000).1));
     }
     let begun = Instant::now();
-    let tasks: Vec<_> = ready
-        .into_iter()
-        .map(|(client, bundles)| tokio::spawn(publish(client, bundles)))
-        .collect();
+    let tasks: Vec<_> =
+        ready.into_iter().map(|(client, bundles)| tokio::spawn(publish(client, bundles))).collect();
     let mut took = Vec::new();
     for task in tasks {
         took.extend(task.await??);
     }
+    #[expect(clippy::cast_precision_loss, reason = "shown without digits")]
     let rate = took.len() as f64 / begun.elapsed().as_secs_f64();
     println!(
         "{publishers} publishers, states of 1 kB, durable: {rate:.0}/s, p50 {:?}, p99 {:?}",

@@ -3,7 +3,7 @@
 //! Any device of the account, any persister and anybody else who holds the root gives it to whoever
 //! asks for its address; it proves itself, and what it holds is sealed under the password.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use golix::Ghid;
@@ -67,7 +67,7 @@ async fn ask_around(
     let mut deadline = Instant::now() + PATIENCE;
     let mut best: Option<(u64, Vec<Packed>)> = None;
     let mut without = 0;
-    let mut asked: BTreeMap<LinkId, ()> = BTreeMap::new();
+    let mut asked: BTreeSet<LinkId> = BTreeSet::new();
     while let Ok(Some(event)) = timeout_at(deadline, events.recv()).await {
         match event {
             NetworkEvent::LinkUp { link, .. } => {
@@ -76,7 +76,7 @@ async fn ask_around(
                 network.send(link, Message::Hello { version: VERSION, nonce, role: Role::Node });
             }
             NetworkEvent::Message { link, message } => match message {
-                Message::Hello { .. } if asked.insert(link, ()).is_none() => {
+                Message::Hello { .. } if asked.insert(link) => {
                     network.send(link, Message::Get { id: 1, address: Address(user_id) });
                 }
                 Message::Object { id: 1, objects } => {

@@ -234,7 +234,7 @@ impl Keyring {
     }
 
     /// The rows of a bucket, as they are stored.
-    pub(crate) fn bucket(&self, turn: &Turn<'_>, bucket: u8) -> Result<Vec<Row>, ViewError> {
+    pub(crate) fn bucket(turn: &Turn<'_>, bucket: u8) -> Result<Vec<Row>, ViewError> {
         let mut rows = Vec::new();
         for kind in Record::TRAVELLING {
             rows.extend(turn.prefixed(Table::Account, &[kind as u8, bucket], usize::MAX >> 1)?);

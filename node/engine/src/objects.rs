@@ -138,7 +138,7 @@ impl Engine {
                 return Ok(Err(rejection));
             }
         }
-        self.wrote(turn, &dynamic)?;
+        Self::wrote(turn, &dynamic)?;
         self.known_to(dynamic, connection);
         Ok(Ok(dynamic))
     }
@@ -268,7 +268,7 @@ impl Engine {
                 return Ok(Err(refused(rejection)));
             }
         }
-        self.wrote(turn, &address)?;
+        Self::wrote(turn, &address)?;
         self.known_to(address, connection);
         Ok(Ok(Reply::Done))
     }

@@ -99,7 +99,7 @@ impl Engine {
             Message::EventAck { seq } => {
                 self.links.event_acknowledged(link, seq);
                 if self.links.get(link).is_some_and(|state| state.mirrors) {
-                    self.confirmed(turn, seq)?;
+                    Self::confirmed(turn, seq)?;
                 }
             }
             Message::Reconcile { body, subscriber } => {

@@ -123,7 +123,7 @@ impl Engine {
                 if frame.counter() & 0xff == u64::from(self.config.slot) {
                     self.change_slot(turn);
                 }
-                self.has_others(turn)?;
+                Self::met_another(turn)?;
                 turn.delete(Table::Meta, unconfirmed(&frame.dynamic()));
                 match before {
                     Some(before) => self.keep_lost(turn, frame.dynamic(), &before),
@@ -135,7 +135,7 @@ impl Engine {
     }
 
     /// The account has other devices, as this one knows from now on.
-    pub(crate) fn has_others(&self, turn: &mut Turn<'_>) -> Result<(), ViewError> {
+    pub(crate) fn met_another(turn: &mut Turn<'_>) -> Result<(), ViewError> {
         if !has_others(turn)? {
             turn.put(Table::Meta, META_OTHERS, []);
         }
@@ -143,7 +143,7 @@ impl Engine {
     }
 
     /// This device wrote an object: until somebody has it, another device cannot know.
-    pub(crate) fn wrote(&self, turn: &mut Turn<'_>, address: &Ghid) -> Result<(), ViewError> {
+    pub(crate) fn wrote(turn: &mut Turn<'_>, address: &Ghid) -> Result<(), ViewError> {
         if has_others(turn)? {
             turn.put(Table::Meta, unconfirmed(address), []);
         }
@@ -151,7 +151,7 @@ impl Engine {
     }
 
     /// Another device of the account, or a persister, has the change with this number of our feed.
-    pub(crate) fn confirmed(&self, turn: &mut Turn<'_>, seq: u64) -> Result<(), ViewError> {
+    pub(crate) fn confirmed(turn: &mut Turn<'_>, seq: u64) -> Result<(), ViewError> {
         if has_others(turn)?
             && let Some(address) = Feed::at(turn, seq)?
             && turn.get(Table::Meta, &unconfirmed(&address))?.is_some()

@@ -21,7 +21,7 @@ use super::Account;
 use crate::content::Content;
 use crate::effect::Effect;
 use crate::engine::{Engine, News};
-use crate::keyring::{Merged, Record, Stamped};
+use crate::keyring::{Keyring, Merged, Record, Stamped};
 use crate::limits;
 use crate::shelf;
 use crate::timer::Timer;
@@ -91,7 +91,7 @@ impl Engine {
     pub(crate) fn check_pieces(&mut self, turn: &mut Turn<'_>) -> Result<(), ViewError> {
         let mut lag = BTreeSet::new();
         for bucket in 0..=u8::MAX {
-            let rows = self.keyring.bucket(turn, bucket)?;
+            let rows = Keyring::bucket(turn, bucket)?;
             if !rows.is_empty() && self.piece(turn, bucket)? != Some(rows) {
                 lag.insert(bucket);
             }
@@ -114,7 +114,7 @@ impl Engine {
             private: None,
             legroom: 0,
             api: ApiId::ZERO,
-            state: encode(&self.keyring.bucket(turn, bucket)?).into(),
+            state: encode(&Keyring::bucket(turn, bucket)?).into(),
         };
         let (step, before) = match shelf::head(turn, &address)? {
             Some(head) => ((head.counter >> 8) + 1, vec![head.target, head.birth]),
@@ -153,7 +153,7 @@ impl Engine {
                 continue;
             };
             let mut ours: BTreeMap<Vec<u8>, Vec<u8>> =
-                self.keyring.bucket(turn, bucket)?.into_iter().collect();
+                Keyring::bucket(turn, bucket)?.into_iter().collect();
             let mut again = false;
             for (row, sealed) in theirs {
                 ours.remove(&row);

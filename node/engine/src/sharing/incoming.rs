@@ -392,7 +392,7 @@ impl Engine {
         share.ready = false;
         if let Some(known) = self.shares.waiting.get(&number) {
             share.ready = known.ready;
-            share.given = known.given.clone();
+            share.given.clone_from(&known.given);
         }
         let twin = self.shares.twin(number, &share);
         self.arrived.insert(share.object);

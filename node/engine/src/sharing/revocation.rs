@@ -69,7 +69,7 @@ impl Engine {
                 return Ok(Err(ipc_error(format!("the object was refused: {rejection}"))));
             }
         }
-        self.wrote(turn, &object)?;
+        Self::wrote(turn, &object)?;
         for other in self.recipients(turn, &object)? {
             self.owe_new_key(turn, object, other);
         }

@@ -42,7 +42,7 @@ pub(crate) struct Link {
     /// It follows everything: a mirror.
     pub(crate) mirrors: bool,
     /// It asked for everything before it proved who it is.
-    pub(super) asks_to_mirror: Option<Option<Cursor>>,
+    pub(super) asks_to_mirror: Option<Cursor>,
     /// What the other side published itself, until the feed is past it.
     pub(super) own: BTreeMap<Ghid, u64>,
     /// Requests to hand over: recipient, request.

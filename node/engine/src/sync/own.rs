@@ -11,6 +11,9 @@ use crate::sync::Feed;
 use crate::turn::Turn;
 use crate::view::ViewError;
 
+/// The place of a device in a feed that it never saw: a comparison finds what it lacks.
+const NOWHERE: Cursor = Cursor { epoch: 0, seq: 0 };
+
 impl Engine {
     /// The other side proved our own identity: it is another device of this account.
     pub(super) fn own_device_up(
@@ -18,12 +21,12 @@ impl Engine {
         turn: &mut Turn<'_>,
         link: LinkId,
     ) -> Result<(), ViewError> {
-        self.has_others(turn)?;
+        Self::met_another(turn)?;
         let cursor = self.links.cursor(turn, link)?;
         self.links.send(turn, link, Message::Mirror { cursor });
         let asked = self.links.get_mut(link).and_then(|state| state.asks_to_mirror.take());
         if let Some(cursor) = asked {
-            self.mirrored(link, cursor);
+            self.mirrored(link, Some(cursor));
         }
         self.compare(turn, link)?;
         self.compare_regularly(turn, link);
@@ -38,7 +41,7 @@ impl Engine {
             return;
         };
         if !state.proven.contains(&me) {
-            state.asks_to_mirror = Some(cursor);
+            state.asks_to_mirror = Some(cursor.unwrap_or(NOWHERE));
             return;
         }
         state.mirrors = true;

@@ -445,7 +445,7 @@ impl Engine {
                     client.refused.remove(&address);
                     client.confirmed += 1;
                     if let Some(seq) = seq {
-                        self.confirmed(turn, seq)?;
+                        Self::confirmed(turn, seq)?;
                     }
                 }
                 result if verdict::is_temporary(result) => {
