@@ -171,9 +171,8 @@ fn records_written_apart_are_merged() {
     for node in [0, second] {
         for (number, known) in tokens.iter().enumerate() {
             let app = world.app(node, 1_000 + number as u64);
-            if world.ask(node, app, Request::RegisterToken(Some(*known))).is_err() {
-                panic!("token {number} is unknown at {node}");
-            }
+            let known = world.ask(node, app, Request::RegisterToken(Some(*known)));
+            assert!(known.is_ok(), "token {number} is unknown at {node}: {known:?}");
             world.input(node, hypergolix_engine::Input::AppDisconnected { connection: app });
         }
     }
