@@ -22,9 +22,8 @@ fn main() -> ExitCode {
             .collect();
         files.sort();
         // Started by the first trial, so that listing costs nothing; stopped after the last.
-        let pairs: Vec<([u8; 2], Arc<Mutex<Option<Nodes>>>)> =
-            [[3, 3], [1, 3], [3, 1], [1, 1]].map(|suites| (suites, Arc::default())).into();
-        pairs
+        [[3, 3], [1, 3], [3, 1], [1, 1]]
+            .map(|suites: [u8; 2]| (suites, Arc::<Mutex<Option<Nodes>>>::default()))
             .into_iter()
             .flat_map(|(suites, nodes)| {
                 let files = files.clone();

@@ -30,15 +30,21 @@ impl Daemon {
                 .output()?;
             anyhow::ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
         }
-        Self::run(home)
+        Self::run(home, &[])
     }
 
-    fn run(home: tempfile::TempDir) -> anyhow::Result<Self> {
+    /// A new account of suite 1 in a new home.
+    pub(crate) fn start_suite_1() -> anyhow::Result<Self> {
+        Self::run(tempfile::tempdir()?, &["--suite", "1"])
+    }
+
+    fn run(home: tempfile::TempDir, words: &[&str]) -> anyhow::Result<Self> {
         let port = std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
         let begun = Instant::now();
         let mut child = Command::new(binary()?)
             .env("HYPERGOLIX_HOME", home.path().join("home"))
             .args(["start", "app", "--foreground", "--ipc-port", &port.to_string()])
+            .args(words)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
@@ -62,7 +68,7 @@ impl Daemon {
     pub(crate) fn restart(mut self) -> anyhow::Result<Self> {
         let home = self.home.take().context("a home")?;
         self.stop();
-        Self::run(home)
+        Self::run(home, &[])
     }
 
     pub(crate) async fn link(&self) -> anyhow::Result<HgxLink> {

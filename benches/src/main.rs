@@ -13,6 +13,7 @@ mod daemon;
 mod floors;
 mod latency;
 mod memory;
+mod suite1;
 
 use std::fmt;
 use std::time::Duration;
@@ -25,6 +26,9 @@ struct Options {
     /// A tenth of the repetitions.
     #[arg(long)]
     quick: bool,
+    /// Only what concerns accounts of suite 1.
+    #[arg(long)]
+    suite_1: bool,
     /// Serve websocket echoes until the parent ends (used by the benchmark itself).
     #[arg(long, hide = true)]
     echo_server: bool,
@@ -69,8 +73,13 @@ async fn main() -> anyhow::Result<()> {
         return floors::serve_echo().await;
     }
     let effort = Effort { divisor: if options.quick { 10 } else { 1 } };
+    if options.suite_1 {
+        return suite1::measure(effort).await;
+    }
     let floors = floors::measure(effort).await?;
     let (alice, bob) = daemon::pair().await?;
     latency::measure(effort, &floors, &alice, &bob).await?;
+    drop((alice, bob));
+    suite1::measure(effort).await?;
     memory::measure(effort, &floors).await
 }

@@ -23,7 +23,21 @@ pub use request::{OpenedRequest, Request};
 pub use static_binding::StaticBinding;
 
 use crate::codec::Reader;
+use crate::suite::Keys;
 use crate::{Ghid, Identity, Suite};
+
+/// The address of a static binding or debinding: the hash of its head up to the file hash. Neither
+/// carries a nonce, so it follows from who and what.
+fn pair_address(kind: Kind, suite: Suite, who: &Ghid, what: &Ghid) -> Ghid {
+    let mut bytes = Vec::with_capacity(10 + 2 * Ghid::LEN);
+    bytes.extend_from_slice(&kind.magic());
+    bytes.extend_from_slice(&kind.version().to_be_bytes());
+    bytes.push(suite.code());
+    bytes.extend_from_slice(who.as_bytes());
+    bytes.extend_from_slice(what.as_bytes());
+    bytes.push(1); // address algorithm: SHA-512
+    Ghid::of(&bytes)
+}
 
 /// Any object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +63,7 @@ impl Object {
         let mut reader = Reader::new(bytes);
         let (kind, suite) = reader.head()?;
         Ok(match kind {
-            Kind::Identity => Self::Identity(identity_container::decode(bytes)?),
+            Kind::Identity => Self::Identity(identity_container::decode(bytes, Keys::Unknown)?),
             Kind::Container => Self::Container(Container::decode(bytes, reader, suite)?),
             Kind::StaticBinding => Self::StaticBinding(StaticBinding::decode(reader, suite)?),
             Kind::DynamicBinding => Self::DynamicBinding(DynamicBinding::decode(reader, suite)?),

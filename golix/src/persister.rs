@@ -61,7 +61,9 @@ pub mod limits {
 ///
 /// The inner result is the verdict: a plan to apply, or the rule that said no, in which case
 /// nothing changes. An object that is stored already is accepted with [`Plan::already`], before all
-/// other rules. Afterwards, whenever [`View::pending`] is not empty, call [`collect_more`].
+/// other rules. A frame of suite 1 may be accepted and not be stored, because it is too old or debound
+/// and only proves whose the address is ([`Head::proven`]). Afterwards, whenever [`View::pending`] is
+/// not empty, call [`collect_more`].
 ///
 /// # Errors
 /// The view cannot be read.
@@ -159,7 +161,7 @@ fn identity<V: View>(object: &Verified, draft: &mut Draft<'_, V>) -> Result<Verd
         return Ok(Verdict::Known);
     }
     draft.put_object(object);
-    liveness::disprove(draft, object.ghid())?;
+    liveness::drop_foreign(draft, object.ghid(), None)?;
     Ok(Verdict::Admitted)
 }
 
@@ -177,7 +179,7 @@ fn container<V: View>(
     rule!(authors::author(view, &container.author())?);
     rule!((!held).then_some(Rejection::Unbound));
     draft.put_object(object);
-    liveness::disprove(draft, ghid)?;
+    liveness::drop_foreign(draft, ghid, None)?;
     subscriptions::announce(draft, ghid, None)?;
     Ok(Verdict::Admitted)
 }
@@ -192,11 +194,11 @@ fn static_binding<V: View>(
         return Ok(Verdict::Known);
     }
     rule!(authors::author(view, &binder)?);
-    rule!(targets::bindable(view, &binding.target())?);
+    rule!(targets::bindable(&binding.target(), &targets::find(view, &binding.target())?));
     rule!(liveness::alive(view, object.object().suite(), &binder, &ghid)?);
     draft.put_object(object);
     draft.hold(binding.target(), ghid);
-    liveness::disprove(draft, ghid)?;
+    liveness::drop_foreign(draft, ghid, Some(binder))?;
     Ok(Verdict::Admitted)
 }
 
@@ -207,17 +209,20 @@ fn dynamic_binding<V: View>(
 ) -> Result<Verdict, V::Error> {
     let (view, dynamic, binder) = (draft.view(), frame.dynamic(), frame.binder());
     let suite = frame.suite();
-    let (head, mark) = (view.head(&dynamic)?, view.high_water(&dynamic)?);
+    let head = view.head(&dynamic)?;
     // What a debinding says of a dynamic binding counts only once nobody holds it.
     let debinding = liveness::debinding_of(view, suite, &binder, &dynamic)?;
     let refused = match debinding {
         Some(debinding) if !draft.is_held(&dynamic)? => Some(Rejection::Debound(debinding)),
         Some(_) | None => None,
     };
-    if refused.is_none() && view.object(&frame.ghid())?.is_some() {
+    let stored = head.as_ref().is_some_and(|head| head.frames().any(|it| it == frame.ghid()));
+    if refused.is_none() && stored {
         return Ok(Verdict::Known);
     }
     rule!(authors::author(view, &binder)?);
+    // A head is its own mark.
+    let mark = if head.is_none() { view.high_water(&dynamic)? } else { None };
     let step = frames::step(frame, head.as_ref(), mark.as_ref());
     match (step, &head, debinding) {
         (Ok(frames::Step::Proves), Some(head), _) => return prove(frame, head, draft),
@@ -226,8 +231,12 @@ fn dynamic_binding<V: View>(
         }
         _ => {}
     }
-    rule!(targets::bindable(view, &frame.target())?);
-    rule!(targets::acyclic(view, &dynamic, &frame.target())?);
+    let target = targets::find(view, &frame.target())?;
+    rule!(targets::bindable(&frame.target(), &target));
+    // From anything else no path leads on.
+    if frame.target() == dynamic || matches!(target, targets::Target::Dynamic(_)) {
+        rule!(targets::acyclic(view, &dynamic, &frame.target())?);
+    }
     let step = match step {
         Ok(step) => step,
         Err(rejection) => return Ok(Verdict::Refused(rejection)),
@@ -257,7 +266,7 @@ fn dynamic_binding<V: View>(
         draft.set_high_water(dynamic, next.mark());
     }
     draft.put_head(dynamic, next);
-    liveness::disprove(draft, frame.ghid())?;
+    liveness::drop_foreign(draft, frame.ghid(), None)?;
     if now_proven {
         liveness::disprove(draft, dynamic)?;
     }
@@ -328,7 +337,7 @@ fn debinding<V: View>(
 
     draft.put_object(object);
     draft.change(Change::PutDebinding { target, debinding: ghid });
-    liveness::disprove(draft, ghid)?;
+    liveness::drop_foreign(draft, ghid, Some(debinder))?;
     match found {
         targets::Target::Unknown => {
             draft.change(Change::PutPending(Pending::Unproven { debinder, debinding: ghid }));
@@ -389,6 +398,6 @@ fn request<V: View>(
     draft.put_object_at(place, object);
     draft.change(Change::PutRequest { recipient, request: place });
     draft.notify(Notice::Request { recipient, request: place });
-    liveness::disprove(draft, ghid)?;
+    liveness::drop_foreign(draft, ghid, Some(recipient))?;
     Ok(Verdict::Admitted)
 }

@@ -166,6 +166,15 @@ impl Suite {
     }
 }
 
+/// What is known of public keys that are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keys {
+    /// Nothing: they are checked.
+    Unknown,
+    /// They were checked before, and their hash tells that they are the same.
+    Checked,
+}
+
 /// The public keys of an identity; cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum PublicKeys {
@@ -179,11 +188,12 @@ impl PublicKeys {
         signature: &[u8],
         encryption: &[u8],
         exchange: &[u8],
+        known: Keys,
     ) -> Result<Self, DecodeError> {
         match suite {
-            Suite::Suite1 => suite1::PublicKeys::decode(signature, encryption, exchange)
+            Suite::Suite1 => suite1::PublicKeys::decode(signature, encryption, exchange, known)
                 .map(|keys| Self::Suite1(Arc::new(keys))),
-            Suite::Suite3 => suite3::PublicKeys::decode(signature, encryption, exchange)
+            Suite::Suite3 => suite3::PublicKeys::decode(signature, encryption, exchange, known)
                 .map(|keys| Self::Suite3(Arc::new(keys))),
         }
     }

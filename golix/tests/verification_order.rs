@@ -5,12 +5,12 @@
 //! accepted.
 
 mod forge;
+mod persister_cast;
 
 use golix::object::{Container, Debinding, DynamicBinding, Request, RequestBody, StaticBinding};
-use golix::object::{Kind, Unverified, VerifyError};
-use golix::{Ghid, PrivateIdentity, Secret, Suite};
-
-const SIGN: [u8; 32] = [1; 32];
+use golix::object::{Kind, Unverified, VerifyError, set_signature};
+use golix::{Ghid, PrivateIdentity, Secret, Signer, Suite};
+use persister_cast::{SUITE1, SUITE3};
 
 /// One step of verification, broken.
 #[derive(Clone, Copy, PartialEq)]
@@ -31,35 +31,29 @@ enum Fault {
 
 use Fault::{Authenticator, Byte, Hash, NoAuthor, OtherAuthor, Trailing};
 
-fn alice() -> PrivateIdentity {
-    PrivateIdentity::from_seeds(Suite::Suite3, SIGN, [2; 32], [3; 32])
+/// Alice and Bob, in each suite.
+fn people() -> [[&'static PrivateIdentity; 2]; 2] {
+    [[&SUITE1.alice.0, &SUITE1.bob.0], [&SUITE3.alice.0, &SUITE3.bob.0]]
 }
 
-fn check(good: &[u8], steps: &[(&str, Fault)]) {
+fn check([alice, bob]: [&PrivateIdentity; 2], good: &[u8], steps: &[(&str, Fault)]) {
     let kind = Unverified::parse(good).expect("a good object").kind();
-    let bob = PrivateIdentity::from_seeds(Suite::Suite3, [4; 32], [5; 32], [6; 32]);
+    let signed = kind != Kind::Identity && kind != Kind::Request;
     for from in 0..=steps.len() {
         let faults: Vec<Fault> = steps[from..].iter().map(|(_, fault)| *fault).collect();
-        let object = build(good, kind, &faults);
+        let object = build(alice, good, kind, &faults);
         let expected = steps.get(from).map_or("ACCEPTED", |(rule, _)| rule);
-        let (alice, identity);
-        let author =
-            if kind == Kind::Identity || kind == Kind::Request || faults.contains(&NoAuthor) {
-                None
-            } else {
-                alice = self::alice();
-                identity = if faults.contains(&OtherAuthor) { &bob } else { &alice };
-                Some(identity.identity())
-            };
+        let author = (signed && !faults.contains(&NoAuthor))
+            .then(|| if faults.contains(&OtherAuthor) { bob.identity() } else { alice.identity() });
         let got = match Unverified::parse(&object) {
             Err(error) => error.rule(),
             Ok(parsed) => parsed.verify(author).map_or_else(VerifyError::rule, |_| "ACCEPTED"),
         };
-        assert_eq!(got, expected, "{kind:?}, broken from step {from} on");
+        assert_eq!(got, expected, "{kind:?}, {:?}, broken from step {from} on", alice.suite());
     }
 }
 
-fn build(good: &[u8], kind: Kind, faults: &[Fault]) -> Vec<u8> {
+fn build(alice: &PrivateIdentity, good: &[u8], kind: Kind, faults: &[Fault]) -> Vec<u8> {
     let mut object = good.to_vec();
     for fault in faults {
         if let Byte(at, value) = *fault {
@@ -67,14 +61,24 @@ fn build(good: &[u8], kind: Kind, faults: &[Fault]) -> Vec<u8> {
             object[at] = value;
         }
     }
-    let tail_len = if kind == Kind::Identity { Ghid::LEN } else { forge::TAIL_LEN };
+    let tail_len = match kind {
+        Kind::Identity => Ghid::LEN,
+        Kind::Request => Ghid::LEN + 64,
+        _ => Ghid::LEN + alice.suite().signature_len(),
+    };
     forge::rehash(&mut object, tail_len);
+    let len = object.len();
     match kind {
         Kind::Identity => {}
         Kind::Request => forge::outer(&mut object),
-        _ => forge::resign(&mut object, &SIGN),
+        _ => {
+            let hash = *object[len - tail_len + 1..].first_chunk().expect("a hash");
+            let mut signature = Vec::new();
+            alice.sign_object(&Ghid::from_address(hash), &mut signature);
+            object[len - signature.len()..].copy_from_slice(&signature);
+            assert!(set_signature(&mut good.to_vec(), &signature).is_ok());
+        }
     }
-    let len = object.len();
     if faults.contains(&Hash) {
         object[len - tail_len + 1] ^= 1;
     }
@@ -89,8 +93,25 @@ fn build(good: &[u8], kind: Kind, faults: &[Fault]) -> Vec<u8> {
 
 #[test]
 fn identity() {
+    let [[one, _], [three, _]] = people();
     check(
-        &alice().identity().encode(),
+        people()[0],
+        &one.identity().encode(),
+        &[
+            ("MAGIC", Byte(0, b'X')),
+            ("VERSION", Byte(7, 1)),
+            ("SUITE", Byte(8, 2)),
+            ("TRAILING", Trailing),
+            ("ADDR_ALGO", Byte(1065, 0)),
+            ("HASH", Hash),
+            // Even moduli; an exchange key cannot be broken by one byte.
+            ("KEY_SIG", Byte(520, 0)),
+            ("KEY_ENC", Byte(1032, 0)),
+        ],
+    );
+    check(
+        people()[1],
+        &three.identity().encode(),
         &[
             ("MAGIC", Byte(0, b'X')),
             ("VERSION", Byte(7, 1)),
@@ -108,40 +129,22 @@ fn identity() {
 
 #[test]
 fn container() {
-    let secret = Secret::new(Suite::Suite3, [1; 32], [2; 16]);
-    let made = Container::seal(&alice(), &secret, [3; 32], b"plaintext");
-    let address = made.bytes().len() - forge::TAIL_LEN;
-    check(
-        made.bytes(),
-        &[
-            ("MAGIC", Byte(3, b'X')),
-            ("VERSION", Byte(4, 1)),
-            ("SUITE", Byte(8, 0)),
-            ("LENGTH", Byte(74, 0x80)),
-            ("TRAILING", Trailing),
-            ("GHID_ALGO", Byte(9, 0)),
-            ("ADDR_ALGO", Byte(address, 2)),
-            ("HASH", Hash),
-            ("AUTHOR_UNKNOWN", NoAuthor),
-            ("AUTHOR", OtherAuthor),
-            ("SIGNATURE", Authenticator),
-        ],
-    );
-}
-
-#[test]
-fn bindings_and_debindings() {
-    let target = Ghid::of(b"target");
-    for made in [StaticBinding::make(&alice(), target), Debinding::make(&alice(), target)] {
+    for people in people() {
+        let suite = people[0].suite();
+        let secret = Secret::new(suite, [1; 32], [2; 16]);
+        let made = Container::seal(people[0], &secret, [3; 32], b"plaintext");
+        let address = made.bytes().len() - suite.signature_len() - Ghid::LEN;
         check(
+            people,
             made.bytes(),
             &[
-                ("MAGIC", Byte(0, 0)),
-                ("VERSION", Byte(6, 1)),
-                ("SUITE", Byte(8, 2)),
+                ("MAGIC", Byte(3, b'X')),
+                ("VERSION", Byte(4, 1)),
+                ("SUITE", Byte(8, 0)),
+                ("LENGTH", Byte(74, 0x80)),
                 ("TRAILING", Trailing),
-                ("GHID_ALGO", Byte(74, 0)),
-                ("ADDR_ALGO", Byte(139, 0)),
+                ("GHID_ALGO", Byte(9, 0)),
+                ("ADDR_ALGO", Byte(address, 2)),
                 ("HASH", Hash),
                 ("AUTHOR_UNKNOWN", NoAuthor),
                 ("AUTHOR", OtherAuthor),
@@ -152,13 +155,39 @@ fn bindings_and_debindings() {
 }
 
 #[test]
+fn bindings_and_debindings() {
+    let target = Ghid::of(b"target");
+    for people in people() {
+        let me = people[0];
+        for made in [StaticBinding::make(me, target), Debinding::make(me, target)] {
+            check(
+                people,
+                made.bytes(),
+                &[
+                    ("MAGIC", Byte(0, 0)),
+                    ("VERSION", Byte(6, 1)),
+                    ("SUITE", Byte(8, 2)),
+                    ("TRAILING", Trailing),
+                    ("GHID_ALGO", Byte(74, 0)),
+                    ("ADDR_ALGO", Byte(139, 0)),
+                    ("HASH", Hash),
+                    ("AUTHOR_UNKNOWN", NoAuthor),
+                    ("AUTHOR", OtherAuthor),
+                    ("SIGNATURE", Authenticator),
+                ],
+            );
+        }
+    }
+}
+
+#[test]
 fn frame() {
     let (birth, now) = (Ghid::of(b"birth"), Ghid::of(b"now"));
-    let dynamic = DynamicBinding::dynamic_address(Suite::Suite3, &alice().ghid(), &birth);
-    let made = DynamicBinding::next(&alice(), dynamic, 1, &[now, birth]).unwrap();
-    check(
-        made.bytes(),
-        &[
+    for people in people() {
+        let me = people[0];
+        let dynamic = DynamicBinding::dynamic_address(me.suite(), &me.ghid(), &birth);
+        let made = DynamicBinding::next(me, dynamic, 1, &[now, birth]).unwrap();
+        let mut steps = vec![
             ("MAGIC", Byte(0, 0)),
             ("VERSION", Byte(7, 15)),
             ("SUITE", Byte(8, 4)),
@@ -172,17 +201,35 @@ fn frame() {
             ("AUTHOR_UNKNOWN", NoAuthor),
             ("AUTHOR", OtherAuthor),
             ("SIGNATURE", Authenticator),
-        ],
-    );
+        ];
+        if me.suite() == Suite::Suite1 {
+            // A later frame need not prove anything.
+            steps.retain(|(rule, _)| *rule != "DYN_HASH");
+        }
+        check(people, made.bytes(), &steps);
+        let first = DynamicBinding::first(me, birth);
+        steps.retain(|(rule, _)| !matches!(*rule, "GHID_ALGO" | "ADDR_ALGO" | "DYN_HASH"));
+        let proof = ("DYN_HASH", Byte(84 + 65 + 64, first.bytes()[84 + 65 + 64] ^ 1));
+        let at = steps.iter().position(|(rule, _)| *rule == "AUTHOR_UNKNOWN").unwrap();
+        steps.insert(at, proof);
+        for (_, fault) in &mut steps {
+            match fault {
+                Byte(83, value) => *value = 66,
+                Byte(81, value) => *value = 1,
+                _ => {}
+            }
+        }
+        check(people, first.bytes(), &steps);
+    }
 }
 
 #[test]
 fn request() {
     let body = RequestBody::Ack { request: Ghid::of(b"request"), status: 0 };
-    let made = Request::seal(&alice(), alice().identity(), &body, [9; 64]).unwrap();
-    check(
-        made.bytes(),
-        &[
+    for people in people() {
+        let [alice, bob] = people;
+        let made = Request::seal(bob, alice.identity(), &body, [9; 64]).unwrap();
+        let mut steps = vec![
             ("MAGIC", Byte(2, 0)),
             ("VERSION", Byte(7, 11)),
             ("SUITE", Byte(8, 255)),
@@ -191,6 +238,11 @@ fn request() {
             ("ADDR_ALGO", Byte(586, 0)),
             ("HASH", Hash),
             ("OUTER", Authenticator),
-        ],
-    );
+        ];
+        if alice.suite() == Suite::Suite1 {
+            // Only the recipient can tell whether the MAC is right.
+            steps.pop();
+        }
+        check(people, made.bytes(), &steps);
+    }
 }

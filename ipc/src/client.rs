@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::ids::{ApiId, AppToken};
 use crate::limits::{IN_FLIGHT_MAX, LEGROOM_DEFAULT};
-use crate::message::{Reply, Request};
+use crate::message::{LostState, Reply, Request};
 use crate::object_record::ObjectRecord;
 use driver::{Answer, Command, Waiter};
 use obj::{ObjCore, PushMark, check_size};
@@ -356,6 +356,26 @@ impl HgxLink {
             Answer::Reply(Reply::Status(text)) => Ok(text),
             answer => Err(answer.unexpected()),
         }
+    }
+
+    /// States of own objects that lost because two devices of the user wrote at once, oldest first: the
+    /// other one's is the object's state everywhere. Dismiss them once they are dealt with.
+    ///
+    /// # Errors
+    /// A refusal: only this project's daemon knows the request.
+    pub async fn lost_states(&self) -> Result<Vec<LostState>, LinkError> {
+        match self.0.ask(Request::LostStates).await? {
+            Answer::Reply(Reply::LostStates(lost)) => Ok(lost),
+            answer => Err(answer.unexpected()),
+        }
+    }
+
+    /// Forgets a lost state; by its [`frame`](LostState::frame).
+    ///
+    /// # Errors
+    /// A refusal: only this project's daemon knows the request.
+    pub async fn dismiss_lost(&self, frame: Ghid) -> Result<(), LinkError> {
+        self.0.ask_done(Request::DismissLost(frame)).await
     }
 
     /// Whether there is a connection, and its changes.

@@ -47,11 +47,17 @@ pub enum Code {
     Delete,
     /// `?N`: the state of the node as JSON. Our extension: the Python client never sends it.
     Status,
+    /// `-@`: no longer share an object with somebody. Our extension.
+    Unshare,
+    /// `?L`: states that lost against another device of the same user. Our extension.
+    LostStates,
+    /// `-L`: one of them was dealt with. Our extension.
+    DismissLost,
 }
 
 impl Code {
     /// Every code.
-    pub const ALL: [Code; 21] = [
+    pub const ALL: [Code; 24] = [
         Code::Ack,
         Code::Nak,
         Code::Whoami,
@@ -73,6 +79,9 @@ impl Code {
         Code::Discard,
         Code::Delete,
         Code::Status,
+        Code::Unshare,
+        Code::LostStates,
+        Code::DismissLost,
     ];
 
     /// The two characters.
@@ -99,6 +108,9 @@ impl Code {
             Code::Discard => b"-O",
             Code::Delete => b"XO",
             Code::Status => b"?N",
+            Code::Unshare => b"-@",
+            Code::LostStates => b"?L",
+            Code::DismissLost => b"-L",
         }
     }
 

@@ -36,7 +36,7 @@ pub use code::{Code, python_notation};
 pub use error::{ErrorCode, IpcError, NakError};
 pub use frame::{Frame, FrameError};
 pub use ids::{ApiId, AppToken, ConnectionId, NoticeId, RequestToken};
-pub use message::{BodyError, Notice, Reply, Request};
+pub use message::{BodyError, LostState, Notice, Reply, Request};
 pub use object_record::ObjectRecord;
 
 #[cfg(feature = "server")]

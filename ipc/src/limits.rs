@@ -83,6 +83,9 @@ pub const READ_BUFFER: usize = 8 * 1024;
 /// that once carried a large object does not keep a buffer of that size.
 pub const FRAGMENT: usize = 256 * 1024;
 
+/// Bytes of lost states in one answer: as long as the largest state, so that every one fits.
+pub const LOST_STATES_MAX: usize = STATE_MAX;
+
 /// Longest text in a refusal, bytes; longer ones are cut.
 pub const ERROR_TEXT_MAX: usize = 4 * 1024;
 

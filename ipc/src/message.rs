@@ -1,5 +1,7 @@
 //! What application and daemon say to each other: a typed variant a code, with its body.
 
+use std::sync::Arc;
+
 use golix::{Ghid, GhidError};
 
 use crate::code::{Code, python_notation};
@@ -51,6 +53,20 @@ pub enum Request {
     Delete(Ghid),
     /// `?N`: the state of the node as JSON, our extension. → [`Reply::Status`]
     Status,
+    /// `-@`: keep an own object's future states from somebody it was shared with, our extension.
+    /// → [`Reply::Done`]
+    Unshare {
+        /// The object.
+        object: Ghid,
+        /// The other user's fingerprint.
+        recipient: Ghid,
+    },
+    /// `?L`: states of own objects that lost because two devices of the user wrote at once, our
+    /// extension. → [`Reply::LostStates`]
+    LostStates,
+    /// `-L`: this one was dealt with and may be forgotten, our extension; by its
+    /// [`frame`](LostState::frame). → [`Reply::Done`]
+    DismissLost(Ghid),
 }
 
 /// The `AK` to a request. Closed.
@@ -70,6 +86,20 @@ pub enum Reply {
     Record(ObjectRecord),
     /// To `?N`: JSON text.
     Status(String),
+    /// To `?L`: frame 65, address 65, length u32, state, for each. As many as fit into
+    /// [`LOST_STATES_MAX`](crate::limits::LOST_STATES_MAX); the rest once these are dismissed.
+    LostStates(Vec<LostState>),
+}
+
+/// A state that lost because two devices of a user wrote an object at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LostState {
+    /// The frame that lost: names it.
+    pub frame: Ghid,
+    /// The object.
+    pub object: Ghid,
+    /// The state, as the application had packed it.
+    pub state: Arc<[u8]>,
 }
 
 /// A request of the daemon: something the application has to know. Closed.
@@ -187,6 +217,9 @@ impl Request {
             Request::Discard(_) => Code::Discard,
             Request::Delete(_) => Code::Delete,
             Request::Status => Code::Status,
+            Request::Unshare { .. } => Code::Unshare,
+            Request::LostStates => Code::LostStates,
+            Request::DismissLost(_) => Code::DismissLost,
         }
     }
 
@@ -194,9 +227,11 @@ impl Request {
     pub fn encode(&self, token: RequestToken) -> Vec<u8> {
         let code = self.code().bytes();
         match self {
-            Request::Whoami | Request::StartupObject | Request::ClearStartup | Request::Status => {
-                frame::begin(code, token, 0)
-            }
+            Request::Whoami
+            | Request::StartupObject
+            | Request::ClearStartup
+            | Request::Status
+            | Request::LostStates => frame::begin(code, token, 0),
             Request::RegisterToken(app) => with_body(code, token, &app.unwrap_or(AppToken::NULL).0),
             Request::RegisterApi(api) | Request::DeregisterApi(api) => {
                 with_body(code, token, &api.to_wire())
@@ -207,9 +242,12 @@ impl Request {
             | Request::Freeze(ghid)
             | Request::Hold(ghid)
             | Request::Discard(ghid)
-            | Request::Delete(ghid) => with_body(code, token, ghid.as_bytes()),
+            | Request::Delete(ghid)
+            | Request::DismissLost(ghid) => with_body(code, token, ghid.as_bytes()),
             Request::New(record) | Request::Update(record) => with_record(code, token, record),
-            Request::Share { object, recipient } => with_pair(code, token, object, recipient),
+            Request::Share { object, recipient } | Request::Unshare { object, recipient } => {
+                with_pair(code, token, object, recipient)
+            }
         }
     }
 
@@ -255,11 +293,41 @@ impl Request {
                 empty(body)?;
                 Request::Status
             }
+            Code::Unshare => {
+                let (object, recipient) = pair(body)?;
+                Request::Unshare { object, recipient }
+            }
+            Code::LostStates => {
+                empty(body)?;
+                Request::LostStates
+            }
+            Code::DismissLost => Request::DismissLost(ghid(body)?),
             Code::Ack | Code::Nak | Code::ShareSucceeded | Code::ShareFailed => {
                 return Err(BodyError::UnknownCode(code));
             }
         })
     }
+}
+
+/// Bytes of a lost state before the state itself.
+const LOST_HEAD: usize = 2 * Ghid::LEN + 4;
+
+fn lost_states(mut body: &[u8]) -> Result<Vec<LostState>, BodyError> {
+    let mut lost = Vec::new();
+    while !body.is_empty() {
+        let short = BodyError::Length { needed: LOST_HEAD, got: body.len() };
+        let (head, rest) = body.split_at_checked(LOST_HEAD).ok_or(short)?;
+        let len = u32::from_be_bytes(head[2 * Ghid::LEN..].try_into().expect("4 bytes")) as usize;
+        let short = BodyError::Length { needed: len, got: rest.len() };
+        let (state, rest) = rest.split_at_checked(len).ok_or(short)?;
+        lost.push(LostState {
+            frame: ghid(&head[..Ghid::LEN])?,
+            object: ghid(&head[Ghid::LEN..2 * Ghid::LEN])?,
+            state: state.into(),
+        });
+        body = rest;
+    }
+    Ok(lost)
 }
 
 impl Reply {
@@ -273,6 +341,9 @@ impl Reply {
                 Reply::Startup(ghid) => ghid.map_or(0, |_| Ghid::LEN),
                 Reply::Record(record) => record.encoded_len(),
                 Reply::Status(text) => text.len(),
+                Reply::LostStates(lost) => {
+                    lost.iter().map(|lost| LOST_HEAD + lost.state.len()).sum()
+                }
             }
     }
 
@@ -288,6 +359,16 @@ impl Reply {
             Reply::Startup(None) => frame::begin(code, token, 0),
             Reply::Record(record) => with_record(code, token, record),
             Reply::Status(text) => with_body(code, token, text.as_bytes()),
+            Reply::LostStates(lost) => {
+                let mut out = frame::begin(code, token, 0);
+                for LostState { frame, object, state } in lost {
+                    out.extend_from_slice(frame.as_bytes());
+                    out.extend_from_slice(object.as_bytes());
+                    out.extend_from_slice(&(state.len() as u32).to_be_bytes());
+                    out.extend_from_slice(state);
+                }
+                out
+            }
         }
     }
 
@@ -313,10 +394,13 @@ impl Reply {
             | Code::Share
             | Code::Hold
             | Code::Discard
+            | Code::DismissLost
+            | Code::Unshare
             | Code::Delete => {
                 done(body)?;
                 Reply::Done
             }
+            Code::LostStates => Reply::LostStates(lost_states(body)?),
             Code::Status => {
                 Reply::Status(std::str::from_utf8(body).map_err(|_| BodyError::Text)?.to_owned())
             }
@@ -410,6 +494,9 @@ impl Notice {
             | Code::Freeze
             | Code::Hold
             | Code::Discard
+            | Code::LostStates
+            | Code::DismissLost
+            | Code::Unshare
             | Code::Status => return Err(BodyError::UnknownCode(code)),
         })
     }

@@ -4,8 +4,8 @@ use golix::Ghid;
 use hypergolix_ipc::message::{encode_answer, encode_refusal};
 use hypergolix_ipc::session::{AppReceived, AppSession, DaemonReceived, DaemonSession};
 use hypergolix_ipc::{
-    ApiId, AppToken, Code, ErrorCode, IpcError, Notice, ObjectRecord, Reply, Request, RequestToken,
-    frame,
+    ApiId, AppToken, Code, ErrorCode, IpcError, LostState, Notice, ObjectRecord, Reply, Request,
+    RequestToken, frame,
 };
 use proptest::prelude::*;
 use std::time::Instant;
@@ -70,6 +70,9 @@ fn request() -> impl Strategy<Value = Request> {
         ghid().prop_map(Request::Discard),
         ghid().prop_map(Request::Delete),
         Just(Request::Status),
+        Just(Request::LostStates),
+        ghid().prop_map(Request::DismissLost),
+        (ghid(), ghid()).prop_map(|(object, recipient)| Request::Unshare { object, recipient }),
     ]
 }
 
@@ -90,6 +93,18 @@ fn reply() -> impl Strategy<Value = (Code, Reply)> {
         ghid().prop_map(|ghid| (Code::Freeze, Reply::Address(ghid))),
         record().prop_map(|record| (Code::Get, Reply::Record(record))),
         ".*".prop_map(|text| (Code::Status, Reply::Status(text))),
+        proptest::collection::vec(
+            (ghid(), ghid(), proptest::collection::vec(any::<u8>(), 0..50)),
+            0..4
+        )
+        .prop_map(|lost| {
+            let lost = lost.into_iter().map(|(frame, object, state)| LostState {
+                frame,
+                object,
+                state: state.into(),
+            });
+            (Code::LostStates, Reply::LostStates(lost.collect()))
+        }),
     ]
 }
 

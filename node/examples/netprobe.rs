@@ -69,7 +69,7 @@ async fn watch(network: &Network, mut events: mpsc::Receiver<NetworkEvent>) {
         tokio::select! {
             event = events.recv() => match event {
                 None => return,
-                Some(NetworkEvent::LinkUp { link, device }) => {
+                Some(NetworkEvent::LinkUp { link, device, .. }) => {
                     let peer = PeerId::from_bytes(&device).map(|peer| peer.to_string());
                     say(&format!("up {} {}", link.0, peer.unwrap_or_default()));
                     heard.insert(link, Instant::now());

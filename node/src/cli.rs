@@ -3,17 +3,20 @@
 mod account;
 mod config;
 mod demo;
+mod detach;
 mod password;
+mod server;
 mod start;
 mod status;
 mod stop;
+mod unshare;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use golix::Suite;
+use golix::{Ghid, Suite};
 use hypergolix_node::config::Verbosity;
 use libp2p::Multiaddr;
 
@@ -35,8 +38,15 @@ enum Command {
     Stop(Stop),
     /// Show what the running daemon is doing.
     Status(StatusArgs),
-    /// Show or change the configuration; a running daemon takes it up when it is restarted.
+    /// Orders for a running server, by its operator.
+    #[command(subcommand)]
+    Server(ServerCommand),
+    /// Show or change the configuration; a running daemon takes up remotes and peers at once, and
+    /// everything else when it is restarted.
     Config(ConfigArgs),
+    /// Keep the future states of an object of yours from somebody it was shared with. What they have
+    /// read, they have; everybody else reads on.
+    Unshare(UnshareArgs),
     /// Manage the account of this home.
     #[command(subcommand)]
     Account(Account),
@@ -49,12 +59,135 @@ enum Command {
 enum Start {
     /// The daemon of this user; the first start creates an account.
     App(StartArgs),
+    /// A persistence server, which stores and delivers for others what it cannot read.
+    Server(StartServerArgs),
 }
 
 #[derive(Debug, Subcommand)]
 enum Stop {
     /// The daemon of this user.
     App,
+    /// A persistence server.
+    Server {
+        /// The pid file that it was started with.
+        pidfile: PathBuf,
+    },
+}
+
+/// Who may publish at a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum PolicyName {
+    /// Everybody; whoever registers may store more.
+    Open,
+    /// Whoever registers.
+    Registered,
+    /// Whoever registers with a token of the operator.
+    Invited,
+}
+
+/// `hypergolix start server`.
+#[derive(Debug, Args)]
+pub struct StartServerArgs {
+    /// Where to write the process id; names the server to 'stop server' and 'server'.
+    pub pidfile: PathBuf,
+    /// Specify a directory to use as a persistent cache for files. If none is specified, will
+    /// default to an in-memory-only cache, which is, quite obviously, rather volatile.
+    #[arg(short, long)]
+    pub cachedir: Option<PathBuf>,
+    /// Specify the TCP host to use. AUTO determines the current local IP address and binds to
+    /// that; ANY binds to all of them.
+    #[arg(short = 'H', long, default_value = "localhost")]
+    pub host: String,
+    /// Specify the port to use, for TCP and for QUIC.
+    #[arg(short, long, default_value_t = hypergolix_node::server::PORT_DEFAULT)]
+    pub port: u16,
+    /// Once the daemon starts, chdir it into the specified full directory path.
+    #[arg(long)]
+    pub chdir: Option<PathBuf>,
+    /// Specify a directory to use for logs. Without one nothing is logged.
+    #[arg(long)]
+    pub logdir: Option<PathBuf>,
+    /// Enable debug mode. Sets verbosity to debug unless overridden.
+    #[arg(long)]
+    pub debug: bool,
+    /// Enable thorough analysis: debug mode, and everything is logged unless overridden.
+    #[arg(long)]
+    pub traceur: bool,
+    /// Specify the logging level.
+    #[arg(short, long, value_name = "LEVEL")]
+    pub verbosity: Option<Verbosity>,
+    /// Hold the same as another server, whose address and peer id this is. Both sides say so.
+    #[arg(long, value_name = "MULTIADDR")]
+    pub mirror: Vec<Multiaddr>,
+    /// Who may publish.
+    #[arg(long, default_value = "open")]
+    pub policy: PolicyName,
+    /// Bytes that a registered user may store (default 1 GiB).
+    #[arg(long, value_name = "N")]
+    pub quota_bytes: Option<u64>,
+    /// Objects that a registered user may store (default 100000).
+    #[arg(long, value_name = "N")]
+    pub quota_objects: Option<u64>,
+    /// Bytes that any other user may store (default 10 MB).
+    #[arg(long, value_name = "N")]
+    pub free_bytes: Option<u64>,
+    /// Stay in the foreground; print one line, `ready …`, once clients are answered.
+    #[arg(long)]
+    pub foreground: bool,
+    /// Leave the terminal; how `start server` starts itself in the background.
+    #[arg(long, hide = true, requires = "foreground")]
+    pub detached: bool,
+}
+
+/// `hypergolix server`.
+#[derive(Debug, Subcommand)]
+pub enum ServerCommand {
+    /// Show who stores how much.
+    Users {
+        /// The server's pid file.
+        pidfile: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show figures of a server, as JSON.
+    Status {
+        /// The server's pid file.
+        pidfile: PathBuf,
+    },
+    /// Register a user, or print a new token with which one user can register.
+    Register {
+        /// The server's pid file.
+        pidfile: PathBuf,
+        /// Whom to register; without, a token is made.
+        fingerprint: Option<String>,
+        /// Take it back.
+        #[arg(long, requires = "fingerprint")]
+        undo: bool,
+    },
+    /// Say how much one user may store; without figures, as much as usual.
+    Quota {
+        /// The server's pid file.
+        pidfile: PathBuf,
+        /// Whose quota.
+        fingerprint: String,
+        /// Bytes.
+        #[arg(long, value_name = "N")]
+        bytes: Option<u64>,
+        /// Objects.
+        #[arg(long, value_name = "N")]
+        objects: Option<u64>,
+    },
+    /// Refuse everything of a user.
+    Ban {
+        /// The server's pid file.
+        pidfile: PathBuf,
+        /// Whom to ban.
+        fingerprint: String,
+        /// No longer.
+        #[arg(long)]
+        undo: bool,
+    },
 }
 
 /// `hypergolix start app`.
@@ -90,15 +223,55 @@ fn suite(text: &str) -> Result<Suite, String> {
     known.ok_or_else(|| "there are suites 1 and 3".to_owned())
 }
 
+/// `hypergolix unshare`.
+#[derive(Debug, Args)]
+pub struct UnshareArgs {
+    /// The object's address.
+    #[arg(value_name = "OBJECT")]
+    pub object: Ghid,
+    /// The other user's fingerprint.
+    #[arg(value_name = "FINGERPRINT")]
+    pub recipient: Ghid,
+}
+
 /// `hypergolix account`.
 #[derive(Debug, Subcommand)]
 pub enum Account {
-    /// Make an account in this home for an identity that exists.
+    /// Make an account in this home for an identity that exists, or restore a backup.
     ///
-    /// FILE holds the private keys of an identity made with the original golix library, as a JSON
+    /// FILE is what 'account export' wrote, or it holds the private keys of an identity made with the original golix library, as a JSON
     /// object: ghid, signature, encryption and exchange as golix saves them, each in base64 or
     /// hexadecimal. The identity keeps its fingerprint.
     Import(ImportArgs),
+    /// Write a backup of this home's account to a file.
+    ///
+    /// Everything is in it but this device's own key. It is as sealed as the home itself: whoever has
+    /// it needs the password too. Hypergolix has to be stopped meanwhile.
+    Export(ExportArgs),
+    /// Change the password. The recovery key stays as it is.
+    Password(ChangeArgs),
+}
+
+/// `hypergolix account export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// A new file.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+}
+
+/// `hypergolix account password`.
+#[derive(Debug, Args)]
+pub struct ChangeArgs {
+    /// Read the present password from the first line of this file.
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+    /// The secret that is read first is the recovery key, not the password.
+    #[arg(long)]
+    pub recovery_key: bool,
+    /// Read the new password from the first line of this file.
+    #[arg(long, value_name = "FILE")]
+    pub new_password_file: Option<PathBuf>,
 }
 
 /// `hypergolix account import`.
@@ -222,9 +395,12 @@ pub struct ConfigArgs {
     /// Print the fingerprint and user ID for the current Hypergolix configuration.
     #[arg(long)]
     pub whoami: bool,
-    /// Register the current user with a public remote.
+    /// Register the current user with every remote that is connected, to store more there.
     #[arg(long)]
     pub register: bool,
+    /// What the operator of a remote gave you to register with.
+    #[arg(long, value_name = "TOKEN", requires = "register")]
+    pub token: Option<String>,
     /// Print the configuration.
     #[arg(long)]
     pub show: bool,
@@ -243,10 +419,16 @@ pub fn parse() -> Cli {
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Start(Start::App(args)) => start::run(args),
-        Command::Stop(Stop::App) => stop::run(),
+        Command::Start(Start::Server(args)) => server::start(args),
+        Command::Stop(Stop::App) => stop::app(),
+        Command::Stop(Stop::Server { pidfile }) => stop::server(&pidfile),
+        Command::Server(command) => server::run(command),
         Command::Status(args) => status::run(args),
         Command::Config(args) => config::run(args),
-        Command::Account(Account::Import(args)) => account::import(args),
+        Command::Unshare(args) => unshare::run(&args),
+        Command::Account(Account::Import(args)) => account::import(&args),
+        Command::Account(Account::Export(args)) => account::export(&args),
+        Command::Account(Account::Password(args)) => account::change_password(&args),
         Command::Demo(args) => demo::run(args),
     }
 }

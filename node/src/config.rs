@@ -11,6 +11,7 @@ use golix::Ghid;
 use libp2p::Multiaddr;
 use serde::{Deserialize, Serialize};
 
+use crate::network::{Target, Targets};
 use crate::store;
 
 /// The port for applications unless told otherwise, as documented.
@@ -243,6 +244,21 @@ impl Config {
         let before = self.remotes.len();
         self.remotes.retain(|remote| !remote.is_at(host, port));
         self.remotes.len() < before
+    }
+
+    /// What the network dials by itself.
+    pub fn targets(&self) -> Targets {
+        let target = |remote: &Remote| Target::new(&remote.host, remote.port, remote.tls);
+        Targets { peers: self.peers.clone(), remotes: self.remotes.iter().map(target).collect() }
+    }
+
+    /// The same, except for what a running daemon takes up at once.
+    pub fn differs_in_what_takes_a_restart(&self, other: &Self) -> bool {
+        let mut same = other.clone();
+        same.peers.clone_from(&self.peers);
+        same.remotes.clone_from(&self.remotes);
+        same.named_remotes.clone_from(&self.named_remotes);
+        *self != same
     }
 
     /// The remotes behind a name.

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use golix::Ghid;
+use hypergolix_engine::Control;
 use hypergolix_ipc::{
     ConnectionId, ErrorCode, IpcError, NoticeId, Outgoing, Reply, Request, RequestToken, Service,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// Something that applications did.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly every command is a request")]
 pub enum Command {
     /// One connected; this is the way back.
     Connected(ConnectionId, Outgoing),
@@ -21,6 +21,8 @@ pub enum Command {
     Acknowledged(ConnectionId, NoticeId, bool),
     /// One is gone.
     Disconnected(ConnectionId),
+    /// The user or the operator asks, past applications.
+    Control(Control, oneshot::Sender<Result<String, String>>),
     /// Nothing more comes: the node stops.
     Stop,
 }
@@ -33,7 +35,7 @@ impl Command {
             | Self::Request(connection, ..)
             | Self::Acknowledged(connection, ..)
             | Self::Disconnected(connection) => Some(*connection),
-            Self::Stop => None,
+            Self::Control(..) | Self::Stop => None,
         }
     }
 }

@@ -1,12 +1,13 @@
-//! One daemon a home: the locked pid file.
+//! One daemon a home, one server a pid file: the locked pid file.
 //!
-//! `hypergolix.pid` holds the process id and, once it is known, the IPC port, a line each. It is
+//! The file (`hypergolix.pid` in a home) holds the process id and, once it is known, the IPC port, a line each. It is
 //! locked with `flock` for as long as the daemon lives and emptied, not removed, when it ends: what
 //! it says counts only while it is locked.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
@@ -57,7 +58,7 @@ pub enum LockError {
 
 /// The home is ours until this is dropped or the process ends, however it does.
 #[derive(Debug)]
-pub struct HomeLock(File);
+pub struct HomeLock(PidLock);
 
 impl HomeLock {
     /// Takes the home for this process.
@@ -65,7 +66,62 @@ impl HomeLock {
     /// # Errors
     /// [`LockError`].
     pub fn acquire(home: &Home) -> Result<Self, LockError> {
-        let file = open(home, true).map_err(|source| io_error(home, source))?;
+        match PidLock::acquire(&home.pid_file()) {
+            Ok(lock) => Ok(Self(lock)),
+            Err(PidError::Held { running, .. }) => {
+                Err(LockError::Held { home: home.path().display().to_string(), running })
+            }
+            Err(PidError::Io { path, source }) => Err(LockError::Io { path, source }),
+        }
+    }
+
+    /// Writes the port down, for `status`.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn set_ipc_port(&mut self, port: u16) -> io::Result<()> {
+        self.0.say(Some(port))
+    }
+}
+
+/// Why a pid file cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PidError {
+    /// Another server has it.
+    #[error(
+        "a server with the pid file {path} is already running (process {}); stop it with \
+         'hypergolix stop server {path}', or use another pid file",
+        running.map_or_else(|| "unknown".to_owned(), |running| running.pid.to_string())
+    )]
+    Held {
+        /// Which file.
+        path: String,
+        /// Who, if it said so yet.
+        running: Option<Running>,
+    },
+    /// The file cannot be used.
+    #[error("the pid file {path} cannot be used: {source}")]
+    Io {
+        /// Which file.
+        path: String,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// A pid file is ours until this is dropped or the process ends, however it does.
+#[derive(Debug)]
+pub struct PidLock(File);
+
+impl PidLock {
+    /// Takes the file for this process.
+    ///
+    /// # Errors
+    /// [`PidError`].
+    pub fn acquire(path: &Path) -> Result<Self, PidError> {
+        let io_error = |source| PidError::Io { path: path.display().to_string(), source };
+        let file = open(path, true).map_err(io_error)?;
         let patience = Instant::now();
         loop {
             match file.try_lock() {
@@ -75,26 +131,15 @@ impl HomeLock {
                     std::thread::sleep(SETTLE_STEP);
                 }
                 Err(TryLockError::WouldBlock) => {
-                    let running = running(home).map_err(|source| io_error(home, source))?;
-                    return Err(LockError::Held {
-                        home: home.path().display().to_string(),
-                        running,
-                    });
+                    let running = running_at(path).map_err(io_error)?;
+                    return Err(PidError::Held { path: path.display().to_string(), running });
                 }
-                Err(TryLockError::Error(source)) => return Err(io_error(home, source)),
+                Err(TryLockError::Error(source)) => return Err(io_error(source)),
             }
         }
         let mut lock = Self(file);
-        lock.say(None).map_err(|source| io_error(home, source))?;
+        lock.say(None).map_err(io_error)?;
         Ok(lock)
-    }
-
-    /// Writes the port down, for `status`.
-    ///
-    /// # Errors
-    /// The file cannot be written.
-    pub fn set_ipc_port(&mut self, port: u16) -> io::Result<()> {
-        self.say(Some(port))
     }
 
     fn say(&mut self, port: Option<u16>) -> io::Result<()> {
@@ -105,7 +150,7 @@ impl HomeLock {
     }
 }
 
-impl Drop for HomeLock {
+impl Drop for PidLock {
     fn drop(&mut self) {
         // What an unlocked file says does not count, so failing changes nothing.
         let _ = self.0.set_len(0);
@@ -117,7 +162,15 @@ impl Drop for HomeLock {
 /// # Errors
 /// The pid file cannot be read.
 pub fn running(home: &Home) -> io::Result<Option<Running>> {
-    let mut file = match open(home, false) {
+    running_at(&home.pid_file())
+}
+
+/// The process that has a pid file now; `None` if there is none.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn running_at(path: &Path) -> io::Result<Option<Running>> {
+    let mut file = match open(path, false) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
@@ -146,13 +199,13 @@ pub fn running(home: &Home) -> io::Result<Option<Running>> {
     }
 }
 
-/// Waits until no daemon has the home; `false` when the time runs out.
+/// Waits until nobody has a pid file; `false` when the time runs out.
 ///
 /// # Errors
-/// The pid file cannot be read.
-pub fn wait_until_free(home: &Home, patience: Duration) -> io::Result<bool> {
+/// The file cannot be read.
+pub fn wait_until_free(path: &Path, patience: Duration) -> io::Result<bool> {
     let started = Instant::now();
-    let file = match open(home, false) {
+    let file = match open(path, false) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
         Err(error) => return Err(error),
@@ -169,18 +222,14 @@ pub fn wait_until_free(home: &Home, patience: Duration) -> io::Result<bool> {
     }
 }
 
-fn open(home: &Home, create: bool) -> io::Result<File> {
+fn open(path: &Path, create: bool) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
         .write(create)
         .create(create)
         .mode(0o600)
         .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
-        .open(home.pid_file())
-}
-
-fn io_error(home: &Home, source: io::Error) -> LockError {
-    LockError::Io { path: home.pid_file().display().to_string(), source }
+        .open(path)
 }
 
 #[cfg(test)]
@@ -199,9 +248,9 @@ mod tests {
         assert_eq!(running(&home).unwrap(), Some(Running { pid, ipc_port: Some(7772) }));
         let error = HomeLock::acquire(&home).unwrap_err();
         assert!(error.to_string().contains(&pid.to_string()), "{error}");
-        assert!(!wait_until_free(&home, Duration::from_millis(20)).unwrap());
+        assert!(!wait_until_free(&home.pid_file(), Duration::from_millis(20)).unwrap());
         drop(lock);
-        assert!(wait_until_free(&home, Duration::ZERO).unwrap());
+        assert!(wait_until_free(&home.pid_file(), Duration::ZERO).unwrap());
         assert_eq!(running(&home).unwrap(), None);
         HomeLock::acquire(&home).unwrap();
     }

@@ -28,7 +28,7 @@ use hypergolix_engine::message::Message;
 use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId, Swarm, TransportError, noise, swarm};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -61,8 +61,61 @@ pub struct NetworkConfig {
     pub beacon_port: u16,
     /// Devices to keep dialling, with or without a peer id at the end.
     pub peers: Vec<Multiaddr>,
+    /// Persisters that this device may use.
+    pub remotes: Vec<Target>,
+    /// Whether only what is configured is dialled, and nobody who came to us: servers wait.
+    pub waits: bool,
+    /// Established connections that others opened.
+    pub connections_in: u32,
+    /// New inbound connections of one address prefix: at once, and a second.
+    pub inbound: (u32, u32),
     /// Resident memory of the process, bytes, above which new connections are refused.
     pub memory_max: usize,
+}
+
+/// A remote: where a persister is to be found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// For people: host and port.
+    pub name: String,
+    /// Where to dial, one after the other.
+    pub addresses: Vec<Multiaddr>,
+}
+
+impl Target {
+    /// The remote at a host and a port, over QUIC and TCP, or over secure websockets.
+    pub fn new(host: &str, port: u16, tls: bool) -> Self {
+        let name = format!("{host} {port}");
+        Self { name, addresses: event_loop::addresses(host, port, tls) }
+    }
+}
+
+/// What a network dials by itself.
+#[derive(Debug, Clone, Default)]
+pub struct Targets {
+    /// Devices, with or without a peer id at the end.
+    pub peers: Vec<Multiaddr>,
+    /// Persisters that this device may use.
+    pub remotes: Vec<Target>,
+}
+
+/// One remote.
+#[derive(Debug, Clone)]
+pub struct RemoteStatus {
+    /// Host and port.
+    pub name: String,
+    /// Who answered there last.
+    pub peer_id: Option<PeerId>,
+    /// Whether a connection to it stands.
+    pub connected: bool,
+    /// Whether it is being dialled.
+    pub dialing: bool,
+    /// Dials that failed since it was reached last.
+    pub attempts: u32,
+    /// When it is dialled again.
+    pub next_dial: Option<Duration>,
+    /// Why it was not reached, or why it is gone.
+    pub error: Option<String>,
 }
 
 impl NetworkConfig {
@@ -77,6 +130,10 @@ impl NetworkConfig {
             beacon: true,
             beacon_port: BEACON_PORT,
             peers: Vec::new(),
+            remotes: Vec::new(),
+            waits: false,
+            connections_in: limits::CONNECTIONS_IN,
+            inbound: (limits::INBOUND_BURST, limits::INBOUND_RATE),
             memory_max: limits::MEMORY_MAX,
         }
     }
@@ -92,6 +149,8 @@ pub enum NetworkEvent {
         link: LinkId,
         /// The other device: the bytes of its libp2p PeerId, proved by the connection.
         device: Vec<u8>,
+        /// Whether it answered at the address of a remote.
+        remote: bool,
     },
     /// A message arrived.
     Message {
@@ -145,6 +204,8 @@ pub struct NetworkStatus {
     pub addresses: usize,
     /// Dials under way, at most [`limits::DIALS_MAX`].
     pub dials: usize,
+    /// The remotes.
+    pub remotes: Vec<RemoteStatus>,
 }
 
 /// One linked device.
@@ -196,6 +257,7 @@ pub struct Network {
     shared: Arc<Shared>,
     stop: CancellationToken,
     tasks: TaskTracker,
+    targets: Arc<watch::Sender<Targets>>,
 }
 
 impl Network {
@@ -216,7 +278,7 @@ impl Network {
         // mDNS speaks on every interface but loopback.
         let only_loopback = !hosts.is_empty() && hosts.iter().all(IpAddr::is_loopback);
         let mdns = config.lan && config.mdns && !only_loopback;
-        let behaviour = Behaviour::new(key, mdns, config.memory_max);
+        let behaviour = Behaviour::new(key, mdns, &config);
         let settings = swarm::Config::with_tokio_executor()
             .with_idle_connection_timeout(limits::IDLE_CONNECTION)
             .with_dial_concurrency_factor(DIAL_CONCURRENCY);
@@ -231,15 +293,19 @@ impl Network {
             peers: Vec::new(),
             addresses: 0,
             dials: 0,
+            remotes: Vec::new(),
         };
         let shared = Arc::new(Shared { links: Mutex::default(), status: Mutex::new(status) });
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
+        let (targets, wanted) =
+            watch::channel(Targets { peers: config.peers, remotes: config.remotes });
         let event_loop =
-            EventLoop::new(swarm, Arc::clone(&shared), Outlet::new(events), beacon, &config.peers);
+            EventLoop::new(swarm, Arc::clone(&shared), Outlet::new(events), beacon, wanted)
+                .waiting(config.waits);
         tasks.spawn(event_loop.run(stop.clone()));
         tasks.close();
-        Ok(Self { shared, stop, tasks })
+        Ok(Self { shared, stop, tasks, targets: Arc::new(targets) })
     }
 
     /// Queues a message; never waits. On a link that is gone it goes nowhere; a queue longer than
@@ -258,6 +324,11 @@ impl Network {
         if let Some(link) = link {
             link.end(if misbehaved { End::Misbehaved } else { End::Closed });
         }
+    }
+
+    /// Dials other peers and remotes from now on; links to remotes that are no longer among them end.
+    pub fn retarget(&self, targets: Targets) {
+        self.targets.send_replace(targets);
     }
 
     /// What the network is doing.

@@ -1,6 +1,7 @@
 //! `Node`: the parts of a daemon, wired, started and stopped in order.
 
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use golix::{Ghid, PrivateIdentity, Suite};
@@ -11,7 +12,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::brain::Purpose;
 use crate::config::Config;
+use crate::control::{ControlSocket, Reload};
 use crate::ipc_service::{COMMANDS_MAX, Command, IpcService};
 use crate::network::{self, DeviceKeyError, Network, NetworkConfig, NetworkError};
 use crate::paths::Home;
@@ -21,7 +24,7 @@ use crate::status::Facts;
 use crate::store::{Store, StoreConfig, StoreError};
 
 /// Events of the network that may wait; beyond that links are read no further.
-const EVENTS_MAX: usize = 256;
+pub(crate) const EVENTS_MAX: usize = 256;
 
 /// Stack of the engine's thread, bytes. Twice tokio's default, for deep debinding chains.
 const STACK: usize = 4 * 1024 * 1024;
@@ -44,6 +47,9 @@ pub enum NodeError {
     /// The account stays locked.
     #[error(transparent)]
     Unlock(#[from] UnlockError),
+    /// The password cannot be changed.
+    #[error(transparent)]
+    Change(#[from] account::ChangeError),
     /// The store cannot be read.
     #[error(transparent)]
     View(#[from] ViewError),
@@ -53,6 +59,9 @@ pub enum NodeError {
     /// The network does not start.
     #[error("the network does not start: {0}")]
     Network(#[from] NetworkError),
+    /// The control socket cannot be listened on.
+    #[error("the control socket cannot be made: {0}")]
+    Control(#[source] std::io::Error),
     /// The loop did not start, or ended by itself.
     #[error(transparent)]
     Run(#[from] RunError),
@@ -120,6 +129,43 @@ impl Unlocked {
         )
     }
 
+    /// Joins an account that other devices have, in a store that has none.
+    ///
+    /// # Errors
+    /// [`NodeError::Store`].
+    pub fn join(
+        mut store: Store,
+        home: &Home,
+        account: Account,
+        writes: &[Write],
+    ) -> Result<Self, NodeError> {
+        let mut batch = store.batch().map_err(|source| store_error(home, source))?;
+        batch.apply(writes);
+        batch.commit().map_err(|source| store_error(home, source))?;
+        Ok(Self { store, account })
+    }
+
+    /// Gives the account another password. Blocks for half a second.
+    ///
+    /// # Errors
+    /// [`ChangeError`](account::ChangeError), or the store failed.
+    pub fn change_password(&mut self, home: &Home, password: &str) -> Result<(), NodeError> {
+        let mut batch = self.store.batch().map_err(|source| store_error(home, source))?;
+        let cost = ScryptCost::DEFAULT;
+        let writes =
+            account::change_password(&batch, &self.account, password, cost, &mut OsEntropy)?;
+        batch.apply(&writes);
+        batch.commit().map_err(|source| store_error(home, source))
+    }
+
+    /// Closes the store.
+    ///
+    /// # Errors
+    /// [`NodeError::Store`].
+    pub fn close(self, home: &Home) -> Result<(), NodeError> {
+        self.store.close().map_err(|source| store_error(home, source))
+    }
+
     fn keep(
         mut store: Store,
         home: &Home,
@@ -170,6 +216,21 @@ impl Unlocked {
     }
 }
 
+/// What a node of this home and configuration listens on and dials.
+///
+/// # Errors
+/// [`NodeError::DeviceKey`].
+pub fn network_config(home: &Home, config: &Config) -> Result<NetworkConfig, NodeError> {
+    let targets = config.targets();
+    Ok(NetworkConfig {
+        lan: config.lan,
+        listen_hosts: config.listen.clone(),
+        peers: targets.peers,
+        remotes: targets.remotes,
+        ..NetworkConfig::new(network::load_or_create(&home.device_key())?)
+    })
+}
+
 fn store_error(home: &Home, source: StoreError) -> NodeError {
     NodeError::Store { path: home.store().display().to_string(), source }
 }
@@ -182,6 +243,7 @@ pub struct Node {
     ended: oneshot::Receiver<Result<(), RunError>>,
     server: JoinHandle<()>,
     server_stop: CancellationToken,
+    _control: Option<ControlSocket>,
 }
 
 impl Node {
@@ -199,16 +261,11 @@ impl Node {
     ) -> Result<Self, NodeError> {
         let Unlocked { store, account } = unlocked;
         let (events, events_taken) = mpsc::channel(EVENTS_MAX);
-        let network = Network::start(
-            NetworkConfig {
-                lan: config.lan,
-                listen_hosts: config.listen.clone(),
-                peers: config.peers.clone(),
-                ..NetworkConfig::new(network::load_or_create(&home.device_key())?)
-            },
-            events,
-        )?;
+        let network = Network::start(network_config(&home, &config)?, events)?;
         let fingerprint = account.fingerprint();
+        let control = home.control();
+        let config = Arc::new(Mutex::new(config));
+        let reload = reload(home.config(), Arc::clone(&config), network.clone());
         let facts = Facts {
             home,
             config,
@@ -218,33 +275,25 @@ impl Node {
             network: network.clone(),
         };
         let (commands, commands_taken) = mpsc::channel(COMMANDS_MAX);
-        let parts = Parts { store, account, commands: commands_taken, events: events_taken, facts };
-        let runtime = tokio::runtime::Handle::current();
-        let (ready, is_ready) = oneshot::channel();
-        let (end, ended) = oneshot::channel();
-        std::thread::Builder::new()
-            .name("engine".to_owned())
-            .stack_size(STACK)
-            .spawn(move || {
-                let _entered = runtime.enter();
-                let outcome = Loop::new(parts).and_then(|engine| {
-                    // Whoever started us waits for this.
-                    let _ = ready.send(());
-                    engine.run()
-                });
-                // Nobody listens only if the whole process is about to end.
-                let _ = end.send(outcome);
-            })
-            .map_err(NodeError::Thread)?;
-        if is_ready.await.is_err() {
-            network.shutdown().await;
-            return Err(end_of(ended.await).err().unwrap_or(NodeError::Panicked));
-        }
+        let parts = Parts {
+            store,
+            purpose: Purpose::Node(account),
+            commands: commands_taken,
+            events: events_taken,
+            network: network.clone(),
+            started,
+            facts: Some(facts),
+        };
+        let ended = spawn(parts).await?;
+        // Without it the daemon takes up its configuration at the next start.
+        let control = ControlSocket::listen(control, commands.clone(), Some(reload))
+            .inspect_err(|error| tracing::warn!(%error, "there is no control socket"))
+            .ok();
         let server_stop = CancellationToken::new();
         let service = Arc::new(IpcService::new(commands.clone(), fingerprint));
         let stop = server_stop.clone().cancelled_owned();
         let server = tokio::spawn(server.run(service, stop));
-        Ok(Self { network, commands, ended, server, server_stop })
+        Ok(Self { network, commands, ended, server, server_stop, _control: control })
     }
 
     /// Runs until `stop` completes, or something inside fails; then stops in order.
@@ -280,7 +329,50 @@ impl Node {
     }
 }
 
-fn end_of(ended: Result<Result<(), RunError>, oneshot::error::RecvError>) -> Result<(), NodeError> {
+/// Takes up the peers and remotes of a configuration file; everything else needs a restart.
+fn reload(path: PathBuf, config: Arc<Mutex<Config>>, network: Network) -> Arc<Reload> {
+    Arc::new(move || {
+        let new = Config::load(&path).map_err(|error| error.to_string())?;
+        network.retarget(new.targets());
+        let mut config = config.lock().unwrap_or_else(PoisonError::into_inner);
+        (config.peers, config.remotes) = (new.peers, new.remotes);
+        Ok(())
+    })
+}
+
+/// Starts the loop on a thread of its own; when this returns, it takes what comes. What comes out
+/// in the end says how it ended.
+pub(crate) async fn spawn(
+    parts: Parts,
+) -> Result<oneshot::Receiver<Result<(), RunError>>, NodeError> {
+    let runtime = tokio::runtime::Handle::current();
+    let network = parts.network.clone();
+    let (ready, is_ready) = oneshot::channel();
+    let (end, ended) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("engine".to_owned())
+        .stack_size(STACK)
+        .spawn(move || {
+            let _entered = runtime.enter();
+            let outcome = Loop::new(parts).and_then(|engine| {
+                // Whoever started us waits for this.
+                let _ = ready.send(());
+                engine.run()
+            });
+            // Nobody listens only if the whole process is about to end.
+            let _ = end.send(outcome);
+        })
+        .map_err(NodeError::Thread)?;
+    if is_ready.await.is_err() {
+        network.shutdown().await;
+        return Err(end_of(ended.await).err().unwrap_or(NodeError::Panicked));
+    }
+    Ok(ended)
+}
+
+pub(crate) fn end_of(
+    ended: Result<Result<(), RunError>, oneshot::error::RecvError>,
+) -> Result<(), NodeError> {
     match ended {
         Ok(outcome) => outcome.map_err(NodeError::from),
         Err(_) => Err(NodeError::Panicked),

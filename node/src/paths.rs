@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `hypergolix.json` | [`Config`](crate::config::Config) |
 //! | `hypergolix.pid` | process id and IPC port of the running daemon, locked while it runs |
+//! | `hypergolix.sock` | where the command line speaks to the running daemon |
 //! | `store.redb`, `store.redb.reserve` | [`Store`](crate::store::Store) |
 //! | `device.key` | this device's network key |
 //! | `logs/` | one file a day |
@@ -142,6 +143,11 @@ impl Home {
     /// `hypergolix.pid`.
     pub fn pid_file(&self) -> PathBuf {
         self.0.join("hypergolix.pid")
+    }
+
+    /// `hypergolix.sock`.
+    pub fn control(&self) -> PathBuf {
+        self.0.join("hypergolix.sock")
     }
 
     /// `store.redb`.

@@ -12,16 +12,16 @@ use std::time::{Duration, Instant};
 use golix::Ghid;
 use golix::object::OpenedRequest;
 use hypergolix_engine::{
-    Account, Effect, Engine, EngineConfig, Entropy, Input, LinkId, Message, Signatures, Table,
-    Time, Timer, View, ViewError, Write,
+    Effect, Entropy, Input, LinkId, Message, Signatures, Table, Time, Timer, View, ViewError, Write,
 };
 use hypergolix_ipc::{
     ConnectionId, ErrorCode, IpcError, Notice, Outgoing, Reply, Request, RequestToken,
 };
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, sleep_until};
 
+use crate::brain::{Brain, Purpose};
 use crate::crypto_pool::{CryptoPool, Done, Job};
 use crate::ipc_service::Command;
 use crate::network::{Network, NetworkEvent};
@@ -91,14 +91,18 @@ pub enum RunError {
 pub struct Parts {
     /// The store, open.
     pub store: Store,
-    /// The account, unlocked.
-    pub account: Account,
+    /// What decides.
+    pub purpose: Purpose,
     /// What applications do.
     pub commands: mpsc::Receiver<Command>,
     /// What the network does.
     pub events: mpsc::Receiver<NetworkEvent>,
-    /// Facts for `status`, and the network.
-    pub facts: Facts,
+    /// The way to other devices.
+    pub network: Network,
+    /// When the process was started.
+    pub started: Instant,
+    /// Facts for `status` of a node.
+    pub facts: Option<Facts>,
 }
 
 /// The operating system's randomness.
@@ -114,16 +118,20 @@ impl Entropy for OsEntropy {
 /// The loop. Made on any thread, run on its own.
 pub struct Loop {
     store: Store,
-    account: Account,
-    engine: Engine,
+    purpose: Purpose,
+    brain: Brain,
     commands: mpsc::Receiver<Command>,
     events: mpsc::Receiver<NetworkEvent>,
-    facts: Facts,
+    facts: Option<Facts>,
     network: Network,
+    started: Instant,
     runtime: Handle,
     device: Vec<u8>,
     /// Applications that the engine knows.
     apps: HashMap<ConnectionId, Outgoing>,
+    /// The user or the operator waits for an answer.
+    asking: HashMap<u64, oneshot::Sender<Result<String, String>>>,
+    next_question: u64,
     /// Links that the engine knows.
     links: HashSet<LinkId>,
     timers: Timers,
@@ -178,23 +186,28 @@ impl Loop {
     /// # Errors
     /// [`RunError`].
     pub fn new(parts: Parts) -> Result<Self, RunError> {
-        let Parts { mut store, account, commands, events, facts } = parts;
-        let device = facts.network.peer_id().to_bytes();
-        let network = facts.network.clone();
-        let now = Time::from_origin(facts.started.elapsed());
-        let (engine, effects) = open_engine(&mut store, &account, &device, now)?;
-        let pool = CryptoPool::new(&account.keys());
+        let Parts { mut store, purpose, commands, events, network, started, facts } = parts;
+        let device = network.peer_id().to_bytes();
+        let now = Time::from_origin(started.elapsed());
+        let (brain, effects) = start(&mut store, &purpose, &device, now)?;
+        let pool = match &purpose {
+            Purpose::Node(account) => CryptoPool::new(&account.keys()),
+            Purpose::Server(_) => CryptoPool::idle(),
+        };
         let mut new = Self {
             store,
-            account,
-            engine,
+            purpose,
+            brain,
             commands,
             events,
             facts,
             network,
+            started,
             runtime: Handle::current(),
             device,
             apps: HashMap::new(),
+            asking: HashMap::new(),
+            next_question: 0,
             links: HashSet::new(),
             timers: Timers::default(),
             pool,
@@ -241,7 +254,7 @@ impl Loop {
     }
 
     fn now(&self) -> Time {
-        Time::from_origin(self.facts.started.elapsed())
+        Time::from_origin(self.started.elapsed())
     }
 
     /// Waits for something to do, or until housekeeping is due, and takes what there is.
@@ -321,8 +334,10 @@ impl Loop {
         let mut effects = Vec::new();
         let mut bytes = 0;
         let mut deletions = 0;
+        self.brain.set_low_on_space(low_on_space);
         let mut batch = self.store.batch()?;
         let mut unsigned = Vec::new();
+        let mut behind = HashSet::new();
         while bytes < BYTES_PER_TURN
             && unsigned.len() < SIGNATURES_PER_TURN
             && let Some(work) = self.queue.pop_front()
@@ -330,6 +345,12 @@ impl Loop {
             let input = match work {
                 Work::Timer(timer) => Input::Timer(timer),
                 Work::Done(number, opened) => Input::RequestOpened { number, opened },
+                Work::App(Command::Control(control, answer)) => {
+                    let id = self.next_question;
+                    self.next_question += 1;
+                    self.asking.insert(id, answer);
+                    Input::Control { id, control }
+                }
                 Work::App(command) => match command_input(command, &mut self.apps) {
                     Some(input) => input,
                     None => continue,
@@ -339,7 +360,7 @@ impl Loop {
                     None => continue,
                 },
             };
-            if low_on_space && makes_the_store_larger(&input) {
+            if low_on_space && self.brain.cannot_take_when_full(&input) {
                 if let Input::AppRequest { connection, token, .. } = input {
                     refusals.push((connection, token));
                 }
@@ -348,7 +369,15 @@ impl Loop {
             if let Input::AppRequest { connection, token, .. } = &input {
                 requests.push((*connection, *token));
             }
-            let outcome = self.engine.handle(input, now, &batch)?;
+            if let Input::AppRequest { connection, request, .. } = &input {
+                if !is_read(request) {
+                    behind.insert(*connection);
+                } else if !unsigned.is_empty() && !behind.contains(connection) {
+                    read(&mut self.brain, &self.apps, &mut batch, &mut effects, input, now)?;
+                    continue;
+                }
+            }
+            let outcome = self.brain.handle(input, now, &batch)?;
             bytes += outcome.writes.iter().map(write_len).sum::<usize>();
             bytes += outcome.effects.iter().map(effect_len).sum::<usize>();
             deletions += outcome.writes.iter().filter(|write| deletes(write)).count();
@@ -359,7 +388,7 @@ impl Loop {
         let mut proofs = Vec::new();
         if !unsigned.is_empty() {
             let mut meanwhile = Meanwhile {
-                engine: &mut self.engine,
+                brain: &mut self.brain,
                 commands: &mut self.commands,
                 apps: &self.apps,
                 pool: &mut self.pool,
@@ -367,7 +396,8 @@ impl Loop {
                 runtime: &self.runtime,
                 stopping: &mut self.stopping,
                 proofs: &mut proofs,
-                started: self.facts.started,
+                behind,
+                started: self.started,
             };
             meanwhile.sign(&mut batch, unsigned, &mut effects)?;
         }
@@ -411,6 +441,12 @@ impl Loop {
                 tracing::info!(link = link.0, reason, misbehaved, "a link is ended");
                 self.network.close(link, misbehaved);
             }
+            Effect::Controlled { id, answer } => {
+                if let Some(asking) = self.asking.remove(&id) {
+                    // Whoever asked may be gone.
+                    let _ = asking.send(answer.map(|text| self.complete(text)));
+                }
+            }
             Effect::SetTimer { timer, at } => self.timers.set(timer, at),
             Effect::OpenRequest { number, request } => {
                 self.pool.submit(Job::Open { number, request });
@@ -430,10 +466,18 @@ impl Loop {
             return;
         };
         let answer = answer.map(|reply| match reply {
-            Reply::Status(engine) => Reply::Status(self.facts.complete(&engine, self.storage())),
+            Reply::Status(engine) => Reply::Status(self.complete(engine)),
             other => other,
         });
         app.answer(token, answer);
+    }
+
+    /// Adds to what a node says of itself what only the process knows.
+    fn complete(&self, text: String) -> String {
+        match &self.facts {
+            Some(facts) => facts.complete(&text, self.storage()),
+            None => text,
+        }
     }
 
     fn storage(&self) -> Storage {
@@ -477,8 +521,10 @@ impl Loop {
         }
         self.reopen()?;
         let now = self.now();
-        let (engine, effects) = open_engine(&mut self.store, &self.account, &self.device, now)?;
-        self.engine = engine;
+        // What was asked meanwhile was asked of an engine that is no more.
+        self.asking.clear();
+        let (brain, effects) = start(&mut self.store, &self.purpose, &self.device, now)?;
+        self.brain = brain;
         for effect in effects {
             self.carry_out(effect);
         }
@@ -539,30 +585,23 @@ impl Loop {
     }
 }
 
-fn open_engine(
+fn start(
     store: &mut Store,
-    account: &Account,
+    purpose: &Purpose,
     device: &[u8],
     now: Time,
-) -> Result<(Engine, Vec<Effect>), RunError> {
+) -> Result<(Brain, Vec<Effect>), RunError> {
     let mut batch = store.batch()?;
     let view: &dyn View = &batch;
-    let (engine, outcome) = Engine::open(
-        account.clone(),
-        EngineConfig::default(),
-        device.to_vec(),
-        Box::new(OsEntropy),
-        now,
-        view,
-    )?;
+    let (brain, outcome) = purpose.start(device, now, view)?;
     batch.apply(&outcome.writes);
     batch.commit()?;
-    Ok((engine, outcome.effects))
+    Ok((brain, outcome.effects))
 }
 
 /// What goes on while a turn waits for its signatures.
 struct Meanwhile<'a> {
-    engine: &'a mut Engine,
+    brain: &'a mut Brain,
     commands: &'a mut mpsc::Receiver<Command>,
     apps: &'a HashMap<ConnectionId, Outgoing>,
     pool: &'a mut CryptoPool,
@@ -570,6 +609,8 @@ struct Meanwhile<'a> {
     runtime: &'a Handle,
     stopping: &'a mut bool,
     proofs: &'a mut Vec<Done>,
+    /// Applications with something else to be done first.
+    behind: HashSet<ConnectionId>,
     started: Instant,
 }
 
@@ -587,7 +628,6 @@ impl Meanwhile<'_> {
             self.pool.submit(Job::Sign { object: *object });
         }
         let mut signatures = Signatures::default();
-        let mut behind = HashSet::new();
         while !wanted.is_empty() {
             match self.next() {
                 Next::Done(Done::Signed { object, signature }) => {
@@ -602,15 +642,16 @@ impl Meanwhile<'_> {
                 Next::Command(Command::Request(connection, token, request))
                     if is_read(&request)
                         && self.apps.contains_key(&connection)
-                        && !behind.contains(&connection) =>
+                        && !self.behind.contains(&connection) =>
                 {
                     let input = Input::AppRequest { connection, token, request };
-                    self.read(batch, input, effects)?;
+                    let now = Time::from_origin(self.started.elapsed());
+                    read(self.brain, self.apps, batch, effects, input, now)?;
                 }
                 Next::Command(Command::Stop) => *self.stopping = true,
                 Next::Command(command) => {
                     // What one application asks is done in its order.
-                    behind.extend(command.connection());
+                    self.behind.extend(command.connection());
                     self.queue.push_back(Work::App(command));
                 }
             }
@@ -618,29 +659,6 @@ impl Meanwhile<'_> {
         batch.apply(&signatures.writes(batch)?);
         for effect in effects {
             signatures.complete(effect);
-        }
-        Ok(())
-    }
-
-    fn read(
-        &mut self,
-        batch: &mut Batch<'_>,
-        input: Input,
-        effects: &mut Vec<Effect>,
-    ) -> Result<(), TurnError> {
-        let now = Time::from_origin(self.started.elapsed());
-        let outcome = self.engine.handle(input, now, batch.committed()?)?;
-        let reads_only = outcome.writes.is_empty();
-        batch.apply(&outcome.writes);
-        for effect in outcome.effects {
-            match effect {
-                Effect::Answer { connection, token, answer } if reads_only => {
-                    if let Some(app) = self.apps.get(&connection) {
-                        app.answer(token, answer);
-                    }
-                }
-                other => effects.push(other),
-            }
         }
         Ok(())
     }
@@ -662,9 +680,43 @@ enum Next {
     Command(Command),
 }
 
-/// What a request of an application can be answered with while a turn waits.
+/// What can be answered while a turn waits for signatures: requests that write nothing.
 fn is_read(request: &Request) -> bool {
-    matches!(request, Request::Get(_) | Request::StartupObject)
+    matches!(
+        request,
+        Request::Get(_)
+            | Request::StartupObject
+            | Request::Discard(_)
+            | Request::RegisterApi(_)
+            | Request::DeregisterApi(_)
+    )
+}
+
+/// Answers such a request at once, from what is committed. All else that follows from it, notices for
+/// example, waits with the effects of the turn.
+fn read(
+    brain: &mut Brain,
+    apps: &HashMap<ConnectionId, Outgoing>,
+    batch: &mut Batch<'_>,
+    effects: &mut Vec<Effect>,
+    input: Input,
+    now: Time,
+) -> Result<(), TurnError> {
+    let outcome = brain.handle(input, now, batch.committed()?)?;
+    // A checkpoint of a chain of keys, at most.
+    let writes = !outcome.writes.is_empty();
+    batch.apply(&outcome.writes);
+    for effect in outcome.effects {
+        match effect {
+            Effect::Answer { connection, token, answer } if !writes => {
+                if let Some(app) = apps.get(&connection) {
+                    app.answer(token, answer);
+                }
+            }
+            other => effects.push(other),
+        }
+    }
+    Ok(())
 }
 
 /// A command as an input; `None` for connections that the engine does not know (any more).
@@ -683,53 +735,22 @@ fn command_input(command: Command, apps: &mut HashMap<ConnectionId, Outgoing>) -
         Command::Disconnected(connection) => {
             apps.remove(&connection).map(|_| Input::AppDisconnected { connection })
         }
-        Command::Stop => None,
+        Command::Stop | Command::Control(..) => None,
     }
 }
 
 /// An event as an input; `None` for links that the engine does not know (any more).
 fn event_input(event: NetworkEvent, links: &mut HashSet<LinkId>) -> Option<Input> {
     match event {
-        NetworkEvent::LinkUp { link, device } => {
+        NetworkEvent::LinkUp { link, device, remote } => {
             links.insert(link);
-            Some(Input::LinkUp { link, device })
+            Some(Input::LinkUp { link, device, remote })
         }
         NetworkEvent::Message { link, message } => {
             links.contains(&link).then_some(Input::LinkMessage { link, message })
         }
         NetworkEvent::Drained { .. } => None,
         NetworkEvent::LinkDown { link } => links.remove(&link).then_some(Input::LinkDown { link }),
-    }
-}
-
-/// What is refused while the disk is full.
-fn makes_the_store_larger(input: &Input) -> bool {
-    match input {
-        Input::AppRequest { request, .. } => match request {
-            Request::New(_)
-            | Request::Update(_)
-            | Request::Share { .. }
-            | Request::Freeze(_)
-            | Request::Hold(_)
-            | Request::RegisterToken(None)
-            | Request::SetStartup(_) => true,
-            Request::Whoami
-            | Request::RegisterToken(Some(_))
-            | Request::RegisterApi(_)
-            | Request::DeregisterApi(_)
-            | Request::StartupObject
-            | Request::ClearStartup
-            | Request::Get(_)
-            | Request::Sync(_)
-            | Request::Discard(_)
-            | Request::Delete(_)
-            | Request::Status => false,
-        },
-        // Unanswered, so the other device offers it again.
-        Input::LinkMessage { message, .. } => {
-            matches!(message, Message::Publish { .. } | Message::Event { .. })
-        }
-        _ => false,
     }
 }
 
@@ -830,7 +851,10 @@ mod tests {
         let message = Message::Ping { id: 1 };
         let heard = NetworkEvent::Message { link, message };
         assert!(event_input(heard.clone(), &mut links).is_none());
-        assert!(event_input(NetworkEvent::LinkUp { link, device: vec![] }, &mut links).is_some());
+        assert!(
+            event_input(NetworkEvent::LinkUp { link, device: vec![], remote: false }, &mut links)
+                .is_some()
+        );
         assert!(event_input(heard, &mut links).is_some());
         assert!(event_input(NetworkEvent::LinkDown { link }, &mut links).is_some());
         assert!(event_input(NetworkEvent::LinkDown { link }, &mut links).is_none());

@@ -1,12 +1,13 @@
 //! What `hypergolix status` shows of the node, beside what the engine says of itself.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use golix::Ghid;
 use serde_json::{Map, Value, json};
 
 use crate::config::Config;
-use crate::network::Network;
+use crate::network::{Network, RemoteStatus};
 use crate::paths::Home;
 
 /// What a node knows of itself.
@@ -14,8 +15,8 @@ use crate::paths::Home;
 pub struct Facts {
     /// Its files.
     pub home: Home,
-    /// What it was started with.
-    pub config: Config,
+    /// Its configuration: as it was started with, and the peers and remotes of today.
+    pub config: Arc<Mutex<Config>>,
     /// Its port for applications.
     pub ipc_port: u16,
     /// When it was started.
@@ -60,6 +61,13 @@ impl Facts {
             })
             .collect();
         let listen: Vec<String> = network.listen.iter().map(ToString::to_string).collect();
+        let persisters = match facts.remove("persisters") {
+            Some(Value::Array(persisters)) => persisters,
+            _ => Vec::new(),
+        };
+        let remotes: Vec<Value> =
+            network.remotes.iter().map(|remote| remote_facts(remote, &persisters)).collect();
+        let config = self.config.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let own = json!({
             "version": env!("CARGO_PKG_VERSION"),
             "pid": std::process::id(),
@@ -69,6 +77,7 @@ impl Facts {
             "peer_id": network.peer_id.to_string(),
             "listen": listen,
             "peers": peers,
+            "remotes": remotes,
             "addresses_known": network.addresses,
             "dials": network.dials,
             "storage_bytes": storage.bytes,
@@ -76,12 +85,12 @@ impl Facts {
             "deletions_not_compacted": storage.deletions_not_compacted,
             "store_failures": storage.failures,
             "config": {
-                "durability": self.config.durability,
-                "verbosity": self.config.verbosity,
-                "debug": self.config.debug,
-                "lan": self.config.lan,
-                "remotes": self.config.remotes,
-                "peers": self.config.peers,
+                "durability": config.durability,
+                "verbosity": config.verbosity,
+                "debug": config.debug,
+                "lan": config.lan,
+                "remotes": config.remotes,
+                "peers": config.peers,
             },
         });
         if let Value::Object(own) = own {
@@ -89,4 +98,30 @@ impl Facts {
         }
         Value::Object(facts).to_string()
     }
+}
+
+/// One remote: how the network sees it, and how the engine does.
+fn remote_facts(remote: &RemoteStatus, persisters: &[Value]) -> Value {
+    let state = match (remote.connected, remote.dialing) {
+        (true, _) => "connected",
+        (false, true) => "connecting",
+        (false, false) => "waiting",
+    };
+    let mut facts = json!({
+        "remote": remote.name,
+        "state": state,
+        "peer_id": remote.peer_id.map(|peer| peer.to_string()),
+        "attempts": remote.attempts,
+        "next_dial_seconds": remote.next_dial.map(|pause| pause.as_secs_f64()),
+        "error": remote.error,
+    });
+    let device = remote.peer_id.map(|peer| data_encoding::HEXLOWER.encode(&peer.to_bytes()));
+    let of_device =
+        |persister: &&Value| device.is_some() && persister["device"].as_str() == device.as_deref();
+    if let (Some(Value::Object(more)), Value::Object(facts)) =
+        (persisters.iter().find(of_device).cloned(), &mut facts)
+    {
+        facts.extend(more.into_iter().filter(|(name, _)| name != "device"));
+    }
+    facts
 }

@@ -121,8 +121,12 @@ fn help_names_every_documented_option() {
 }
 
 #[test]
-fn registration_is_honestly_refused() {
-    Home::new().config(&["--register"]).expect(1, &["no public persistence server"]);
+fn there_has_to_be_somebody_to_register_with() {
+    let home = Home::new();
+    home.config(&["--register"]).expect(1, &["no server to register with", "--addhost"]);
+    home.config(&["--addhost", "127.0.0.1", "7770", "False"]).expect_success();
+    home.config(&["--register", "--token", "x"]).expect(1, &["not running", "start app"]);
+    home.config(&["--token", "x"]).expect(2, &["--register"]);
 }
 
 #[test]
@@ -304,7 +308,7 @@ fn accounts_that_are_not_here() {
         with(&["--suite", suite]).expect(2, &["suites 1 and 3"]);
     }
     with(&["--user-id", "nonsense"]).expect(1, &["user id", "nonsense"]);
-    with(&["--user-id", &other]).expect(1, &["no account in this home"]);
+    with(&["--user-id", &other]).expect(1, &["no account in this home", "--addhost"]);
     let node = home.start(SECRET).expect("an account");
     let user_id = node.fact("user-id").to_owned();
     node.stop();

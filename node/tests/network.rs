@@ -45,7 +45,9 @@ impl Node {
 
     async fn link(&mut self) -> (LinkId, PeerId) {
         match self.next().await {
-            NetworkEvent::LinkUp { link, device } => (link, PeerId::from_bytes(&device).unwrap()),
+            NetworkEvent::LinkUp { link, device, .. } => {
+                (link, PeerId::from_bytes(&device).unwrap())
+            }
             event => panic!("expected a link, got {event:?}"),
         }
     }

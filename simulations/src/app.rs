@@ -345,7 +345,7 @@ impl World<'_> {
             return;
         }
         let node = self.apps[number].node;
-        let recipient = self.chance.apps.below(self.nodes.len() as u64) as usize;
+        let recipient = self.chance.apps.below(self.users as u64) as usize;
         for object in own {
             self.app_shares_with(node, connection, *object, recipient);
         }
@@ -369,7 +369,7 @@ impl World<'_> {
     }
 
     fn app_shares(&mut self, node: usize, connection: ConnectionId, object: Ghid) {
-        let nodes = self.nodes.len() as u64;
+        let nodes = self.users as u64;
         let recipient = self.chance.apps.below(nodes) as usize;
         self.app_shares_with(node, connection, object, recipient);
     }

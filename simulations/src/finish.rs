@@ -86,7 +86,7 @@ impl World<'_> {
             }
             if self.now - since >= quiet {
                 let sent = self.stats.messages - sent_before;
-                let pairs = (self.nodes.len() * (self.nodes.len() - 1) / 2) as u64;
+                let pairs = self.pairs().len() as u64;
                 if sent > IDLE_MESSAGES * pairs * quiet / 1_000_000 {
                     let text = format!("{sent} messages while nothing changes");
                     self.violation(Checker::Bounded, text);
@@ -106,9 +106,7 @@ impl World<'_> {
 
     /// Every node runs and is idle, every pair is linked, every application is connected and has read.
     fn is_complete(&self) -> bool {
-        let count = self.nodes.len();
-        let linked =
-            (0..count).all(|a| (a + 1..count).all(|b| self.network.current((a, b)).is_some()));
+        let linked = self.pairs().iter().all(|pair| self.network.current(*pair).is_some());
         let connected = self.apps.iter().all(|app| app.session.is_some());
         let read = self.sessions.values().all(|session| !session.is_open || session.unread == 0);
         self.nodes.iter().all(crate::node::Node::is_at_rest) && linked && connected && read
@@ -127,7 +125,7 @@ impl World<'_> {
             .map(|(address, _)| *address)
             .chain(copies.map(|(address, _)| *address))
             .collect();
-        let asking: Vec<(usize, ConnectionId)> = (0..self.nodes.len())
+        let asking: Vec<(usize, ConnectionId)> = (0..self.users)
             .map(|node| {
                 let connection = self.connect(node, None);
                 for object in &everything {

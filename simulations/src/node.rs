@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use golix::Suite;
 use hypergolix_engine::account::{self, ScryptCost};
-use hypergolix_engine::view::{Table, Write};
+use hypergolix_engine::view::{Table, ViewError, Write};
 use hypergolix_engine::{
-    Account, Effect, Engine, EngineConfig, Input, LinkId, Message, Outcome, Signatures, Time, Timer,
+    Account, Effect, Engine, EngineConfig, Input, LinkId, Message, Outcome, Persister,
+    PersisterConfig, Signatures, Time, Timer,
 };
 use hypergolix_ipc::{ConnectionId, NoticeId};
 
@@ -25,6 +26,21 @@ const EFFECTS_MAX: usize = 2_000;
 
 /// Most inputs that wait for a node. As above.
 const INBOX_MAX: usize = 20_000;
+
+/// What decides at a node.
+pub(crate) enum Brain {
+    Node(Box<Engine>),
+    Server(Box<Persister>),
+}
+
+impl Brain {
+    fn handle(&mut self, input: Input, now: Time, disk: &Disk) -> Result<Outcome, ViewError> {
+        match self {
+            Self::Node(engine) => engine.handle(input, now, disk),
+            Self::Server(persister) => persister.handle(input, now, disk),
+        }
+    }
+}
 
 /// Where a node dies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +61,8 @@ pub struct Node {
     pub(crate) device: Vec<u8>,
     pub(crate) disk: Disk,
     /// `None` while it is down.
-    pub(crate) engine: Option<Engine>,
+    pub(crate) engine: Option<Brain>,
+    is_server: bool,
     /// How often it was started.
     pub(crate) life: u64,
     /// How many turns it took, over all lives.
@@ -115,6 +132,16 @@ impl Node {
         }
     }
 
+    /// A server that was never started.
+    pub fn server(number: usize) -> Self {
+        // It has no account, and asks for none.
+        let mut server = Self::new(0, Suite::Suite3);
+        server.is_server = true;
+        server.disk = Disk::default();
+        server.device = format!("server {number}").into_bytes();
+        server
+    }
+
     /// A node that was never started.
     pub fn new(number: usize, suite: Suite) -> Self {
         let (account, writes) = made(number, suite);
@@ -126,6 +153,7 @@ impl Node {
             device: format!("device {number}").into_bytes(),
             disk,
             engine: None,
+            is_server: false,
             life: 0,
             turns: 0,
             crash_at: None,
@@ -171,20 +199,23 @@ impl World<'_> {
         }
         self.forget_rows(number);
         let now = self.time();
-        let mut config = EngineConfig::default();
-        config.reconcile_interval = Duration::from_millis(self.scenario.reconcile);
+        let reconcile = Duration::from_millis(self.scenario.reconcile);
         let node = &mut self.nodes[number];
         node.life += 1;
         let life = node.life;
         let entropy = Chance::new(self.seed, &format!("entropy {number} {life}"));
-        let opened = Engine::open(
-            node.account.clone(),
-            config,
-            node.device.clone(),
-            Box::new(entropy),
-            now,
-            &node.disk,
-        );
+        let (device, entropy) = (node.device.clone(), Box::new(entropy));
+        let opened = if node.is_server {
+            let mut config = PersisterConfig::default();
+            config.reconcile_interval = reconcile;
+            Persister::open(config, device, entropy, now, &node.disk)
+                .map(|(persister, outcome)| (Brain::Server(Box::new(persister)), outcome))
+        } else {
+            let mut config = EngineConfig::default();
+            config.reconcile_interval = reconcile;
+            Engine::open(node.account.clone(), config, device, entropy, now, &node.disk)
+                .map(|(engine, outcome)| (Brain::Node(Box::new(engine)), outcome))
+        };
         let (engine, outcome) = match opened {
             Ok(opened) => opened,
             Err(error) => {

@@ -14,6 +14,12 @@ pub struct Scenario {
     pub about: String,
     /// How many nodes.
     pub nodes: [u64; 2],
+    /// How many servers beside them.
+    #[serde(default)]
+    pub servers: [u64; 2],
+    /// Whether nodes reach nothing but servers.
+    #[serde(default)]
+    pub apart: bool,
     /// The suites of the nodes' identities, over and over; none means suite 3 everywhere. Suite 1 signs
     /// in 15 ms of real time, so a scenario with it is a small one.
     #[serde(default)]
@@ -124,6 +130,13 @@ pub struct Faults {
     pub part_every: u64,
     /// How long they are parted.
     pub parted: [u64; 2],
+    /// Whether a partition leaves one node at the servers and all others alone: then sender and
+    /// recipient are never there together.
+    #[serde(default)]
+    pub shifts: bool,
+    /// A server dies and loses everything it stored.
+    #[serde(default)]
+    pub wipe_every: u64,
     /// Probability that a partition swallows what is sent instead of breaking links.
     pub black_hole: f64,
 }
@@ -138,6 +151,10 @@ impl Scenario {
         let nodes = scenario.nodes;
         if nodes[0] < 1 || nodes[1] < nodes[0] || nodes[1] > NODES_MAX {
             return Err(format!("nodes: between 1 and {NODES_MAX}, the lower number first"));
+        }
+        let servers = scenario.servers;
+        if servers[1] < servers[0] || servers[1] > SERVERS_MAX {
+            return Err(format!("servers: at most {SERVERS_MAX}, the lower number first"));
         }
         if scenario.quiet <= scenario.reconcile {
             return Err("quiet has to be longer than reconcile, or nobody would wait for it".into());
@@ -154,6 +171,9 @@ impl Scenario {
         code.and_then(|code| Suite::from_code(*code)).unwrap_or(Suite::Suite3)
     }
 }
+
+/// Most servers of a scenario.
+pub const SERVERS_MAX: u64 = 5;
 
 /// Most nodes of a scenario: their accounts are made once a process, 50 ms of scrypt each.
 pub const NODES_MAX: u64 = 20;

@@ -106,6 +106,7 @@ pub(crate) enum Event {
     ReplaceDue,
     PartDue,
     PartEnds,
+    WipeDue,
 }
 
 /// Streams of chance, one for each part of the world.
@@ -126,7 +127,10 @@ pub struct World<'a> {
     pub(crate) now: Micros,
     events: BTreeMap<(Micros, u64), Event>,
     next_event: u64,
+    /// Users' nodes, then servers.
     pub(crate) nodes: Vec<Node>,
+    /// How many are users'.
+    pub(crate) users: usize,
     pub(crate) network: Network,
     pub(crate) apps: Vec<App>,
     pub(crate) sessions: BTreeMap<(usize, ConnectionId), Session>,
@@ -158,15 +162,18 @@ impl<'a> World<'a> {
         let mut faults = Chance::new(seed, "faults");
         let mut apps = Chance::new(seed, "apps");
         let count = faults.between(scenario.nodes) as usize;
-        let nodes: Vec<Node> =
+        let mut nodes: Vec<Node> =
             (0..count).map(|number| Node::new(number, scenario.suite(number))).collect();
+        let servers = if scenario.servers[1] > 0 { faults.between(scenario.servers) } else { 0 };
+        nodes.extend((0..servers as usize).map(|number| Node::server(count + number)));
         let mut model = Vec::new();
         for node in 0..count {
             for _ in 0..apps.between(scenario.apps.per_node) {
                 model.push(App::new(node, scenario, &mut apps));
             }
         }
-        let oracle = Oracle::new(nodes.iter().map(|node| node.account.fingerprint()).collect());
+        let users = nodes.iter().take(count);
+        let oracle = Oracle::new(users.map(|node| node.account.fingerprint()).collect());
         Self {
             scenario,
             seed,
@@ -182,6 +189,7 @@ impl<'a> World<'a> {
             events: BTreeMap::new(),
             next_event: 0,
             nodes,
+            users: count,
             network: Network::default(),
             apps: model,
             sessions: BTreeMap::new(),
@@ -205,7 +213,9 @@ impl<'a> World<'a> {
             self.at(at, Event::AppConnects { app });
             self.app_will_act(app);
         }
-        for event in [Event::CrashDue, Event::BreakDue, Event::ReplaceDue, Event::PartDue] {
+        for event in
+            [Event::CrashDue, Event::BreakDue, Event::ReplaceDue, Event::PartDue, Event::WipeDue]
+        {
             self.fault_comes_again(event);
         }
         self.run_until(self.scenario.active * 1_000);
@@ -254,7 +264,11 @@ impl<'a> World<'a> {
             Event::LinkUp { key, side } => self.link_up(key, side),
             Event::LinkDown { key, side } => self.link_down(key, side),
             Event::Arrival { key, to, bytes } => self.arrival(key, to, &bytes),
-            Event::CrashDue | Event::BreakDue | Event::ReplaceDue | Event::PartDue => {
+            Event::CrashDue
+            | Event::BreakDue
+            | Event::ReplaceDue
+            | Event::PartDue
+            | Event::WipeDue => {
                 if !self.is_calm {
                     self.fault(&event);
                     self.fault_comes_again(event);
@@ -335,6 +349,8 @@ impl<'a> World<'a> {
                 let input = Input::RequestOpened { number: request, opened };
                 self.after(delay, Event::ToNode { node: number, life, input });
             }
+            // Nobody asks.
+            Effect::Controlled { .. } => {}
             Effect::Log { event, about } => {
                 self.trace(|| format!("n{number} logs: {event} {about}"));
             }

@@ -8,6 +8,7 @@ const LAN: &str = include_str!("../scenarios/lan.toml");
 const PARTITION: &str = include_str!("../scenarios/partition.toml");
 const ROUGH: &str = include_str!("../scenarios/rough.toml");
 const CROWD: &str = include_str!("../scenarios/crowd.toml");
+const OFFLINE: &str = include_str!("../scenarios/offline.toml");
 const SUITES: &str = include_str!("../scenarios/suites.toml");
 
 fn scenario(text: &str) -> Scenario {
@@ -39,6 +40,11 @@ fn rough_holds() {
 }
 
 #[test]
+fn offline_holds() {
+    holds(OFFLINE, 0..20);
+}
+
+#[test]
 fn both_suites_hold() {
     holds(SUITES, 0..3);
 }
@@ -54,6 +60,12 @@ fn seeds_that_once_failed() {
     // A share of what was deleted meanwhile waited for ever and counted against its sender.
     holds(ROUGH, [5, 7, 8]);
     holds(LAN, [68, 139]);
+    // A frozen copy came through a mailbox when its container was here already.
+    holds(OFFLINE, [3, 132]);
+    // A wiped server had heard of a deletion, and was then given the binding that it ended.
+    holds(OFFLINE, [8]);
+    // An answer waited for a server that was gone; a share was gone before it was seen.
+    holds(OFFLINE, [84, 29, 34]);
 }
 
 #[test]

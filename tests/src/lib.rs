@@ -9,7 +9,7 @@
 //! - [`python`]: a virtual environment with the `hgx` client from PyPI.
 //!
 //! The targets: `hgx.rs` (the documented Python API, with that client), `lan/` (several hosts on
-//! one bridge), `crash.rs` (SIGKILL at random moments), `bad_input.rs`, `other_user.rs`.
+//! one bridge), `servers/` (homes that meet only at servers), `crash.rs` (SIGKILL at random moments), `bad_input.rs`, `other_user.rs`.
 
 #![forbid(unsafe_code)]
 

@@ -92,6 +92,11 @@ impl Place {
         host.anchor.ip(&["address", "add", &format!("{address}/24"), "brd", "+", "dev", "eth0"]);
     }
 
+    /// Runs `ip` on the host.
+    fn ip(&self, words: &[&str]) {
+        self.host.as_ref().expect("only hosts have interfaces").anchor.ip(words);
+    }
+
     fn set_link(&self, state: &str) {
         let host = self.host.as_ref().expect("only hosts have cables");
         host.switch.ip(&["link", "set", &host.port(), state]);
@@ -140,42 +145,87 @@ impl Lan {
     /// One more host, plugged in.
     pub fn host(&mut self) -> Place {
         self.hosts += 1;
-        let anchor = Anchor::new();
-        let port = format!("p{}", self.hosts);
-        self.switch.ip(&[
-            "link",
-            "add",
-            &port,
-            "type",
-            "veth",
-            "peer",
-            "name",
-            "eth0",
-            "netns",
-            &anchor.pid(),
-        ]);
-        self.switch.ip(&["link", "set", &port, "master", "br0"]);
-        self.switch.ip(&["link", "set", &port, "up"]);
-        anchor.ip(&["link", "set", "lo", "up"]);
-        anchor.ip(&[
-            "address",
-            "add",
-            &format!("10.77.0.{}/24", self.hosts),
-            "brd",
-            "+",
-            "dev",
-            "eth0",
-        ]);
-        anchor.ip(&["link", "set", "eth0", "up"]);
-        let (handle, running) = runtime_in(&anchor);
-        let host = Host {
-            number: self.hosts,
-            anchor,
-            switch: Arc::clone(&self.switch),
-            _running: running,
-        };
-        Place { handle, host: Some(Arc::new(host)) }
+        let place = plug_in(&self.switch, self.hosts, &format!("10.77.0.{}/24", self.hosts));
+        self.switch.ip(&["link", "set", &format!("p{}", self.hosts), "master", "br0"]);
+        place
     }
+}
+
+/// Homes that reach servers and not one another, as behind routers of the Internet.
+///
+/// ```text
+///   home 1                 router                     server 1
+///   eth0 10.79.1.1 ── p1 10.79.1.254
+///   eth0 10.79.2.1 ── p2 10.79.2.254
+///                     br0 10.79.0.254 ── p101 ── eth0 10.79.0.1
+/// ```
+///
+/// Nobody has a route from one home to another, and broadcasts stay where they are.
+#[derive(Debug)]
+pub struct Internet {
+    router: Arc<Anchor>,
+    homes: u8,
+    servers: u8,
+}
+
+impl Default for Internet {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Ports of servers are numbered from here on.
+const SERVER_PORTS: u8 = 100;
+
+impl Internet {
+    /// A router and nobody else.
+    pub fn new() -> Self {
+        let router = Anchor::new();
+        router.ip(&["link", "set", "lo", "up"]);
+        router.ip(&["link", "add", "br0", "type", "bridge"]);
+        router.ip(&["link", "set", "br0", "up"]);
+        router.ip(&["address", "add", "10.79.0.254/24", "dev", "br0"]);
+        router.run(&["sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"]);
+        Self { router: Arc::new(router), homes: 0, servers: 0 }
+    }
+
+    /// One more network with one host.
+    pub fn home(&mut self) -> Place {
+        self.homes += 1;
+        let number = self.homes;
+        let place = plug_in(&self.router, number, &format!("10.79.{number}.1/24"));
+        let gateway = format!("10.79.{number}.254");
+        let port = format!("p{number}");
+        self.router.ip(&["address", "add", &format!("{gateway}/24"), "dev", &port]);
+        place.ip(&["route", "add", "10.79.0.0/24", "via", &gateway]);
+        place
+    }
+
+    /// One more host that everybody reaches, and its address.
+    pub fn server(&mut self) -> (Place, String) {
+        self.servers += 1;
+        let address = format!("10.79.0.{}", self.servers);
+        let number = SERVER_PORTS + self.servers;
+        let place = plug_in(&self.router, number, &format!("{address}/24"));
+        self.router.ip(&["link", "set", &format!("p{number}"), "master", "br0"]);
+        place.ip(&["route", "add", "default", "via", "10.79.0.254"]);
+        (place, address)
+    }
+}
+
+/// A new host whose `eth0` is port `p<number>` of a switch or router.
+fn plug_in(switch: &Arc<Anchor>, number: u8, address: &str) -> Place {
+    let anchor = Anchor::new();
+    let port = format!("p{number}");
+    let pid = anchor.pid();
+    switch.ip(&["link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns", &pid]);
+    switch.ip(&["link", "set", &port, "up"]);
+    anchor.ip(&["link", "set", "lo", "up"]);
+    anchor.ip(&["address", "add", address, "brd", "+", "dev", "eth0"]);
+    anchor.ip(&["link", "set", "eth0", "up"]);
+    let (handle, running) = runtime_in(&anchor);
+    let host = Host { number, anchor, switch: Arc::clone(switch), _running: running };
+    Place { handle, host: Some(Arc::new(host)) }
 }
 
 /// A thread inside the namespace with a runtime of its own: its sockets are the host's.
@@ -227,8 +277,13 @@ impl Anchor {
 
     /// Runs `ip` in the namespace.
     fn ip(&self, words: &[&str]) {
+        self.run(&[&["ip"], words].concat());
+    }
+
+    /// Runs a program in the namespace.
+    fn run(&self, words: &[&str]) {
         let pid = self.pid();
-        let mut all = vec!["nsenter", "-t", &pid, "-n", "--", "ip"];
+        let mut all = vec!["nsenter", "-t", &pid, "-n", "--"];
         all.extend(words);
         if let Err(error) = run(&all) {
             panic!("{error}");

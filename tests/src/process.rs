@@ -116,7 +116,7 @@ impl Home {
     pub fn start_with_suite(&self, suite: u8) -> Node {
         let mut command = self.start_command();
         command.args(["--suite", &suite.to_string()]);
-        Node::start(self.clone(), command)
+        Node::launch(self, command)
             .unwrap_or_else(|failure| panic!("the node did not start: {failure}"))
     }
 
@@ -157,6 +157,14 @@ pub struct Node {
 }
 
 impl Node {
+    /// Runs a command that starts a node in the foreground.
+    ///
+    /// # Errors
+    /// What the node wrote, when it ended or was not ready in time.
+    pub fn launch(home: &Home, command: Command) -> Result<Self, Failure> {
+        Self::start(home.clone(), command)
+    }
+
     fn start(home: Home, mut command: Command) -> Result<Self, Failure> {
         let complaints = home.beside("stderr");
         let stderr = File::options()
@@ -165,43 +173,21 @@ impl Node {
             .open(&complaints)
             .expect("the folder is ours");
         let started = Instant::now();
-        let mut child =
-            command.stdout(Stdio::piped()).stderr(stderr).spawn().expect("the binary runs");
-        let stdout = child.stdout.take().expect("the output is piped");
-        let (send, lines) = mpsc::sync_channel(64);
-        std::thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                // The node must not block on a reader that went away.
-                let _ = send.try_send(line);
+        command.stderr(stderr);
+        match until_ready(command) {
+            Ok((child, ready_line)) => {
+                Ok(Self { home, child, ready_line, startup: started.elapsed() })
             }
-        });
-        let mut text = String::new();
-        loop {
-            match lines.recv_timeout(READY_MAX.saturating_sub(started.elapsed())) {
-                Ok(line) if line.starts_with("ready ") => {
-                    let startup = started.elapsed();
-                    return Ok(Self { home, child, ready_line: line, startup });
-                }
-                Ok(line) => text.extend([&line, "\n"]),
-                Err(reason) => {
-                    let ended = reason == mpsc::RecvTimeoutError::Disconnected;
-                    if !ended {
-                        let _ = child.kill();
-                    }
-                    let status = child.wait().expect("a child can be waited for");
-                    text += &std::fs::read_to_string(&complaints).unwrap_or_default();
-                    return Err(Failure { status: ended.then_some(status), text });
-                }
+            Err(mut failure) => {
+                failure.text += &std::fs::read_to_string(&complaints).unwrap_or_default();
+                Err(failure)
             }
         }
     }
 
     /// A field of the ready line, such as `fingerprint`.
     pub fn fact(&self, name: &str) -> &str {
-        self.ready_line
-            .split_whitespace()
-            .find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
-            .unwrap_or_else(|| panic!("no {name}= in: {}", self.ready_line))
+        fact(&self.ready_line, name)
     }
 
     /// The user's fingerprint, as text.
@@ -300,6 +286,167 @@ impl Drop for Node {
             eprintln!("--- {} ---", self.ready_line);
             print_tail(&self.home.beside("stderr"));
             for entry in std::fs::read_dir(self.home.path().join("logs")).into_iter().flatten() {
+                print_tail(&entry.expect("a readable folder").path());
+            }
+        }
+    }
+}
+
+/// Runs a process that says when it is ready, until it does.
+fn until_ready(mut command: Command) -> Result<(Child, String), Failure> {
+    let started = Instant::now();
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("the binary runs");
+    let stdout = child.stdout.take().expect("the output is piped");
+    let (send, lines) = mpsc::sync_channel(64);
+    std::thread::spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            // The process must not block on a reader that went away.
+            let _ = send.try_send(line);
+        }
+    });
+    let mut text = String::new();
+    loop {
+        match lines.recv_timeout(READY_MAX.saturating_sub(started.elapsed())) {
+            Ok(line) if line.starts_with("ready ") => return Ok((child, line)),
+            Ok(line) => text.extend([&line, "\n"]),
+            Err(reason) => {
+                let ended = reason == mpsc::RecvTimeoutError::Disconnected;
+                if !ended {
+                    let _ = child.kill();
+                }
+                let status = child.wait().expect("a child can be waited for");
+                return Err(Failure { status: ended.then_some(status), text });
+            }
+        }
+    }
+}
+
+/// A field of a ready line.
+fn fact<'l>(ready_line: &'l str, name: &str) -> &'l str {
+    ready_line
+        .split_whitespace()
+        .find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+        .unwrap_or_else(|| panic!("no {name}= in: {ready_line}"))
+}
+
+/// A persistence server in a temporary folder: running, or between two lives.
+#[derive(Debug)]
+pub struct Server {
+    folder: TempDir,
+    place: Place,
+    args: Vec<String>,
+    running: Option<(Child, String)>,
+}
+
+impl Server {
+    /// Starts a server that keeps what it stores in its folder.
+    pub fn start(place: &Place, args: &[&str]) -> Self {
+        let mut server = Self::prepare(place, args);
+        let cache = server.folder.path().join("cache").display().to_string();
+        server.args.extend(["--cachedir".to_owned(), cache]);
+        server.start_again();
+        server
+    }
+
+    /// Starts a server that forgets everything when it ends.
+    pub fn start_in_memory(place: &Place, args: &[&str]) -> Self {
+        let mut server = Self::prepare(place, args);
+        server.start_again();
+        server
+    }
+
+    fn prepare(place: &Place, args: &[&str]) -> Self {
+        let folder = tempfile::Builder::new()
+            .prefix("hypergolix-server-")
+            .tempdir()
+            .expect("temporary folders can be made");
+        let mut args: Vec<String> = args.iter().map(ToString::to_string).collect();
+        let logs = folder.path().join("logs").display().to_string();
+        args.extend(["--logdir".to_owned(), logs, "--verbosity".to_owned(), "loud".to_owned()]);
+        Self { folder, place: place.clone(), args, running: None }
+    }
+
+    /// Starts it again after [`kill`](Self::kill) or [`stop`](Self::stop).
+    pub fn start_again(&mut self) {
+        let mut command = self.command(&["start", "server"]);
+        command.arg(self.pid_file()).arg("--foreground").args(&self.args);
+        command.stderr(File::create(self.folder.path().join("stderr")).expect("ours"));
+        match until_ready(command) {
+            Ok(running) => self.running = Some(running),
+            Err(failure) => panic!(
+                "the server did not start: {failure}{}",
+                std::fs::read_to_string(self.folder.path().join("stderr")).unwrap_or_default()
+            ),
+        }
+    }
+
+    /// With other arguments from the next start on.
+    pub fn with_args(&mut self, args: &[&str]) {
+        self.args.extend(args.iter().map(ToString::to_string));
+    }
+
+    /// A `hypergolix` command in its place, not yet run.
+    pub fn command(&self, words: &[&str]) -> Command {
+        let mut command = self.place.command(binary());
+        command.args(words).env("HYPERGOLIX_HOME", self.folder.path().join("none"));
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Runs `hypergolix server WORD PIDFILE …` to its end.
+    pub fn operate(&self, word: &str, more: &[&str]) -> Output {
+        let mut command = self.command(&["server", word]);
+        command.arg(self.pid_file()).args(more).output().expect("the binary runs")
+    }
+
+    /// Its pid file.
+    pub fn pid_file(&self) -> PathBuf {
+        self.folder.path().join("pid")
+    }
+
+    /// A file of its folder.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A field of the ready line, such as `addresses`.
+    pub fn fact(&self, name: &str) -> &str {
+        fact(&self.running.as_ref().expect("it runs").1, name)
+    }
+
+    /// Ends it with SIGKILL.
+    pub fn kill(&mut self) {
+        if let Some((mut child, _)) = self.running.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Ends it with `hypergolix stop server`.
+    pub fn stop(&mut self) -> ExitStatus {
+        let output =
+            self.command(&["stop", "server"]).arg(self.pid_file()).output().expect("it runs");
+        assert!(output.status.success(), "stop failed: {output:?}");
+        let (mut child, _) = self.running.take().expect("it runs");
+        let ended = || child.try_wait().expect("a child can be asked");
+        wait_for("the end of the server", STOP_MAX, ended).0
+    }
+
+    /// Takes away everything it stored, except its device key; it must not run.
+    pub fn wipe(&self) {
+        assert!(self.running.is_none(), "a running server has its files open");
+        for name in ["store.redb", "store.redb.reserve"] {
+            let _ = std::fs::remove_file(self.folder.path().join("cache").join(name));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            print_tail(&self.folder.path().join("stderr"));
+            for entry in std::fs::read_dir(self.folder.path().join("logs")).into_iter().flatten() {
                 print_tail(&entry.expect("a readable folder").path());
             }
         }

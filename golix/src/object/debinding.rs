@@ -7,7 +7,7 @@
 //!
 //! 716 bytes in suite 1, 268 in suite 3.
 
-use super::{DecodeError, Kind, Object, Verified};
+use super::{DecodeError, Kind, Object, Verified, pair_address};
 use crate::codec::{HEAD_LEN, Reader, Writer};
 use crate::suite::Layout;
 use crate::{Ghid, Signer, Suite};
@@ -34,6 +34,12 @@ impl Debinding {
         writer.ghid(&target);
         let (ghid, bytes) = writer.sign(me);
         Verified::made(Object::Debinding(Self { suite, debinder, target, ghid }), bytes)
+    }
+
+    /// The address of `debinder`'s debinding of `target`; there is only one.
+    #[must_use]
+    pub fn address_of(suite: Suite, debinder: &Ghid, target: &Ghid) -> Ghid {
+        pair_address(Kind::Debinding, suite, debinder, target)
     }
 
     fn len(layout: &Layout) -> usize {

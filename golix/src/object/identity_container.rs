@@ -9,7 +9,7 @@
 
 use super::{DecodeError, Kind};
 use crate::codec::{HEAD_LEN, Reader, Writer};
-use crate::suite::{Layout, PublicKeys};
+use crate::suite::{Keys, Layout, PublicKeys};
 use crate::{Ghid, Identity};
 
 fn len(layout: &Layout) -> usize {
@@ -21,7 +21,7 @@ fn len(layout: &Layout) -> usize {
 }
 
 /// Reads a GIDC: sizes, then hash, then keys.
-pub(crate) fn decode(bytes: &[u8]) -> Result<Identity, DecodeError> {
+pub(crate) fn decode(bytes: &[u8], keys: Keys) -> Result<Identity, DecodeError> {
     let mut reader = Reader::new(bytes);
     let (kind, suite) = reader.head()?;
     if kind != Kind::Identity {
@@ -34,7 +34,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Identity, DecodeError> {
     let exchange = reader.take(layout.exchange_key_len)?;
     let ghid = reader.own_ghid()?;
     reader.finish()?;
-    let keys = PublicKeys::decode(suite, signature, encryption, exchange)?;
+    let keys = PublicKeys::decode(suite, signature, encryption, exchange, keys)?;
     Ok(Identity::new(ghid, keys))
 }
 

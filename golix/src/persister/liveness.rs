@@ -4,7 +4,7 @@
 //! address can be computed. So "is it debound?" is one look-up, however many debindings strangers
 //! have sent ahead; theirs are dropped when the target arrives.
 
-use crate::object::Kind;
+use crate::object::Debinding;
 use crate::{Ghid, Suite};
 
 use super::authors;
@@ -17,14 +17,7 @@ use super::view::{Stored, View};
 /// The address of the one debinding by which `owner` lets go of `target`: the hash of a GDXX up to
 /// its file hash (Golix wire reference, section 7).
 pub(super) fn debinding_address(suite: Suite, owner: &Ghid, target: &Ghid) -> Ghid {
-    let mut bytes = Vec::with_capacity(10 + 2 * Ghid::LEN);
-    bytes.extend_from_slice(&Kind::Debinding.magic());
-    bytes.extend_from_slice(&Kind::Debinding.version().to_be_bytes());
-    bytes.push(suite.code());
-    bytes.extend_from_slice(owner.as_bytes());
-    bytes.extend_from_slice(target.as_bytes());
-    bytes.push(1); // address algorithm: SHA-512
-    Ghid::of(&bytes)
+    Debinding::address_of(suite, owner, target)
 }
 
 /// The stored debinding of `target` by its owner.
@@ -69,8 +62,7 @@ pub(super) fn drop_debinding<V: View>(
     Ok(())
 }
 
-/// Drops debindings of the stored `target` that are not its owner's: they came before it, from
-/// strangers. A batch at a time; the rest is left as [`Pending::Disprove`].
+/// Looks up who owns `target` now, and drops the debindings that are not of that owner.
 ///
 /// A dynamic address whose owner is not proven disproves nothing: the debinding may be the true
 /// owner's, and what it keeps away must not come back because a stranger put a frame in its place.
@@ -82,6 +74,17 @@ pub(super) fn disprove<V: View>(draft: &mut Draft<'_, V>, target: Ghid) -> Resul
         // The target went again meanwhile: then they are early debindings as before.
         (None, None) => return Ok(()),
     };
+    drop_foreign(draft, target, owner)
+}
+
+/// Drops debindings of the stored `target` that are not its owner's: they came before it, from
+/// strangers. `None` is nobody: what cannot be debound. A batch at a time; the rest is left as
+/// [`Pending::Disprove`].
+pub(super) fn drop_foreign<V: View>(
+    draft: &mut Draft<'_, V>,
+    target: Ghid,
+    owner: Option<Ghid>,
+) -> Result<(), V::Error> {
     let found = draft.view().debindings(&target, None, limits::STEPS_MAX + 2)?;
     let mut dropped = 0;
     for debinding in found {

@@ -29,8 +29,8 @@ pub(super) fn find<V: View>(view: &V, ghid: &Ghid) -> Result<Target, V::Error> {
 }
 
 /// A binding may target a container or a dynamic address, or something unknown.
-pub(super) fn bindable<V: View>(view: &V, target: &Ghid) -> Result<Option<Rejection>, V::Error> {
-    Ok(match find(view, target)? {
+pub(super) fn bindable(target: &Ghid, found: &Target) -> Option<Rejection> {
+    match found {
         Target::Unknown | Target::Dynamic(_) | Target::Object(Stored::Container { .. }) => None,
         Target::Object(
             Stored::Identity { .. }
@@ -39,7 +39,7 @@ pub(super) fn bindable<V: View>(view: &V, target: &Ghid) -> Result<Option<Reject
             | Stored::Debinding { .. }
             | Stored::Request { .. },
         ) => Some(Rejection::TargetType(*target)),
-    })
+    }
 }
 
 /// A debinding may target a static binding, a dynamic address, a debinding, a request, or something

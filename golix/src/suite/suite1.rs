@@ -26,8 +26,8 @@ use subtle::ConstantTimeEq;
 use x25519_dalek::{PublicKey as ExchangeKey, StaticSecret};
 use zeroize::Zeroizing;
 
-use super::Layout;
 use super::primitives::{hkdf_expand_sha512, hkdf_sha512, hmac_sha512, sha512, x25519};
+use super::{Keys, Layout};
 use crate::codec::Reader;
 use crate::identity::KeyFault;
 use crate::object::{DecodeError, MakeError, RequestFault};
@@ -84,12 +84,16 @@ impl PublicKeys {
         signature: &[u8],
         encryption: &[u8],
         exchange: &[u8],
+        known: Keys,
     ) -> Result<Self, DecodeError> {
         let keys = Self {
-            signature: public_key(signature).ok_or(DecodeError::KeySig)?,
-            encryption: public_key(encryption).ok_or(DecodeError::KeyEnc)?,
+            signature: public_key(signature, known).ok_or(DecodeError::KeySig)?,
+            encryption: public_key(encryption, known).ok_or(DecodeError::KeyEnc)?,
             exchange: <[u8; 32]>::try_from(exchange).map_err(|_| DecodeError::KeyExc)?.into(),
         };
+        if known == Keys::Checked {
+            return Ok(keys);
+        }
         if signature == encryption {
             return Err(DecodeError::KeyEnc);
         }
@@ -131,10 +135,10 @@ impl fmt::Debug for PublicKeys {
 }
 
 /// A modulus, with the exponent that all have.
-fn public_key(modulus: &[u8]) -> Option<rsa::PublicKey> {
+fn public_key(modulus: &[u8], known: Keys) -> Option<rsa::PublicKey> {
     let full = modulus.len() == MODULUS_LEN && modulus[0] >= 0x80;
     let odd = modulus.last().is_some_and(|last| last % 2 == 1);
-    if !full || !odd || small_factors::divides_any(modulus) {
+    if !full || !odd || known == Keys::Unknown && small_factors::divides_any(modulus) {
         return None;
     }
     let n = BoxedUint::from_be_slice(modulus, MODULUS_BITS).ok()?;
@@ -269,7 +273,7 @@ fn private_key(document: &[u8]) -> Result<rsa::PrivateKey, KeyFault> {
     if exponent != [1, 0, 1] {
         return Err(KeyFault::Exponent);
     }
-    public_key(modulus).ok_or(KeyFault::Factor)?;
+    public_key(modulus, Keys::Unknown).ok_or(KeyFault::Factor)?;
     rsa::PrivateKey::try_from(parts).map_err(|_| KeyFault::Inconsistent)
 }
 

@@ -12,10 +12,10 @@ use subtle::ConstantTimeEq;
 use x25519_dalek::{PublicKey as ExchangeKey, StaticSecret};
 use zeroize::Zeroizing;
 
-use super::Layout;
 use super::primitives::{
     aes256_gcm_open, aes256_gcm_seal, hkdf_expand_sha512, hkdf_sha512, hmac_sha512, sha512, x25519,
 };
+use super::{Keys, Layout};
 use crate::codec::Reader;
 use crate::object::{DecodeError, MakeError, OpenError, RequestFault};
 use crate::{Ghid, Secret};
@@ -73,10 +73,10 @@ impl PublicKeys {
         signature: &[u8],
         encryption: &[u8],
         exchange: &[u8],
+        known: Keys,
     ) -> Result<Self, DecodeError> {
         let signature = signature.try_into().map_err(|_| DecodeError::KeySig)?;
-        let point = CompressedEdwardsY(signature).decompress().ok_or(DecodeError::KeySig)?;
-        if point.compress().0 != signature || point.is_small_order() || !point.is_torsion_free() {
+        if known == Keys::Unknown && !is_signature_key(signature) {
             return Err(DecodeError::KeySig);
         }
         let signature = VerifyingKey::from_bytes(&signature).map_err(|_| DecodeError::KeySig)?;
@@ -120,6 +120,13 @@ impl fmt::Debug for PublicKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("PublicKeys(suite 3)")
     }
+}
+
+/// A canonical encoding of a point of the prime-order subgroup that is not the identity.
+fn is_signature_key(encoded: [u8; 32]) -> bool {
+    CompressedEdwardsY(encoded).decompress().is_some_and(|point| {
+        point.compress().0 == encoded && !point.is_small_order() && point.is_torsion_free()
+    })
 }
 
 /// What a signature covers: `"golix-3 sign" 00 | GHID`, 78 bytes.
@@ -502,9 +509,12 @@ mod tests {
         let (enc, exc) = ([9; 32], [10; 32]);
         for (at, torsion) in EIGHT_TORSION.iter().enumerate() {
             let small = torsion.compress().0;
-            assert_eq!(PublicKeys::decode(&small, &enc, &exc), Err(DecodeError::KeySig));
+            assert_eq!(
+                PublicKeys::decode(&small, &enc, &exc, Keys::Unknown),
+                Err(DecodeError::KeySig)
+            );
             let mixed = (ED25519_BASEPOINT_POINT + torsion).compress().0;
-            assert_eq!(PublicKeys::decode(&mixed, &enc, &exc).is_ok(), at == 0);
+            assert_eq!(PublicKeys::decode(&mixed, &enc, &exc, Keys::Unknown).is_ok(), at == 0);
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Repairs what an edit broke, as a forger would: the address, and with the key the signature.
 
+#![allow(dead_code, reason = "every test file uses another part of it")]
+
 use ed25519_dalek::{Signer, SigningKey};
 use golix::Ghid;
 use sha2::{Digest, Sha512};

@@ -70,6 +70,14 @@ pub fn for_each<T: for<'de> Deserialize<'de>>(wanted: &Shape, check: impl Fn(&T)
     assert!(found > 0, "there are no such files");
 }
 
+/// Parts of a file that nothing looks at may be remarks, but no lists.
+pub fn only_remarks(rest: &BTreeMap<String, serde_json::Value>) {
+    for (name, value) in rest {
+        let list = value.as_array().is_some_and(|list| !list.is_empty());
+        assert!(!list, "{name} is not checked by anything");
+    }
+}
+
 /// Says how much was checked, and that it was not nothing.
 #[expect(clippy::disallowed_macros, reason = "tests may say what they did")]
 pub fn counted(list: &str, count: usize) {

@@ -12,16 +12,10 @@ use golix::persister::memory::MemoryView;
 use golix::{Ghid, Identity, PrivateIdentity, SaltedSigner, Secret, Signer, Suite};
 use serde::Deserialize;
 
-use super::{Base64, Hex, Shape, counted, publish};
+use super::{Base64, Hex, Shape, counted, only_remarks, publish};
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "what says how the file came about is read, but not looked at")]
 struct Vectors {
-    format: String,
-    encoding: String,
-    made_with: serde_json::Value,
-    set: String,
     identities: BTreeMap<String, IdentityVector>,
     #[serde(default)]
     ghids: Vec<GhidVector>,
@@ -42,6 +36,8 @@ struct Vectors {
     library: BTreeMap<String, Base64>,
     #[serde(default)]
     library_ghids: BTreeMap<String, Hex>,
+    #[serde(flatten)]
+    rest: BTreeMap<String, serde_json::Value>,
 }
 
 #[derive(Deserialize)]
@@ -203,6 +199,7 @@ impl Run<'_> {
 
 fn for_each_file(check: impl Fn(&Run<'_>)) {
     super::for_each(&Shape::Original, |vectors: &Vectors| {
+        only_remarks(&vectors.rest);
         let people = &vectors.identities;
         let people = people.iter().map(|(name, it)| (name.as_str(), person(it))).collect();
         check(&Run { vectors, people });

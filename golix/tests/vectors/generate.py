@@ -1,10 +1,14 @@
 #!/usr/bin/env python3
-"""Writes suite3.json: valid objects of suite 3, and objects that break one named rule each.
+"""Writes the vectors of suite 3: valid objects, and objects that break one named rule each.
 
 An implementation of its own, from the formulas, with nothing but hashlib and the `cryptography`
-package; it shares no code with the crate it tests. Deterministic: the same file every time.
+package; it shares no code with the crate it tests. Deterministic: the same files every time.
 
-    python3 golix/tests/vectors/generate.py > golix/tests/vectors/suite3.json
+    cd golix/tests/vectors
+    python3 generate.py > suite3.json
+    python3 generate.py negative > suite3-negative.json
+
+The second is in the shape of golix-negative.json: what a persister and a recipient have to answer.
 """
 
 import base64
@@ -552,8 +556,163 @@ def main():
 
     names = [vector["name"] for vector in out["negative"]]
     assert len(names) == len(set(names)), "names are unique"
+    if sys.argv[1:] == ["negative"]:
+        out = answers(alice, bob, mallory, out["negative"])
     json.dump(out, sys.stdout, indent=1)
     print()
+
+
+# --- what a persister and a recipient answer: the shape of golix-negative.json
+
+
+NAK = {
+    "SIGNATURE": "0002", "OUTER": "0002", "SUITE_MISMATCH": "0002", "AUTHOR_UNKNOWN": "0003", "AUTHOR_NOT_IDENTITY": "0003",
+    "RECIPIENT_UNKNOWN": "0003", "RECIPIENT_NOT_IDENTITY": "0003", "UNBOUND": "0004", "DEBOUND": "0005", "TARGET_TYPE": "0006",
+    "CYCLE": "0006", "INCONSISTENT": "0007", "COUNTER": "0009",
+}
+
+
+def answers(alice, bob, mallory, broken):
+    people = [f"gidc_{me.name}" for me in (alice, bob, mallory)]
+    library = {f"gidc_{me.name}": me.gidc for me in (alice, bob, mallory)}
+    vectors = []
+
+    def vector(name, role, rule, data, strength="must", **more):
+        nak = NAK.get(rule, "0001") if role == "publish" and rule else None
+        expect = {"verdict": "reject" if rule else "accept", "strength": strength}
+        if rule:
+            expect |= {"rule": rule, "nak": nak}
+        given = {"input_str": data} if role == "ghid-str" else {"input_b64": b64(data)}
+        kind = data[:4].decode("ascii", "replace") if role in ("publish", "receive") else role
+        vectors.append({"id": name, "object": kind, "role": role, **given, **more, "expect": expect, "isolated": True})
+
+    def publish(name, rule, data, before=(), known=people, **more):
+        vector(name, "publish", rule, data, preload=[*known, *before], **more)
+
+    # What one object alone shows.
+    for it in broken:
+        name, stage, rule, data = it["name"], it["stage"], it["rule"], base64.b64decode(it["input"])
+        if stage == "ghid":
+            vector(name, "ghid-bytes", rule, data)
+        elif stage == "ghid-text":
+            vector(name, "ghid-str", rule, data.decode())
+        elif stage == "secret":
+            vector(name, "secret", "SECRET", data)
+        elif stage == "parse" or rule in ("SIGNATURE", "OUTER"):
+            publish(name, rule, data)
+        elif rule == "AUTHOR_UNKNOWN":
+            publish(name, rule, data, known=["gidc_bob"])
+        elif stage == "receive":
+            known = [f"gidc_{who}" for who in it["known"]]
+            vector(name, "receive", rule, data, recipient=it["recipient"], known=known)
+
+    # What depends on what is stored.
+    key, seed_, salt = seed("key"), seed("seed", 16), seed("salt")
+    container = geoc(alice, key, seed_, salt, b"attack at dawn")
+    target, birth, other = container[-129:-64], ghid(b"birth target"), ghid(b"other target")
+    own = lambda data: data[-129:-64]
+    dynamic = dynamic_ghid(alice.ghid, birth)
+    hold = binding(b"GOBS", alice, target)
+    gobs = binding(b"GOBS", alice, other)
+    ask = garq(alice, bob, letter(alice.ghid, b"AK", other + bytes(4)), seed("ephemeral"))
+    frames = [gobd(alice, 0, [birth])] + [gobd(alice, n, [ghid(b"frame %d" % n), birth]) for n in (1, 2)]
+    fork = gobd(alice, 1, [other, birth])
+    outer_frame = gobd(alice, 0, [dynamic])
+    outer_dynamic = dynamic_ghid(alice.ghid, dynamic)
+    x_gobs, x_dynamic, x_ask = (binding(b"GDXX", me, what) for me, what in [(alice, own(gobs)), (alice, dynamic), (bob, own(ask))])
+    xx_gobs = binding(b"GDXX", alice, own(x_gobs))
+    foreign = binding(b"GDXX", mallory, own(gobs))
+    hold_dynamic = binding(b"GOBS", bob, dynamic)
+    by_container = binding(b"GOBS", alice, other, binder=target)
+    library |= {
+        "hold": hold, "container": container, "gobs": gobs, "ask": ask, "frame0": frames[0], "frame1": frames[1], "frame2": frames[2],
+        "outer": outer_frame, "x_gobs": x_gobs, "xx_gobs": xx_gobs, "x_dynamic": x_dynamic, "x_ask": x_ask, "foreign": foreign,
+        "hold_dynamic": hold_dynamic,
+    }
+    vector("ghid-bytes-ok", "ghid-bytes", None, other)
+    vector("ghid-str-ok", "ghid-str", None, base64.urlsafe_b64encode(other).decode())
+    vector("secret-ok", "secret", None, secret_bytes(key, seed_))
+    vector("receive-ok", "receive", None, ask, recipient="bob", known=people)
+    vector("gidc-ok", "publish", None, alice.gidc, preload=[])
+    publish("geoc-ok", None, container, ["hold"])
+    publish("geoc-unbound", "UNBOUND", container)
+    publish("geoc-target-of-history-only", "UNBOUND", container, known=[*people, "frame_over_container"])
+    library["frame_over_container"] = gobd(alice, 3, [other, target, birth])
+    publish("geoc-again-is-acked", None, container, ["hold", "container"])
+
+    publish("gobs-ok", None, gobs)
+    publish("gobs-binder-is-a-container", "AUTHOR_NOT_IDENTITY", by_container, ["hold", "container"])
+    publish("gobs-replay-after-debinding", "DEBOUND", gobs, ["gobs", "x_gobs"])
+    publish("gobs-debinding-came-first", "DEBOUND", gobs, ["x_gobs"])
+    publish("gobs-foreign-debinding-came-first", None, gobs, ["foreign"])
+    publish("gobs-rebind-after-debinding-debound", None, gobs, ["gobs", "x_gobs", "xx_gobs"])
+    for name, what, before in [
+        ("identity", bob.ghid, []), ("static-binding", own(gobs), ["gobs"]), ("debinding", own(x_gobs), ["x_gobs"]),
+        ("request", own(ask), ["ask"]), ("frame", own(frames[0]), ["frame0"]),
+    ]:
+        publish(f"gobs-target-is-{name}", "TARGET_TYPE", binding(b"GOBS", alice, what), before)
+        publish(f"gobd-target-is-{name}", "TARGET_TYPE", gobd(bob, 1, [what, birth]), before)
+    for name, what, before in [("container", target, ["hold", "container"]), ("dynamic", dynamic, ["frame0"]), ("unknown", ghid(b"?"), [])]:
+        publish(f"gobs-target-is-{name}", None, binding(b"GOBS", bob, what), before)
+        publish(f"gobd-target-is-{name}", None, gobd(bob, 1, [what, birth]), before)
+
+    publish("gobd-first-frame-ok", None, frames[0])
+    publish("gobd-next-frame-ok", None, frames[1], ["frame0"])
+    publish("gobd-mid-life-frame-of-unknown-binding", None, frames[2])
+    publish("gobd-same-frame-again-is-acked", None, frames[1], ["frame0", "frame1"])
+    publish("gobd-equal-counter-is-a-fork", None, fork, ["frame0", "frame1"], strength="choice")
+    publish("gobd-counter-jumps-to-the-last", None, gobd(alice, 2**64 - 1, [other, birth]), ["frame0"])
+    publish("gobd-counter-regress", "COUNTER", frames[0], ["frame0", "frame1"])
+    publish("gobd-counter-regress-to-1", "COUNTER", frames[1], ["frame0", "frame2"])
+    publish("gobd-older-frame-after-deletion", "COUNTER", frames[1], ["frame2", "x_dynamic"])
+    publish("gobd-frame-after-debinding", "DEBOUND", frames[1], ["frame0", "x_dynamic"])
+    publish("gobd-debinding-came-first", "DEBOUND", frames[0], ["x_dynamic"])
+    publish("gobd-frame-after-debinding-but-held", None, frames[1], ["frame0", "hold_dynamic", "x_dynamic"], strength="choice")
+    publish("gobd-cycle-self", "CYCLE", gobd(alice, 1, [dynamic, birth]), ["frame0"])
+    publish("gobd-cycle-two", "CYCLE", gobd(alice, 1, [outer_dynamic, birth]), ["frame0", "outer"])
+
+    publish("gdxx-ok", None, x_gobs, ["gobs"])
+    publish("gdxx-of-a-dynamic-address", None, x_dynamic, ["frame0"])
+    publish("gdxx-unknown-target", None, binding(b"GDXX", alice, ghid(b"?")), strength="choice")
+    publish("gdxx-debinder-unknown", "AUTHOR_UNKNOWN", x_gobs, known=["gidc_bob"])
+    publish("gdxx-other-debinder-of-gobs", "INCONSISTENT", foreign, ["gobs"])
+    publish("gdxx-other-debinder-of-gobd", "INCONSISTENT", binding(b"GDXX", mallory, dynamic), ["frame0"])
+    publish("gdxx-other-debinder-of-gdxx", "INCONSISTENT", binding(b"GDXX", mallory, own(x_gobs)), ["gobs", "x_gobs"])
+    publish("gdxx-request-by-its-author", "INCONSISTENT", binding(b"GDXX", alice, own(ask)), ["ask"])
+    publish("gdxx-request-by-its-recipient", None, x_ask, ["ask"])
+    for name, what, before in [("container", target, ["hold", "container"]), ("identity", alice.ghid, []), ("frame", own(frames[0]), ["frame0"])]:
+        publish(f"gdxx-target-is-{name}", "TARGET_TYPE", binding(b"GDXX", alice, what), before)
+    publish("gdxx-replay-after-being-debound", "DEBOUND", x_gobs, ["gobs", "x_gobs", "xx_gobs"])
+
+    publish("garq-ok", None, ask)
+    publish("garq-again-is-acked", None, ask, ["ask"])
+    publish("garq-recipient-unknown", "RECIPIENT_UNKNOWN", ask, known=["gidc_alice"])
+    to_container = garq(alice, bob, letter(alice.ghid, b"AK", other + bytes(4)), seed("e"), recipient_field=target)
+    publish("garq-recipient-is-a-container", "RECIPIENT_NOT_IDENTITY", to_container, ["hold", "container"])
+    publish("garq-replay-after-debinding", "DEBOUND", ask, ["ask", "x_ask"])
+
+    # Suite 1 under the name of somebody of suite 3.
+    one = lambda magic, body, tail: addressed(head(magic, suite=1) + body) + bytes(tail)
+    publish("garq-of-suite-1", "SUITE_MISMATCH", one(b"GARQ", bob.ghid + bytes(512), 64))
+    publish("gobs-of-suite-1", "SUITE_MISMATCH", one(b"GOBS", alice.ghid + other, 512))
+    publish("gdxx-of-suite-1", "SUITE_MISMATCH", one(b"GDXX", alice.ghid + other, 512))
+    publish("geoc-of-suite-1", "SUITE_MISMATCH", one(b"GEOC", alice.ghid + struct.pack(">Q", 3) + b"abc", 512))
+    publish("gobd-of-suite-1", "SUITE_MISMATCH", one(b"GOBD", alice.ghid + struct.pack(">QH", 1, 130) + other + birth + dynamic, 512))
+
+    names = [it["id"] for it in vectors]
+    assert len(names) == len(set(names)), "names are unique"
+    return {
+        "format": "golix-vectors/1",
+        "encoding": "lowercase hex unless the key ends in _b64 (standard base64 with padding)",
+        "made_with": {"generate.py": "negative"},
+        "set": "negative",
+        "identities": {
+            me.name: {"name": me.name, "suite": 3, **dict(zip(("sign", "encrypt", "exchange"), (part.hex() for part in me.seeds)))}
+            for me in (alice, bob, mallory)
+        },
+        "library": {name: b64(data) for name, data in library.items()},
+        "vectors": vectors,
+    }
 
 
 # --- just enough of edwards25519 to add a torsion point to a key

@@ -186,6 +186,16 @@ impl Obj {
         self.0.inner.ask_done(Request::Share { object: self.0.ghid, recipient }).await
     }
 
+    /// Keeps the object's future states from somebody it was shared with. What they have read, they
+    /// have; other recipients go on reading.
+    ///
+    /// # Errors
+    /// Only the creator can, for dynamic objects; only this project's daemon knows the request.
+    pub async fn unshare(&self, recipient: Ghid) -> Result<(), LinkError> {
+        let object = self.ghid();
+        self.0.inner.ask_done(Request::Unshare { object, recipient }).await
+    }
+
     /// Makes a static copy of the state that the daemon holds.
     ///
     /// # Errors

@@ -4,23 +4,28 @@
 //! it holds key slots, each of which seals the same random account key, and the identity's
 //! private keys sealed under the account key. `user id` is its dynamic address.
 
+mod devices;
 mod passphrase;
+mod pieces;
 mod slots;
 
 use std::sync::Arc;
 
-use golix::object::{Container, DynamicBinding, Object, OpenedRequest, Unverified, Verified};
+use golix::object::{Container, DynamicBinding, Kind, Object, OpenedRequest, Unverified, Verified};
 use golix::{Ghid, Identity, PrivateIdentity, Secret, Signer as _, Suite};
 use zeroize::Zeroizing;
 
 pub use passphrase::{PASSWORD_LEN_MIN, ScryptCost};
 
 use crate::keyring::{Keyring, derive};
-use crate::message::Message;
+use crate::message::{Message, Packed};
 use crate::shelf;
-use crate::sync::proof;
+use crate::sync::{Feed, proof};
 use crate::turn::Turn;
 use crate::view::{Entropy, Row, Table, Time, View, ViewError, Write};
+pub(crate) use devices::{has_others, slot};
+pub use devices::{is_of_the_device, restored};
+pub(crate) use pieces::Pieces;
 use slots::{Slots, SlotsError};
 
 /// Meta row: user id and fingerprint, 130 bytes.
@@ -124,6 +129,18 @@ pub enum AccountError {
     Cost(u8),
 }
 
+/// Why a password could not be changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChangeError {
+    /// The new password will not do.
+    #[error(transparent)]
+    Password(#[from] AccountError),
+    /// The account's root object cannot be read.
+    #[error(transparent)]
+    Root(#[from] UnlockError),
+}
+
 /// Why an account stays locked.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -171,6 +188,14 @@ impl Account {
         self.identity.suite()
     }
 
+    /// The dynamic addresses that this account keeps for itself: its root object, and the objects its
+    /// records travel in, whether anything was written to them or not.
+    pub fn own_addresses(&self) -> Vec<Ghid> {
+        let mut addresses = Pieces::new(self).addresses().to_vec();
+        addresses.push(self.user_id);
+        addresses
+    }
+
     /// Uses the private keys of this account, on any thread.
     pub fn keys(&self) -> Keys {
         Keys(Arc::clone(&self.identity))
@@ -180,14 +205,25 @@ impl Account {
         &self.identity
     }
 
-    pub(crate) fn keyring(&self) -> Keyring {
-        Keyring::new(&self.key)
+    pub(crate) fn keyring(&self, slot: u8) -> Keyring {
+        Keyring::new(&self.key, slot)
+    }
+
+    /// The birth target of the object that a bucket of account records travels in.
+    pub(crate) fn piece_birth(&self, bucket: u8) -> Ghid {
+        Ghid::from_address(derive(&self.key, b"hypergolix account piece\0", &[&[bucket]]))
     }
 
     /// `CK[0]` of an own dynamic object: from the account key and the object's address, which its
     /// random birth target makes unique. Nothing has to be stored for an object.
     pub(crate) fn chain_start(&self, dynamic: &Ghid) -> [u8; 32] {
         derive(&self.key, b"hypergolix own chain\0", &[dynamic.as_bytes()])
+    }
+
+    /// The first chain key of a later epoch of an own dynamic object.
+    pub(crate) fn epoch_start(&self, dynamic: &Ghid, epoch: u32) -> [u8; 32] {
+        let epoch = epoch.to_be_bytes();
+        derive(&self.key, b"hypergolix own epoch\0", &[dynamic.as_bytes(), &epoch])
     }
 
     /// The secret of an own static object: from the account key and the container's salt.
@@ -310,6 +346,110 @@ pub fn unlock_with_recovery_key(
     unlock_with(view, |slots, user_id| slots.open_with_recovery_key(user_id, &recovery.0))
 }
 
+/// Joins an account on a device that has nothing of it: `objects` is what makes the root object at
+/// the address `user_id` readable, as any device that holds it sends it. The writes have to be
+/// committed before the account is used.
+///
+/// # Errors
+/// [`UnlockError`]: also for objects that do not prove that they are this account's root.
+pub fn join(
+    user_id: &Ghid,
+    objects: &[Packed],
+    password: &str,
+    entropy: &mut dyn Entropy,
+) -> Result<(Account, Vec<Write>), UnlockError> {
+    let open = |slots: &Slots, user_id: &Ghid| slots.open_with_password(user_id, password);
+    join_with(user_id, objects, entropy, open)
+}
+
+/// As [`join`], with the recovery key.
+///
+/// # Errors
+/// [`UnlockError`].
+pub fn join_with_recovery_key(
+    user_id: &Ghid,
+    objects: &[Packed],
+    recovery: &RecoveryKey,
+    entropy: &mut dyn Entropy,
+) -> Result<(Account, Vec<Write>), UnlockError> {
+    let open = |slots: &Slots, user_id: &Ghid| slots.open_with_recovery_key(user_id, &recovery.0);
+    join_with(user_id, objects, entropy, open)
+}
+
+/// The counter of the newest frame of an account's root among `objects`; `None` if they do not prove
+/// that they are it. Of several devices that hold the root, the one with the highest has the newest.
+pub fn root_counter(user_id: &Ghid, objects: &[Packed]) -> Option<u64> {
+    let root = Root::read(user_id, objects).ok()?;
+    match root.frame.object() {
+        Object::DynamicBinding(frame) => Some(frame.counter()),
+        _ => None,
+    }
+}
+
+/// The objects of a root, verified.
+struct Root {
+    identity: Identity,
+    gidc: Verified,
+    frame: Verified,
+    container: Verified,
+}
+
+impl Root {
+    fn read(user_id: &Ghid, objects: &[Packed]) -> Result<Self, UnlockError> {
+        let parsed: Vec<Unverified> =
+            objects.iter().filter_map(|bytes| Unverified::parse(bytes).ok()).collect();
+        for gidc in parsed.iter().filter(|object| object.kind() == Kind::Identity) {
+            let Ok(gidc) = gidc.clone().verify(None) else { continue };
+            let Object::Identity(identity) = gidc.object() else { continue };
+            let signed: Vec<Verified> = parsed
+                .iter()
+                .filter(|object| object.author() == Some(identity.ghid()))
+                .filter_map(|object| object.clone().verify(Some(identity)).ok())
+                .collect();
+            let newest = signed
+                .iter()
+                .filter_map(|object| match object.object() {
+                    Object::DynamicBinding(frame)
+                        if frame.dynamic() == *user_id && frame.is_proven() =>
+                    {
+                        Some((frame.counter(), frame.target(), object))
+                    }
+                    _ => None,
+                })
+                .max_by_key(|(counter, ..)| *counter);
+            if let Some((_, target, frame)) = newest
+                && let Some(container) = signed.iter().find(|object| object.ghid() == target)
+            {
+                let (frame, container) = (frame.clone(), container.clone());
+                return Ok(Self { identity: identity.clone(), gidc, frame, container });
+            }
+        }
+        Err(UnlockError::Damaged("what was found under the user id is not an account"))
+    }
+}
+
+fn join_with(
+    user_id: &Ghid,
+    objects: &[Packed],
+    entropy: &mut dyn Entropy,
+    open: impl FnOnce(&Slots, &Ghid) -> Result<Zeroizing<[u8; 32]>, SlotsError>,
+) -> Result<(Account, Vec<Write>), UnlockError> {
+    let root = Root::read(user_id, objects)?;
+    let account = open_root(user_id, &root.identity, root.container.object(), open)?;
+    let mut turn = Turn::new(&Nothing, entropy, Time::default());
+    for object in [&root.gidc, &root.frame, &root.container] {
+        shelf::admit(&mut turn, object)?
+            .map_err(|_| UnlockError::Damaged("its objects do not fit together"))?;
+    }
+    turn.put(
+        Table::Meta,
+        META_ACCOUNT,
+        [&user_id.as_bytes()[..], account.fingerprint().as_bytes()].concat(),
+    );
+    devices::draw_slot(&mut turn);
+    Ok((account, turn.finish().writes))
+}
+
 fn unlock_with(
     view: &dyn View,
     open: impl FnOnce(&Slots, &Ghid) -> Result<Zeroizing<[u8; 32]>, SlotsError>,
@@ -321,21 +461,73 @@ fn unlock_with(
     let head = shelf::stored_head(view, &user_id)?
         .ok_or(UnlockError::Damaged("its binding is missing"))?;
     let container = stored(view, &head.target, &author)?;
-    let Object::Container(container) = container.object() else {
+    open_root(&user_id, &author, container.object(), open)
+}
+
+fn open_root(
+    user_id: &Ghid,
+    author: &Identity,
+    container: &Object,
+    open: impl FnOnce(&Slots, &Ghid) -> Result<Zeroizing<[u8; 32]>, SlotsError>,
+) -> Result<Account, UnlockError> {
+    let slots = read_slots(author, container)?;
+    let key = open(&slots, user_id)?;
+    let identity = slots.open_identity(user_id, &key)?;
+    let identity = PrivateIdentity::from_bytes(&identity)
+        .map_err(|_| UnlockError::Damaged("its private keys cannot be read"))?;
+    if identity.ghid() != author.ghid() {
+        return Err(UnlockError::Damaged("its private keys belong to another identity"));
+    }
+    Ok(Account { identity: Arc::new(identity), key, user_id: *user_id })
+}
+
+fn read_slots(author: &Identity, container: &Object) -> Result<Slots, UnlockError> {
+    let Object::Container(container) = container else {
         return Err(UnlockError::Damaged("its container is missing"));
     };
     let plain = container
-        .open(&root_secret(author.suite(), &fingerprint))
+        .open(&root_secret(author.suite(), &author.ghid()))
         .map_err(|_| UnlockError::Damaged("its container does not open"))?;
-    let slots = Slots::decode(&plain)?;
-    let key = open(&slots, &user_id)?;
-    let identity = slots.open_identity(&user_id, &key)?;
-    let identity = PrivateIdentity::from_bytes(&identity)
-        .map_err(|_| UnlockError::Damaged("its private keys cannot be read"))?;
-    if identity.ghid() != fingerprint {
-        return Err(UnlockError::Damaged("its private keys belong to another identity"));
+    Ok(Slots::decode(&plain)?)
+}
+
+/// Gives an account another password: one frame of its root. The old password opens nothing any
+/// more, except in copies of the old root that somebody kept; the recovery key stays.
+///
+/// # Errors
+/// [`ChangeError`].
+pub fn change_password(
+    view: &dyn View,
+    account: &Account,
+    password: &str,
+    cost: ScryptCost,
+    entropy: &mut dyn Entropy,
+) -> Result<Vec<Write>, ChangeError> {
+    check(password, cost)?;
+    let me = account.identity();
+    let head = shelf::stored_head(view, &account.user_id)
+        .map_err(UnlockError::from)?
+        .ok_or(UnlockError::Damaged("its binding is missing"))?;
+    let container = stored(view, &head.target, me.identity())?;
+    let mut slots = read_slots(me.identity(), container.object())?;
+    let mut turn = Turn::new(view, entropy, Time::default());
+    slots.replace_password(&mut turn, &account.user_id, &account.key, password, cost);
+    let slot = devices::slot(&mut turn, 1).map_err(UnlockError::from)?;
+    let secret = root_secret(me.suite(), &me.ghid());
+    let container = Container::seal(me, &secret, turn.random(), &slots.encode());
+    let counter = ((head.counter >> 8) + 1) << 8 | u64::from(slot);
+    let targets = [container.ghid(), head.target, head.birth];
+    let frame = DynamicBinding::next(me, account.user_id, counter, &targets)
+        .map_err(|_| UnlockError::Damaged("its binding is not ours"))?;
+    for object in [frame, container] {
+        shelf::admit(&mut turn, &object)
+            .map_err(UnlockError::from)?
+            .map_err(|_| UnlockError::Damaged("the rules refuse its new frame"))?;
     }
-    Ok(Account { identity: Arc::new(identity), key, user_id })
+    Feed::open(&mut turn)
+        .and_then(|mut feed| feed.touch(&mut turn, &account.user_id))
+        .map_err(UnlockError::from)?;
+    Ok(turn.finish().writes)
 }
 
 fn stored_identity(view: &dyn View, fingerprint: &Ghid) -> Result<Identity, UnlockError> {

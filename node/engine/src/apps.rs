@@ -10,7 +10,8 @@ use hypergolix_ipc::{ApiId, AppToken, ConnectionId, IpcError, Reply, Request, Re
 
 use crate::effect::Effect;
 use crate::engine::Engine;
-use crate::objects::{Answer, does_not_exist, ipc_error};
+use crate::keyring::Record;
+use crate::objects::{Answer, does_not_exist, ipc_error, revoked};
 use crate::turn::Turn;
 use crate::view::ViewError;
 use delivery::Queue;
@@ -162,6 +163,14 @@ impl Engine {
             }
             Request::Delete(address) => self.delete(turn, connection, address)?,
             Request::Status => Ok(Reply::Status(self.status_json(turn)?)),
+            Request::Unshare { object, recipient } => {
+                self.unshare(turn, connection, object, recipient)?
+            }
+            Request::LostStates => Ok(Reply::LostStates(self.lost_states(turn)?)),
+            Request::DismissLost(frame) => {
+                self.keyring.forget(turn, Record::Lost, frame.as_bytes())?;
+                Ok(Reply::Done)
+            }
         };
         self::answer(turn, connection, token, answer);
         Ok(())
@@ -179,6 +188,7 @@ impl Engine {
                 self.apps.track(connection, *address);
                 Ok(Reply::Record(Self::record_of(resolved)))
             }
+            None if self.is_revoked(turn, address)? => Err(revoked(address)),
             None => Err(does_not_exist(address)),
         })
     }
@@ -202,7 +212,7 @@ impl Engine {
                 }
                 token
             }
-            None => registry::issue(&self.keyring, turn),
+            None => registry::issue(&self.keyring, turn)?,
         };
         if let Some(app) = self.apps.open.get_mut(&connection) {
             app.token = Some(token);
@@ -238,7 +248,7 @@ impl Engine {
             }
             (Some(_), None) | (None, Some(_)) => {}
         }
-        registry::set_startup(&self.keyring, turn, token, object);
+        registry::set_startup(&self.keyring, turn, token, object)?;
         Ok(Ok(Reply::Done))
     }
 

@@ -68,6 +68,13 @@ pub enum Effect {
         /// Whether the device misbehaved, so that the network keeps it away for a while.
         misbehaved: bool,
     },
+    /// Answer the user or the operator.
+    Controlled {
+        /// The number of `Input::Control`.
+        id: u64,
+        /// JSON, or a sentence saying why not.
+        answer: Result<String, String>,
+    },
     /// Hand `timer` back at `at`.
     SetTimer {
         /// Which timer.

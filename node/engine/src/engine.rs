@@ -7,15 +7,16 @@ use std::sync::Arc;
 use golix::Ghid;
 use hypergolix_ipc::ConnectionId;
 
-use crate::account::Account;
+use crate::account::{self, Account, Pieces};
 use crate::apps::Apps;
 use crate::caches::{Chains, Contents};
 use crate::effect::Outcome;
 use crate::input::Input;
 use crate::keyring::Keyring;
 use crate::sharing::{Inbox, Outbox, Shares};
+use crate::shelf;
 use crate::signer::Later;
-use crate::sync::{Feed, Follows, Links};
+use crate::sync::{Feed, Follows, Links, Registering};
 use crate::timer::Timer;
 use crate::turn::Turn;
 use crate::view::{Entropy, Time, View, ViewError};
@@ -44,6 +45,7 @@ impl Default for EngineConfig {
 pub struct Engine {
     pub(crate) account: Account,
     pub(crate) keyring: Keyring,
+    pub(crate) pieces: Pieces,
     pub(crate) me: Ghid,
     pub(crate) device: Vec<u8>,
     pub(crate) config: EngineConfig,
@@ -56,10 +58,16 @@ pub struct Engine {
     pub(crate) feed: Feed,
     pub(crate) follows: Follows,
     pub(crate) links: Links,
+    /// A registration under way.
+    pub(crate) registering: Option<Registering>,
+    /// Why persisters ended their links, by device.
+    pub(crate) farewells: BTreeMap<Vec<u8>, u32>,
     /// What changed in this turn and has to be told, with the connection that knows already.
     pub(crate) news: Vec<News>,
     /// Addresses that became readable or changed in this turn.
     pub(crate) arrived: BTreeSet<Ghid>,
+    /// Pieces of the account that another device changed in this turn.
+    pub(crate) arrived_pieces: BTreeSet<u8>,
     /// Objects made in this turn that are not signed yet.
     unsigned: RefCell<Vec<Ghid>>,
     entropy: Box<dyn Entropy>,
@@ -89,7 +97,10 @@ impl Engine {
         view: &dyn View,
     ) -> Result<(Self, Outcome), ViewError> {
         let mut turn = Turn::new(view, &mut *entropy, now);
-        let keyring = account.keyring();
+        let slot = account::slot(&mut turn, config.slot)?;
+        let config = EngineConfig { slot, ..config };
+        let keyring = account.keyring(slot);
+        let pieces = Pieces::new(&account);
         let feed = Feed::open(&mut turn)?;
         let follows = Follows::open(&turn)?;
         let shares = Shares::open(&turn, &keyring)?;
@@ -99,6 +110,7 @@ impl Engine {
             me: account.fingerprint(),
             account,
             keyring,
+            pieces,
             device,
             config,
             contents: Contents::default(),
@@ -110,11 +122,15 @@ impl Engine {
             feed,
             follows,
             links: Links::default(),
+            registering: None,
+            farewells: BTreeMap::new(),
             news: Vec::new(),
             arrived: BTreeSet::new(),
+            arrived_pieces: BTreeSet::new(),
             unsigned: RefCell::default(),
             entropy: Box::new(NoEntropy),
         };
+        engine.check_pieces(&mut turn)?;
         engine.pump_inbox(&mut turn)?;
         let outcome = Outcome { unsigned: engine.unsigned.take(), ..turn.finish() };
         engine.entropy = entropy;
@@ -161,12 +177,13 @@ impl Engine {
                 self.request(turn, connection, token, request)?;
             }
             Input::AppAcknowledged { connection, notice, accepted } => {
-                self.acknowledged(turn, connection, notice, accepted);
+                self.acknowledged(turn, connection, notice, accepted)?;
             }
             Input::AppDisconnected { connection } => self.disconnected(connection),
-            Input::LinkUp { link, device } => self.link_up(turn, link, device),
+            Input::LinkUp { link, device, remote } => self.link_up(turn, link, device, remote),
             Input::LinkMessage { link, message } => self.link_message(turn, link, message)?,
             Input::LinkDown { link } => self.link_down(turn, link)?,
+            Input::Control { id, control } => self.control(turn, id, control)?,
             Input::Timer(Timer::LinkDeadline(link)) => self.link_deadline(turn, link),
             Input::Timer(Timer::Reconcile(link)) => self.reconcile_due(turn, link)?,
             Input::RequestOpened { number, opened } => {
@@ -176,8 +193,10 @@ impl Engine {
             }
             Input::Timer(Timer::Waiting) => self.waited_long_enough(turn)?,
             Input::Timer(Timer::Inbox) => {}
+            Input::Timer(Timer::Pieces) => self.write_pieces(turn)?,
             Input::Timer(Timer::Answers) => self.release_answers(),
             Input::Timer(Timer::Owed(link)) => self.offer_again(turn, link)?,
+            Input::Timer(Timer::Uploads(link)) => self.resume_uploads(link),
         }
         self.settle(turn)
     }
@@ -185,6 +204,8 @@ impl Engine {
     /// Tells applications and followers what changed in this turn.
     pub(crate) fn settle(&mut self, turn: &mut Turn<'_>) -> Result<(), ViewError> {
         self.pump_inbox(turn)?;
+        self.merge_pieces(turn)?;
+        self.note_changed_records(turn);
         for news in std::mem::take(&mut self.news) {
             match news {
                 News::Updated(address, except) => {
@@ -204,8 +225,13 @@ impl Engine {
         turn: &Turn<'_>,
     ) -> Result<BTreeMap<&'static str, u64>, ViewError> {
         use crate::view::Table;
+        // The root and the pieces of the account are nobody's objects.
+        let mut own = 1;
+        for piece in self.pieces.addresses() {
+            own += u64::from(shelf::head(turn, piece)?.is_some());
+        }
         Ok(BTreeMap::from([
-            ("objects", turn.len(Table::Heads)?.saturating_sub(1)),
+            ("objects", turn.len(Table::Heads)?.saturating_sub(own)),
             ("golix_objects", turn.len(Table::Objects)?),
             ("applications", self.apps.len() as u64),
             ("objects_tracked", self.apps.tracked() as u64),
@@ -221,7 +247,7 @@ impl Engine {
 }
 
 /// Stands in while the real source is borrowed; never asked.
-struct NoEntropy;
+pub(crate) struct NoEntropy;
 
 impl Entropy for NoEntropy {
     fn fill(&mut self, _: &mut [u8]) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use golix::object::OpenedRequest;
 use hypergolix_ipc::{ConnectionId, NoticeId, Request, RequestToken};
 
+use crate::control::Control;
 use crate::message::Message;
 use crate::timer::Timer;
 
@@ -50,6 +51,8 @@ pub enum Input {
         link: LinkId,
         /// The other device, by its authenticated network key (a libp2p PeerId's bytes).
         device: Vec<u8>,
+        /// Whether it is a remote of the configuration: a persister that this device may use.
+        remote: bool,
     },
     /// A message came over a link.
     LinkMessage {
@@ -62,6 +65,13 @@ pub enum Input {
     LinkDown {
         /// The link.
         link: LinkId,
+    },
+    /// The user or the operator asks; exactly one `Effect::Controlled` follows, now or later.
+    Control {
+        /// Names the answer.
+        id: u64,
+        /// What they ask.
+        control: Control,
     },
     /// A request was opened, as `Effect::OpenRequest` asked.
     RequestOpened {

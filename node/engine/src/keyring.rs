@@ -1,8 +1,11 @@
 //! Account records: small facts of the account, each sealed on its own.
 //!
 //! Row key: `kind 1 | HMAC-SHA-512(index key, kind | name)[..31]`, so that a stolen disk does not
-//! show names. Value: `salt 16 | AES-256-GCM(HKDF(seal key, salt | row key), name length u16 |
-//! name | body)`. A change rewrites one row.
+//! show names. Value: `salt 16 | AES-256-GCM(HKDF(seal key, salt | row key), version 1 | forgotten 1 |
+//! stamp u64 | name length u16 | name | body)`. A change rewrites one row.
+//!
+//! The devices of an account exchange these rows as they are (`account/pieces.rs`); of two rows with
+//! one key the larger stamp wins. A record that is forgotten leaves an empty one behind.
 
 use aes_gcm::aead::{Aead, KeyInit, Payload};
 use aes_gcm::{Aes256Gcm, Key, Nonce};
@@ -11,8 +14,9 @@ use hmac::{Hmac, Mac};
 use sha2::Sha512;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
+use crate::account::has_others;
 use crate::turn::Turn;
-use crate::view::{Table, ViewError};
+use crate::view::{Row, Table, ViewError};
 
 /// What a record is about. The discriminant is part of the disk format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,24 +30,94 @@ pub(crate) enum Record {
     Token = 3,
     /// A share that waits for an application.
     Share = 4,
+    /// An address that is followed, and the identity it is followed at.
+    Follow = 5,
+    /// A frame of ours that lost against another device's: the object's address and the state.
+    Lost = 6,
+    /// An own object and somebody it is shared with.
+    Recipient = 7,
+    /// Own dynamic address to its epochs: `epoch u32 | first index u64` each.
+    Epochs = 8,
+    /// Address to the chain key of the epoch that comes next; takes the place of the secret with the
+    /// first frame that it opens.
+    NextSecret = 9,
 }
 
+impl Record {
+    /// What the devices of an account share; the rest each keeps for itself.
+    const TRAVELLING: [Self; 7] = [
+        Self::Secret,
+        Self::Token,
+        Self::Share,
+        Self::Follow,
+        Self::Recipient,
+        Self::Epochs,
+        Self::NextSecret,
+    ];
+
+    fn travels(self) -> bool {
+        Self::TRAVELLING.contains(&self)
+    }
+
+    /// The kind of a row.
+    pub(crate) fn of_row(row: &[u8]) -> Option<Self> {
+        Self::TRAVELLING.into_iter().find(|kind| row.first() == Some(&(*kind as u8)))
+    }
+}
+
+/// Layout of a sealed record.
+const VERSION: u8 = 1;
+/// Version, forgotten, stamp, length of the name.
+const HEAD: usize = 1 + 1 + 8 + 2;
+
+/// Meta row: the number of the last change of a record that travels.
+const META_CLOCK: &[u8] = b"account clock";
+
 /// A record's name and body.
-type Opened = (Vec<u8>, Zeroizing<Vec<u8>>);
+type Named = (Vec<u8>, Zeroizing<Vec<u8>>);
+
+/// A record as it is sealed: when it was written, whether it was forgotten, name and body.
+#[derive(Clone)]
+pub(crate) struct Stamped {
+    /// Number of the change in its highest bits, device slot in the lowest 8: of two, the larger wins,
+    /// on every device alike.
+    pub(crate) stamp: u64,
+    pub(crate) forgotten: bool,
+    pub(crate) name: Vec<u8>,
+    pub(crate) body: Zeroizing<Vec<u8>>,
+}
+
+/// What became of another device's record.
+pub(crate) enum Merged {
+    /// It is the newer one, and written here now.
+    Taken(Box<Stamped>),
+    /// Both are the same.
+    Same,
+    /// Ours is the newer one, or theirs does not open.
+    Ours,
+}
 
 /// Seals and opens account records.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub(crate) struct Keyring {
     index: [u8; 32],
     seal: [u8; 32],
+    #[zeroize(skip)]
+    slot: u8,
 }
 
 impl Keyring {
-    pub(crate) fn new(account_key: &[u8; 32]) -> Self {
+    pub(crate) fn new(account_key: &[u8; 32], slot: u8) -> Self {
         Self {
             index: derive(account_key, b"hypergolix record index\0", &[]),
             seal: derive(account_key, b"hypergolix record seal\0", &[]),
+            slot,
         }
+    }
+
+    /// The slot of this device.
+    pub(crate) fn slot(&self) -> u8 {
+        self.slot
     }
 
     pub(crate) fn get(
@@ -54,36 +128,118 @@ impl Keyring {
     ) -> Result<Option<Zeroizing<Vec<u8>>>, ViewError> {
         let row = self.row(kind, name);
         match turn.get(Table::Account, &row)? {
-            Some(sealed) => self.open(&row, &sealed).map(|(_, body)| Some(body)),
+            Some(sealed) => {
+                let record = self.open(&row, &sealed)?;
+                Ok((!record.forgotten).then_some(record.body))
+            }
             None => Ok(None),
         }
     }
 
-    pub(crate) fn put(&self, turn: &mut Turn<'_>, kind: Record, name: &[u8], body: &[u8]) {
-        let row = self.row(kind, name);
-        let salt: [u8; 16] = turn.random();
-        let mut plain = Zeroizing::new(Vec::with_capacity(2 + name.len() + body.len()));
-        plain.extend_from_slice(&(name.len() as u16).to_be_bytes());
-        plain.extend_from_slice(name);
-        plain.extend_from_slice(body);
-        let (cipher, nonce) = self.cipher(&salt, &row);
-        let sealed = cipher
-            .encrypt(&Nonce::from(nonce), Payload { msg: plain.as_slice(), aad: &row })
-            .expect("a record is far below the cipher's limit");
-        turn.put(Table::Account, row, [&salt[..], &sealed].concat());
+    /// Writes a record.
+    pub(crate) fn put(
+        &self,
+        turn: &mut Turn<'_>,
+        kind: Record,
+        name: &[u8],
+        body: &[u8],
+    ) -> Result<(), ViewError> {
+        self.write(turn, kind, name, body, false)
     }
 
-    pub(crate) fn forget(&self, turn: &mut Turn<'_>, kind: Record, name: &[u8]) {
+    /// Forgets a record. What other devices know of leaves a mark, or it would come back from them.
+    pub(crate) fn forget(
+        &self,
+        turn: &mut Turn<'_>,
+        kind: Record,
+        name: &[u8],
+    ) -> Result<(), ViewError> {
         let row = self.row(kind, name);
-        turn.delete(Table::Account, row);
+        if !kind.travels() || !has_others(turn)? {
+            turn.delete(Table::Account, row.clone());
+            if kind.travels() {
+                turn.touch_bucket(bucket(&row));
+            }
+            return Ok(());
+        }
+        match turn.get(Table::Account, &row)? {
+            Some(_) => self.write(turn, kind, name, &[], true),
+            None => Ok(()),
+        }
+    }
+
+    fn write(
+        &self,
+        turn: &mut Turn<'_>,
+        kind: Record,
+        name: &[u8],
+        body: &[u8],
+        forgotten: bool,
+    ) -> Result<(), ViewError> {
+        let row = self.row(kind, name);
+        let stamp = if kind.travels() { self.next_stamp(turn)? } else { 0 };
+        let record =
+            Stamped { stamp, forgotten, name: name.to_vec(), body: Zeroizing::new(body.to_vec()) };
+        let sealed = self.seal(turn, &row, &record);
+        turn.put(Table::Account, row.clone(), sealed);
+        if kind.travels() {
+            turn.touch_bucket(bucket(&row));
+        }
+        Ok(())
+    }
+
+    /// A number larger than that of every record seen so far.
+    fn next_stamp(&self, turn: &mut Turn<'_>) -> Result<u64, ViewError> {
+        let next = clock(turn)? + 1;
+        turn.put(Table::Meta, META_CLOCK, next.to_be_bytes());
+        Ok(next << 8 | u64::from(self.slot))
+    }
+
+    /// Takes another device's record if it is newer than ours.
+    pub(crate) fn merge(
+        &self,
+        turn: &mut Turn<'_>,
+        row: &[u8],
+        sealed: &[u8],
+    ) -> Result<Merged, ViewError> {
+        let Ok(theirs) = self.open(row, sealed) else {
+            return Ok(Merged::Ours);
+        };
+        let ours = match turn.get(Table::Account, row)? {
+            Some(sealed) => Some(self.open(row, &sealed)?),
+            None => None,
+        };
+        match ours {
+            Some(ours) if ours.stamp == theirs.stamp => return Ok(Merged::Same),
+            Some(ours) if ours.stamp > theirs.stamp => return Ok(Merged::Ours),
+            Some(_) | None => {}
+        }
+        if theirs.stamp >> 8 > clock(turn)? {
+            turn.put(Table::Meta, META_CLOCK, (theirs.stamp >> 8).to_be_bytes());
+        }
+        turn.put(Table::Account, row, sealed);
+        Ok(Merged::Taken(Box::new(theirs)))
     }
 
     /// Every record of a kind: name and body.
-    pub(crate) fn all(&self, turn: &Turn<'_>, kind: Record) -> Result<Vec<Opened>, ViewError> {
-        turn.prefixed(Table::Account, &[kind as u8], usize::MAX >> 1)?
-            .into_iter()
-            .map(|(row, sealed)| self.open(&row, &sealed))
-            .collect()
+    pub(crate) fn all(&self, turn: &Turn<'_>, kind: Record) -> Result<Vec<Named>, ViewError> {
+        let mut all = Vec::new();
+        for (row, sealed) in turn.prefixed(Table::Account, &[kind as u8], usize::MAX >> 1)? {
+            let record = self.open(&row, &sealed)?;
+            if !record.forgotten {
+                all.push((record.name, record.body));
+            }
+        }
+        Ok(all)
+    }
+
+    /// The rows of a bucket, as they are stored.
+    pub(crate) fn bucket(turn: &Turn<'_>, bucket: u8) -> Result<Vec<Row>, ViewError> {
+        let mut rows = Vec::new();
+        for kind in Record::TRAVELLING {
+            rows.extend(turn.prefixed(Table::Account, &[kind as u8, bucket], usize::MAX >> 1)?);
+        }
+        Ok(rows)
     }
 
     fn row(&self, kind: Record, name: &[u8]) -> Vec<u8> {
@@ -105,7 +261,24 @@ impl Keyring {
         (Aes256Gcm::new(&Key::<Aes256Gcm>::from(key)), nonce)
     }
 
-    fn open(&self, row: &[u8], sealed: &[u8]) -> Result<Opened, ViewError> {
+    fn seal(&self, turn: &mut Turn<'_>, row: &[u8], record: &Stamped) -> Vec<u8> {
+        let salt: [u8; 16] = turn.random();
+        let (name, body) = (&record.name, &record.body);
+        let mut plain = Zeroizing::new(Vec::with_capacity(HEAD + name.len() + body.len()));
+        plain.push(VERSION);
+        plain.push(u8::from(record.forgotten));
+        plain.extend_from_slice(&record.stamp.to_be_bytes());
+        plain.extend_from_slice(&(name.len() as u16).to_be_bytes());
+        plain.extend_from_slice(name);
+        plain.extend_from_slice(body);
+        let (cipher, nonce) = self.cipher(&salt, row);
+        let sealed = cipher
+            .encrypt(&Nonce::from(nonce), Payload { msg: plain.as_slice(), aad: row })
+            .expect("a record is far below the cipher's limit");
+        [&salt[..], &sealed].concat()
+    }
+
+    fn open(&self, row: &[u8], sealed: &[u8]) -> Result<Stamped, ViewError> {
         let damaged = || ViewError("an account record does not open".into());
         let (salt, sealed) = sealed.split_at_checked(16).ok_or_else(damaged)?;
         let (cipher, nonce) = self.cipher(salt, row);
@@ -114,11 +287,36 @@ impl Keyring {
                 .decrypt(&Nonce::from(nonce), Payload { msg: sealed, aad: row })
                 .map_err(|_| damaged())?,
         );
-        let (len, rest) = plain.split_at_checked(2).ok_or_else(damaged)?;
-        let len = usize::from(u16::from_be_bytes([len[0], len[1]]));
+        let (head, rest) = plain.split_at_checked(HEAD).ok_or_else(damaged)?;
+        if head[0] != VERSION || head[1] > 1 {
+            return Err(damaged());
+        }
+        let stamp = u64::from_be_bytes(head[2..10].try_into().expect("8 bytes"));
+        let len = usize::from(u16::from_be_bytes([head[10], head[11]]));
         let (name, body) = rest.split_at_checked(len).ok_or_else(damaged)?;
-        Ok((name.to_vec(), Zeroizing::new(body.to_vec())))
+        Ok(Stamped {
+            stamp,
+            forgotten: head[1] == 1,
+            name: name.to_vec(),
+            body: Zeroizing::new(body.to_vec()),
+        })
     }
+}
+
+/// The number of the last change of a record that travels.
+fn clock(turn: &Turn<'_>) -> Result<u64, ViewError> {
+    match turn.get(Table::Meta, META_CLOCK)? {
+        Some(row) => row
+            .try_into()
+            .map(u64::from_be_bytes)
+            .map_err(|_| ViewError("the clock of the account is damaged".into())),
+        None => Ok(0),
+    }
+}
+
+/// Which bucket a row belongs to: its records travel together.
+pub(crate) fn bucket(row: &[u8]) -> u8 {
+    row.get(1).copied().unwrap_or(0)
 }
 
 /// HKDF-Expand over a uniform key: `label | parts`.

@@ -42,6 +42,13 @@ pub const INVALID_OBJECTS_MAX: u32 = 3;
 /// milliseconds; three seconds leave room for a busy disk.
 pub const LINK_SILENCE_MAX: Duration = Duration::from_secs(3);
 
+/// The same between a persister and whoever uses it, whose way may be longer.
+pub const REMOTE_SILENCE_MAX: Duration = Duration::from_secs(8);
+
+/// It grows with what is under way: by a second for as many bytes. The slowest sender that the
+/// network bears with.
+pub const REMOTE_BYTES_PER_SECOND: usize = 16 * 1024;
+
 /// A link without traffic is asked whether it lives. Fits the idle budget of 50 bytes a second.
 pub const LINK_PING_INTERVAL: Duration = Duration::from_secs(20);
 
@@ -89,6 +96,35 @@ pub const LEGROOM_DEFAULT: u8 = 7;
 /// Debindings of debindings followed when a binding comes back.
 pub const DEBINDING_CHAIN_MAX: usize = 10_000;
 
+/// A persister that had no room is tried again after this.
+pub const UPLOADS_PAUSE: Duration = Duration::from_secs(10);
+
+/// Confirmed uploads after which the place in the feed is written down while more are under way.
+pub(crate) const UPLOADS_UNWRITTEN: u64 = 64;
+
+/// Addresses of which it is remembered that a persister does not take them.
+pub(crate) const REFUSED_MAX: usize = 10_000;
+
+/// How long somebody who is refused has to read why.
+pub const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Identities that one link may prove to a persister. A device has one account, or a few.
+pub(crate) const IDENTITIES_PER_LINK: usize = 16;
+
+/// Messages of comparisons that a persister answers on one link: each looks at every subscribed
+/// address. A comparison of 100,000 addresses of which none is held takes about a hundred.
+pub(crate) const COMPARISONS: Rate = Rate { interval: Duration::from_secs(1), burst: 256 };
+
+/// Requests and bare identities that a link which proved nothing may leave at a persister: ten a
+/// minute (threats.md 2.4, A10).
+pub(crate) const FROM_STRANGERS: Rate = Rate { interval: Duration::from_secs(6), burst: 10 };
+
+/// The same of a link that proved an identity. A guess: a telemeter that shares with a crowd.
+pub(crate) const FROM_KNOWN: Rate = Rate { interval: Duration::from_millis(100), burst: 1_000 };
+
+/// Attempts of one link to register: tokens cannot be guessed.
+pub(crate) const REGISTRATIONS: Rate = Rate { interval: Duration::from_secs(6), burst: 10 };
+
 /// Messages with requests that wait to be opened.
 pub const INBOX_REQUESTS: usize = 1_000;
 
@@ -109,6 +145,9 @@ pub const ANSWER_SCHEDULE: Duration = Duration::from_secs(1);
 
 /// What the other side of a link had no room for is offered again after this.
 pub const OWED_PAUSE: Duration = Duration::from_secs(1);
+
+/// Account records that change within this time are written for the other devices together.
+pub const PIECES_DELAY: Duration = Duration::from_millis(200);
 
 /// How fast something may happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -25,6 +25,24 @@ pub struct Cursor {
     pub seq: u64,
 }
 
+/// The version of the link protocol.
+pub const VERSION: u16 = 2;
+
+/// Longest token of a registration, bytes.
+pub const TOKEN_MAX: usize = 128;
+
+/// What a device does for others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    /// It belongs to a user, and stores what they follow, made or hold.
+    Node,
+    /// It stores what the rules admit, for everybody.
+    Persister {
+        /// The epoch of its feed. Another one than before: it has lost what it held.
+        epoch: u64,
+    },
+}
+
 /// A packed Golix object.
 pub type Packed = serde_bytes::ByteBuf;
 
@@ -33,10 +51,12 @@ pub type Packed = serde_bytes::ByteBuf;
 pub enum Message {
     /// First message of each side.
     Hello {
-        /// Version of this protocol: 1.
+        /// Version of this protocol: [`VERSION`].
         version: u16,
         /// Fresh random bytes; both nonces together blind everything that follows.
         nonce: [u8; 32],
+        /// What the sender is.
+        role: Role,
     },
     /// Identities that the sender would like to find, blinded with both nonces. Sent again as
     /// new ones come up.
@@ -44,7 +64,7 @@ pub enum Message {
         /// `SHA-512(label | nonces | address)[..16]` each.
         tags: Vec<[u8; 16]>,
     },
-    /// "I am the identity that you asked for": its GIDC, and its signature over both nonces and
+    /// "I am the identity that you asked for" (a persister asks for everybody): its GIDC, and its signature over both nonces and
     /// both device keys.
     Proof {
         /// The packed GIDC.
@@ -63,7 +83,8 @@ pub enum Message {
     Published {
         /// The request's number.
         id: u32,
-        /// For each object 0 (stored, or known already), or 1 + the persister's NAK code.
+        /// For each object 0 (stored, or known already), or 1 + the persister's NAK code; see
+        /// [`verdict`](crate::verdict).
         results: Vec<u32>,
     },
     /// Asks for one object, or for everything that makes a dynamic address readable.
@@ -91,6 +112,80 @@ pub enum Message {
     Unsubscribe {
         /// Addresses to remove.
         addresses: Vec<Address>,
+    },
+    /// "Tell me of everything": one persister mirrors another.
+    Mirror {
+        /// Where the mirror stands in this device's feed, if it was here before.
+        cursor: Option<Cursor>,
+    },
+    /// Asks for the subscriptions of this link, in ascending order. Answered by `Addresses`.
+    Subscriptions {
+        /// Names the answer.
+        id: u32,
+        /// The last one of the answer before.
+        after: Option<Address>,
+    },
+    /// Asks who holds an address. Answered by `Addresses`: static bindings by their own addresses,
+    /// then dynamic ones by theirs; those of the target's author first in either group.
+    Bindings {
+        /// Names the answer.
+        id: u32,
+        /// What is held.
+        address: Address,
+    },
+    /// Asks for the debindings of an address. Answered by `Addresses`.
+    Debindings {
+        /// Names the answer.
+        id: u32,
+        /// What is debound.
+        address: Address,
+    },
+    /// Answers `Subscriptions`, `Bindings` and `Debindings`.
+    Addresses {
+        /// The request's number.
+        id: u32,
+        /// Addresses, at most [`LIST_MAX`].
+        addresses: Vec<Address>,
+        /// Whether there are more.
+        more: bool,
+    },
+    /// Asks which addresses are known. Answered by `Existing`.
+    Exists {
+        /// Names the answer.
+        id: u32,
+        /// Any addresses.
+        addresses: Vec<Address>,
+    },
+    /// Answers `Exists`.
+    Existing {
+        /// The request's number.
+        id: u32,
+        /// One answer an address, in their order.
+        exist: Vec<bool>,
+    },
+    /// Ends all subscriptions of this link. Answered by an empty `Addresses`.
+    Disconnect {
+        /// Names the answer.
+        id: u32,
+    },
+    /// Asks a persister to let the identities that this link proved publish more.
+    Register {
+        /// Names the answer.
+        id: u32,
+        /// What its operator gave out.
+        token: Option<String>,
+    },
+    /// Answers `Register`.
+    Registered {
+        /// The request's number.
+        id: u32,
+        /// 0, or why not: see [`verdict`](crate::verdict).
+        result: u32,
+    },
+    /// The link is about to be ended, and why: see [`verdict`](crate::verdict).
+    Refused {
+        /// The reason.
+        result: u32,
     },
     /// A change of a subscribed address: its newest state, never an older one.
     Event {
@@ -190,11 +285,23 @@ impl Message {
             | Message::Event { objects, .. } => objects.len() <= OBJECTS_MAX,
             Message::Published { results, .. } => results.len() <= OBJECTS_MAX,
             Message::Interests { tags } => tags.len() <= LIST_MAX,
-            Message::Subscribe { addresses, .. } | Message::Unsubscribe { addresses } => {
-                addresses.len() <= LIST_MAX
+            Message::Subscribe { addresses, .. }
+            | Message::Unsubscribe { addresses }
+            | Message::Addresses { addresses, .. }
+            | Message::Exists { addresses, .. } => addresses.len() <= LIST_MAX,
+            Message::Existing { exist, .. } => exist.len() <= LIST_MAX,
+            Message::Register { token, .. } => {
+                token.as_ref().is_none_or(|token| token.len() <= TOKEN_MAX)
             }
             Message::Need { ids } => ids.len() <= LIST_MAX,
-            Message::Hello { .. }
+            Message::Mirror { .. }
+            | Message::Subscriptions { .. }
+            | Message::Bindings { .. }
+            | Message::Debindings { .. }
+            | Message::Disconnect { .. }
+            | Message::Registered { .. }
+            | Message::Refused { .. }
+            | Message::Hello { .. }
             | Message::Proof { .. }
             | Message::Get { .. }
             | Message::EventAck { .. }

@@ -39,6 +39,10 @@ impl Engine {
         if matches!(object.object(), Object::Container(_)) {
             self.arrived.insert(object.ghid());
         }
+        if let Object::StaticBinding(binding) = object.object() {
+            // Its container may be here already, as the state of a dynamic object.
+            self.arrived.insert(binding.target());
+        }
         let mut gone = BTreeSet::new();
         for notice in &plan.notices {
             match notice {
@@ -134,13 +138,14 @@ impl Engine {
                 return Ok(Err(rejection));
             }
         }
+        Self::wrote(turn, &dynamic)?;
         self.known_to(dynamic, connection);
         Ok(Ok(dynamic))
     }
 
     /// Frame and container of one step of an own object; `before` is what the frame's target vector
     /// goes on with, the birth target last.
-    fn seal_step(
+    pub(crate) fn seal_step(
         &mut self,
         turn: &mut Turn<'_>,
         chain: &ChainKey,
@@ -157,6 +162,7 @@ impl Engine {
                 chain.salted_container_secret(&dynamic, &salt)
             }
         };
+        let content = Content { epoch: chain.epoch(), ..content.clone() };
         let me = &self.signer();
         let container = Container::seal(me, &secret, turn.random(), &content.encode());
         rest.insert(0, container.ghid());
@@ -183,7 +189,7 @@ impl Engine {
         let binding = StaticBinding::make(me, address);
         if suite == Suite::Suite1 {
             let body = Zeroizing::new(secret.to_bytes());
-            self.keyring.put(turn, Record::Secret, address.as_bytes(), &body[..]);
+            self.keyring.put(turn, Record::Secret, address.as_bytes(), &body[..])?;
         }
         for object in [binding, container] {
             if let Err(rejection) = self.store(turn, &object)? {
@@ -242,7 +248,7 @@ impl Engine {
             return Ok(Err(ipc_error("this object has had its last update; make a new one")));
         }
         let content = Content {
-            epoch: resolved.content.epoch,
+            epoch: 0,
             dynamic: true,
             private: if record.private { resolved.content.private } else { None },
             legroom: match record.legroom {
@@ -262,6 +268,7 @@ impl Engine {
                 return Ok(Err(refused(rejection)));
             }
         }
+        Self::wrote(turn, &address)?;
         self.known_to(address, connection);
         Ok(Ok(Reply::Done))
     }
@@ -281,7 +288,7 @@ impl Engine {
         }
         let copy = resolved.container;
         // The secret of this one step, which says nothing about any other.
-        self.keyring.put(turn, Record::Secret, copy.as_bytes(), &resolved.secret.to_bytes());
+        self.keyring.put(turn, Record::Secret, copy.as_bytes(), &resolved.secret.to_bytes())?;
         Ok(self.bind(turn, copy)?.map(|_| Reply::Address(copy)))
     }
 
@@ -320,9 +327,8 @@ impl Engine {
             if let Err(error) = self.unbind(turn, hold)? {
                 return Ok(Err(error));
             }
-            if !resolved.dynamic {
-                self.feed.touch(turn, &address)?;
-            }
+            // Persisters learn of it; to others the object looks as before.
+            self.feed.touch(turn, &address)?;
         }
         if own_binding {
             return self.unbind(turn, address);
@@ -378,10 +384,13 @@ impl Engine {
         address: Ghid,
         except: Option<ConnectionId>,
     ) -> Result<(), ViewError> {
+        self.feed.touch(turn, &address)?;
         if address == self.account.user_id() {
             return Ok(());
         }
-        self.feed.touch(turn, &address)?;
+        if let Some(bucket) = self.pieces.bucket_of(&address) {
+            return self.piece_changed(turn, address, bucket);
+        }
         self.arrived.insert(address);
         self.news.push(News::Updated(address, except));
         Ok(())
@@ -426,6 +435,13 @@ pub(crate) fn does_not_exist(address: &Ghid) -> IpcError {
     IpcError {
         code: ErrorCode::DoesNotExist,
         text: format!("no object {address} is available to this application"),
+    }
+}
+
+pub(crate) fn revoked(address: &Ghid) -> IpcError {
+    IpcError {
+        code: ErrorCode::DoesNotExist,
+        text: format!("the owner of {address} no longer shares it with this user"),
     }
 }
 

@@ -18,16 +18,28 @@ pub(crate) fn admit(
     turn: &mut Turn<'_>,
     object: &Verified,
 ) -> Result<Result<Plan, Rejection>, ViewError> {
+    admit_watched(turn, object, &mut |_, _| Ok(()))
+}
+
+/// Looks at each change before it is staged.
+pub(crate) type Watch<'w> = dyn FnMut(&mut Turn<'_>, &Change) -> Result<(), ViewError> + 'w;
+
+/// As [`admit`], while `watch` looks on.
+pub(crate) fn admit_watched(
+    turn: &mut Turn<'_>,
+    object: &Verified,
+    watch: &mut Watch<'_>,
+) -> Result<Result<Plan, Rejection>, ViewError> {
     let mut plan = match persister::admit(object, &Rows(turn))? {
         Ok(plan) => plan,
         Err(rejection) => return Ok(Err(rejection)),
     };
-    apply(turn, &plan.changes)?;
+    apply(turn, &plan.changes, watch)?;
     // A plan is bounded; what it had no room for is done at once here, also in bounded steps.
     let mut leaves_work = plan.leaves_work();
     while leaves_work {
         let more = persister::collect_more(&Rows(turn), persister::limits::STEPS_MAX)?;
-        apply(turn, &more.changes)?;
+        apply(turn, &more.changes, watch)?;
         leaves_work = !more.changes.is_empty();
         plan.notices.extend(more.notices);
     }
@@ -63,7 +75,7 @@ pub(crate) fn targets(turn: &Turn<'_>, frame: &Ghid) -> Result<Option<Vec<Ghid>>
 }
 
 pub(crate) fn identity(turn: &Turn<'_>, ghid: &Ghid) -> Result<Option<Identity>, ViewError> {
-    Ok(bytes(turn, ghid)?.and_then(|bytes| Identity::from_bytes(&bytes).ok()))
+    Ok(bytes(turn, ghid)?.and_then(|bytes| Identity::from_stored(&bytes).ok()))
 }
 
 /// Who holds `target`, at most `limit` of them.
@@ -113,8 +125,18 @@ pub(crate) fn debindings(
     second_halves(turn, Table::Debindings, target, None, limit)
 }
 
-fn apply(turn: &mut Turn<'_>, changes: &[Change]) -> Result<(), ViewError> {
+/// The requests that wait for an identity, at most `limit` of them.
+pub(crate) fn requests(
+    turn: &Turn<'_>,
+    recipient: &Ghid,
+    limit: usize,
+) -> Result<Vec<Ghid>, ViewError> {
+    second_halves(turn, Table::Requests, recipient, None, limit)
+}
+
+fn apply(turn: &mut Turn<'_>, changes: &[Change], watch: &mut Watch<'_>) -> Result<(), ViewError> {
     for change in changes {
+        watch(turn, change)?;
         match change {
             Change::PutObject { ghid, bytes } => {
                 turn.put(Table::Objects, ghid.as_bytes(), &bytes[..]);

@@ -4,13 +4,18 @@ mod compare;
 mod feed;
 mod follows;
 mod hello;
+mod holdings;
 mod links;
+mod own;
+mod questions;
 mod receive;
+mod remotes;
 mod serve;
 
 use golix::Ghid;
 use hypergolix_ipc::{ConnectionId, Reply, RequestToken};
 
+use crate::account;
 use crate::apps::answer;
 use crate::effect::Effect;
 use crate::engine::Engine;
@@ -19,13 +24,16 @@ use crate::limits;
 use crate::message::{Address, Message};
 use crate::timer::Timer;
 use crate::turn::Turn;
+use crate::verdict;
 use crate::view::ViewError;
 
-pub(crate) use feed::Feed;
+pub(crate) use feed::{Feed, META_EPOCH};
 pub(crate) use follows::Follows;
 pub(crate) use hello::proof;
-pub(crate) use links::Links;
-pub(crate) use receive::Stash;
+pub(crate) use holdings::{Detail, Holdings, bury};
+pub(crate) use links::{Link, Links};
+pub(crate) use receive::{Parsed, Stash};
+pub(crate) use remotes::Registering;
 
 use links::Asked;
 
@@ -37,21 +45,13 @@ impl Engine {
         link: LinkId,
         message: Message,
     ) -> Result<(), ViewError> {
-        let now = turn.now();
-        let Some(state) = self.links.get_mut(link) else {
-            return Ok(());
-        };
-        state.last_heard = now;
-        let greeted = state.their_nonce.is_some() || matches!(message, Message::Hello { .. });
-        if !self.links.is_read(link) {
-            return Ok(());
-        }
-        if !greeted {
-            self.links.close(turn, link, "a message before hello", true);
+        if !self.links.hears(turn, link, &message) {
             return Ok(());
         }
         match message {
-            Message::Hello { version, nonce } => self.hello(turn, link, version, nonce),
+            Message::Hello { version, nonce, role } => {
+                self.hello(turn, link, version, nonce, role)?;
+            }
             Message::Interests { tags } => self.interests(turn, link, &tags),
             Message::Proof { identity, signature } => {
                 self.proof(turn, link, &identity, &signature)?;
@@ -61,17 +61,21 @@ impl Engine {
                 self.links.send(turn, link, Message::Published { id, results });
             }
             Message::Published { id, results } => {
-                if let Some((recipient, number)) = self.links.end_publish(link, id) {
+                if self.parcel_arrived(turn, link, id, &results)? {
+                    // It was for a persister.
+                } else if let Some((recipient, number)) = self.links.end_publish(link, id) {
                     self.published(turn, link, recipient, number, &results)?;
                     self.send_owed(turn, link, recipient)?;
                 }
             }
             Message::Get { id, address: Address(address) } => {
-                let objects = self.bundle(turn, &address, true)?;
+                let objects = self.holdings().bundle(turn, &address, Detail::Readable)?;
                 self.links.send(turn, link, Message::Object { id, objects });
             }
             Message::Object { id, objects } => {
-                if let Some(asked) = self.links.end_get(link, id) {
+                if self.identity_answered(turn, link, id, &objects)? {
+                    // It was about an identity.
+                } else if let Some(asked) = self.links.end_get(link, id) {
                     self.receive(turn, link, &objects)?;
                     // Applications hear of the news before `~O` is answered (ipc-wire.md 7.10).
                     self.settle(turn)?;
@@ -79,30 +83,48 @@ impl Engine {
                 }
             }
             Message::Subscribe { addresses, cursor } => {
-                self.subscribe(turn, link, &addresses, cursor)?;
+                self.links.subscribe(turn, &self.feed, link, &addresses, cursor)?;
             }
-            Message::Unsubscribe { addresses } => {
-                if let Some(state) = self.links.get_mut(link) {
-                    for Address(address) in addresses {
-                        state.subscribed.remove(&address);
-                        state.needed.remove(&address);
-                    }
-                }
-            }
-            Message::Event { cursor, address: _, objects } => {
-                self.receive(turn, link, &objects)?;
+            Message::Unsubscribe { addresses } => self.links.unsubscribe(link, &addresses),
+            Message::Event { cursor, address: Address(address), objects } => {
+                self.look_at_identities(turn, &address, &objects)?;
+                let results = self.receive(turn, link, &objects)?;
+                self.note_older(link, &results);
+                self.gone_before_seen(turn, link, &address, &objects)?;
                 if cursor.seq > 0 {
                     self.links.remember_cursor(turn, link, cursor);
                 }
                 self.links.send(turn, link, Message::EventAck { seq: cursor.seq });
             }
-            Message::EventAck { seq } => self.links.event_acknowledged(link, seq),
+            Message::EventAck { seq } => {
+                self.links.event_acknowledged(link, seq);
+                if self.links.get(link).is_some_and(|state| state.mirrors) {
+                    Self::confirmed(turn, seq)?;
+                }
+            }
             Message::Reconcile { body, subscriber } => {
                 self.reconcile(turn, link, &body, subscriber)?;
             }
-            Message::Need { ids } => self.needed(turn, link, &ids)?,
+            Message::Need { ids } => {
+                let holdings = self.holdings();
+                self.links.needed(turn, holdings, link, &ids)?;
+            }
             Message::Ping { id } => self.links.send(turn, link, Message::Pong { id }),
             Message::Pong { id } => self.links.pong(link, id),
+            Message::Register { id, .. } => {
+                let result = verdict::NOT_HERE;
+                self.links.send(turn, link, Message::Registered { id, result });
+            }
+            Message::Subscriptions { .. }
+            | Message::Bindings { .. }
+            | Message::Debindings { .. }
+            | Message::Exists { .. }
+            | Message::Disconnect { .. } => self.links.question(turn, link, message)?,
+            // Answers to what this node never asks, and what only persisters do.
+            Message::Addresses { .. } | Message::Existing { .. } => {}
+            Message::Mirror { cursor } => self.mirrored(link, cursor),
+            Message::Registered { id: _, result } => self.registered(turn, link, result),
+            Message::Refused { result } => self.refused_by(turn, link, result),
         }
         self.links.watch(turn, link);
         Ok(())
@@ -117,7 +139,9 @@ impl Engine {
         address: Ghid,
     ) -> Result<(), ViewError> {
         let reply = self.try_get(turn, connection, &address)?;
-        let worth_asking = reply.is_err() && self.follows.contains(&address);
+        // What another device of the account made comes when somebody wants it.
+        let worth_asking =
+            reply.is_err() && (self.follows.contains(&address) || account::has_others(turn)?);
         if !worth_asking || !self.ask(turn, connection, token, address, false) {
             answer(turn, connection, token, reply);
         }
@@ -146,7 +170,10 @@ impl Engine {
         address: Ghid,
         sync: bool,
     ) -> bool {
-        let links = self.links.proven_any(&self.follows.sources(&address));
+        let mut sources = self.follows.sources(&address);
+        sources.insert(self.me);
+        let mut links = self.links.proven_any(&sources);
+        links.extend(self.links.persisters());
         let links = self.links.with_room_for_gets(links);
         if links.is_empty() {
             return false;
@@ -198,9 +225,12 @@ impl Engine {
     }
 
     pub(crate) fn link_down(&mut self, turn: &mut Turn<'_>, link: LinkId) -> Result<(), ViewError> {
+        self.registered(turn, link, verdict::NOT_HERE);
+        self.forget_parked(turn, link);
         for number in self.links.remove(link) {
             self.answer_waiting(turn, number)?;
         }
+        self.persister_down(turn)?;
         Ok(())
     }
 }

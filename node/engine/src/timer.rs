@@ -15,6 +15,10 @@ pub enum Timer {
     Inbox,
     /// Answers to requests leave: together, on a schedule, so that nobody learns when they were made.
     Answers,
+    /// Account records that changed are written for the other devices of the account.
+    Pieces,
     /// What the other side of a link had no room for is offered again.
     Owed(LinkId),
+    /// A persister that had no room is tried again.
+    Uploads(LinkId),
 }

@@ -1,6 +1,6 @@
 //! One input at work: stored state as it will be, what to write, what to do afterwards.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use crate::effect::{Effect, Outcome};
@@ -13,11 +13,20 @@ pub(crate) struct Turn<'a> {
     now: Time,
     staged: BTreeMap<(Table, Vec<u8>), Option<Vec<u8>>>,
     effects: Vec<Effect>,
+    /// Buckets of account records that changed.
+    buckets: BTreeSet<u8>,
 }
 
 impl<'a> Turn<'a> {
     pub(crate) fn new(view: &'a dyn View, entropy: &'a mut dyn Entropy, now: Time) -> Self {
-        Self { view, entropy, now, staged: BTreeMap::new(), effects: Vec::new() }
+        Self {
+            view,
+            entropy,
+            now,
+            staged: BTreeMap::new(),
+            effects: Vec::new(),
+            buckets: BTreeSet::new(),
+        }
     }
 
     pub(crate) fn now(&self) -> Time {
@@ -90,6 +99,15 @@ impl<'a> Turn<'a> {
 
     pub(crate) fn delete(&mut self, table: Table, key: impl Into<Vec<u8>>) {
         self.staged.insert((table, key.into()), None);
+    }
+
+    /// An account record of this bucket changed.
+    pub(crate) fn touch_bucket(&mut self, bucket: u8) {
+        self.buckets.insert(bucket);
+    }
+
+    pub(crate) fn take_buckets(&mut self) -> BTreeSet<u8> {
+        std::mem::take(&mut self.buckets)
     }
 
     pub(crate) fn effect(&mut self, effect: Effect) {

@@ -39,11 +39,15 @@ pub enum Table {
     Pending = 13,
     /// Messages whose request waits to be opened, by number.
     Inbox = 14,
+    /// Of a persister: what it knows of identities, and tokens given out.
+    Users = 15,
+    /// Of a persister: address, the debinding that ended a static binding of it.
+    Graves = 16,
 }
 
 impl Table {
     /// Every table, in the order of their discriminants.
-    pub const ALL: [Table; 15] = [
+    pub const ALL: [Table; 17] = [
         Table::Meta,
         Table::Objects,
         Table::Heads,
@@ -59,6 +63,8 @@ impl Table {
         Table::Cursors,
         Table::Pending,
         Table::Inbox,
+        Table::Users,
+        Table::Graves,
     ];
 }
 

@@ -126,10 +126,10 @@ fn no_secret_seals_two_containers() {
     let object = new(&mut world, alice, b"state", true);
     let mut payloads = std::collections::BTreeSet::new();
     let payload = |world: &World| {
-        let containers = world.nodes[0].disk.0.iter().filter_map(|((table, _), bytes)| {
-            (*table == Table::Objects && bytes.starts_with(b"GEOC")).then(|| bytes[82..].to_vec())
-        });
-        containers.collect::<Vec<_>>()
+        let rows = world.nodes[0].disk.0.iter();
+        let containers = rows
+            .filter(|((table, _), bytes)| *table == Table::Objects && bytes.starts_with(b"GEOC"));
+        containers.map(|(_, bytes)| bytes[82..].to_vec()).collect::<Vec<_>>()
     };
     for round in 0..8 {
         // A restored backup: the same step, the same state, from the same chain.

@@ -1,33 +1,45 @@
-//! `hypergolix account import`: an account for an identity that exists.
+//! `hypergolix account`: keys of the original library, backups, another password.
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::{BufWriter, Read};
 use std::path::Path;
 
 use anyhow::{Context, anyhow, bail};
 use data_encoding::{BASE64, BASE64URL, HEXLOWER_PERMISSIVE};
 use golix::{Ghid, PrivateIdentity};
-use hypergolix_engine::account;
+use hypergolix_engine::account::{self, UnlockError};
+use hypergolix_node::backup;
 use hypergolix_node::config::{Config, Instance};
 use hypergolix_node::lock::HomeLock;
 use hypergolix_node::paths::{self, Home};
+use hypergolix_node::run::OsEntropy;
+use hypergolix_node::store::Store;
 use hypergolix_node::{NodeError, Unlocked};
 use zeroize::Zeroizing;
 
-use super::{ImportArgs, note, password, say, start};
+use super::{ChangeArgs, ExportArgs, ImportArgs, note, password, say, start};
 
 /// Longest file of keys, bytes: two private keys of RSA-4096 in hexadecimal are 10 kB.
 const FILE_MAX: u64 = 64 * 1024;
 
-/// Makes an account with the keys of a file.
-pub fn import(args: ImportArgs) -> anyhow::Result<()> {
+/// Makes an account from a file: keys of the original library, or a backup.
+pub fn import(args: &ImportArgs) -> anyhow::Result<()> {
     paths::set_private_umask();
     let home = Home::from_env()?;
-    let identity = read_identity(&args.file)?;
+    let mut file = File::open(&args.file)
+        .with_context(|| args.file.display().to_string())
+        .map_err(|error| anyhow!("the file cannot be read: {error:#}"))?;
+    let mut start = Vec::new();
+    file.by_ref().take(16).read_to_end(&mut start)?;
+    if backup::is_backup(&start) { restore(&home, args) } else { import_keys(&home, args) }
+}
+
+/// A home without an account, locked for this process.
+fn empty_home(home: &Home) -> anyhow::Result<(Config, HomeLock)> {
     home.prepare()?;
-    let mut config = Config::load(&home.config())?;
-    let _lock = HomeLock::acquire(&home)?;
+    let config = Config::load(&home.config())?;
+    let lock = HomeLock::acquire(home)?;
     let taken = || {
         anyhow!(
             "this home has an account already, and keeps it; choose another home with {}",
@@ -38,16 +50,22 @@ pub fn import(args: ImportArgs) -> anyhow::Result<()> {
         return Err(taken());
     }
     if home.store().exists() {
-        let store = Unlocked::open_store(&home, &config)?;
+        let store = Unlocked::open_store(home, &config)?;
         if account::summary(&store.snapshot()?)?.is_some() {
             return Err(taken());
         }
         store.close()?;
     }
+    Ok((config, lock))
+}
+
+fn import_keys(home: &Home, args: &ImportArgs) -> anyhow::Result<()> {
+    let identity = read_identity(&args.file)?;
+    let (mut config, _lock) = empty_home(home)?;
     let password = password::read(args.password_file.as_deref(), password::Kind::New)?;
-    let store = Unlocked::open_store(&home, &config)?;
+    let store = Unlocked::open_store(home, &config)?;
     let (unlocked, recovery) =
-        Unlocked::import(store, &home, &password, identity).map_err(|error| match error {
+        Unlocked::import(store, home, &password, identity).map_err(|error| match error {
             NodeError::Create(reason) => anyhow!("{reason}; nothing was created, start again"),
             other => other.into(),
         })?;
@@ -57,6 +75,93 @@ pub fn import(args: ImportArgs) -> anyhow::Result<()> {
     start::introduce(&instance, &recovery);
     note("The keys are in the account now; delete the file, or keep it where nobody else can.");
     say(format_args!("imported fingerprint={} user-id={}", instance.fingerprint, instance.user_id));
+    Ok(())
+}
+
+/// Fills an empty home from a backup. Needs no password: nothing is opened.
+fn restore(home: &Home, args: &ImportArgs) -> anyhow::Result<()> {
+    let shown = args.file.display();
+    let mut file = File::open(&args.file)?;
+    let rows = backup::read(&mut file).map_err(|error| anyhow!("{shown}: {error}"))?;
+    let (mut config, _lock) = empty_home(home)?;
+    let mut store = Unlocked::open_store(home, &config)?;
+    let mut batch = store.batch()?;
+    batch.apply(&rows);
+    batch.apply(&account::restored(&mut OsEntropy));
+    let Some(summary) = account::summary(&batch)? else {
+        bail!("{shown}: there is no account in it");
+    };
+    batch.commit()?;
+    store.close()?;
+    let instance = Instance { user_id: summary.user_id, fingerprint: summary.fingerprint };
+    config.instance = Some(instance);
+    config.save(&home.config())?;
+    say(format_args!(
+        "restored fingerprint={} user-id={} rows={}",
+        instance.fingerprint,
+        instance.user_id,
+        rows.len()
+    ));
+    Ok(())
+}
+
+/// The store of a home whose daemon does not run.
+fn own_store(home: &Home) -> anyhow::Result<(Config, HomeLock, Store)> {
+    home.check()?;
+    let config = Config::load(&home.config())?;
+    let lock = HomeLock::acquire(home)?;
+    if !home.store().exists() {
+        bail!("there is no account in this home; 'hypergolix start app' creates one");
+    }
+    let store = Unlocked::open_store(home, &config)?;
+    Ok((config, lock, store))
+}
+
+/// Writes a backup.
+pub fn export(args: &ExportArgs) -> anyhow::Result<()> {
+    paths::set_private_umask();
+    let home = Home::from_env()?;
+    let (_, _lock, store) = own_store(&home)?;
+    let shown = args.file.display();
+    let refused = |error: std::io::Error| anyhow!("{shown} cannot be written: {error}");
+    let file = File::create_new(&args.file).map_err(refused)?;
+    let mut out = BufWriter::new(file);
+    let rows = backup::write(&store.snapshot()?, &mut out)
+        .map_err(|error| anyhow!("{shown} is not complete: {error}"))?;
+    let file = out.into_inner().map_err(|error| refused(error.into_error()))?;
+    file.sync_all().map_err(refused)?;
+    store.close()?;
+    say(format_args!("exported rows={rows}"));
+    Ok(())
+}
+
+/// Changes the password.
+pub fn change_password(args: &ChangeArgs) -> anyhow::Result<()> {
+    paths::set_private_umask();
+    let home = Home::from_env()?;
+    let (_, _lock, store) = own_store(&home)?;
+    let kind = if args.recovery_key { password::Kind::Recovery } else { password::Kind::Known };
+    let (present, new) =
+        password::read_two(args.password_file.as_deref(), kind, args.new_password_file.as_deref())?;
+    let unlocked = match kind {
+        password::Kind::Recovery => match account::RecoveryKey::from_text(&present) {
+            Some(key) => Unlocked::recover(store, &home, &key),
+            None => bail!("wrong recovery key; nothing was changed"),
+        },
+        password::Kind::Known | password::Kind::New | password::Kind::Replacement => {
+            Unlocked::unlock(store, &home, &present)
+        }
+    };
+    let mut unlocked = unlocked.map_err(|error| match error {
+        NodeError::Unlock(UnlockError::WrongPassword) => {
+            anyhow!("wrong {}; nothing was changed", kind.name())
+        }
+        other => other.into(),
+    })?;
+    unlocked.change_password(&home, &new)?;
+    unlocked.close(&home)?;
+    say("the password was changed");
+    note("Other devices of the account ask for the new one from their next start on.");
     Ok(())
 }
 

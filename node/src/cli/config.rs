@@ -1,32 +1,29 @@
 //! `hypergolix config`.
 
-use anyhow::bail;
+use std::time::{Duration, Instant};
+
+use anyhow::{anyhow, bail};
 use clap::CommandFactory;
 use clap::error::ErrorKind;
+use data_encoding::HEXLOWER;
 use hypergolix_engine::account;
 use hypergolix_node::config::{Config, HGX, Instance, Remote};
+use hypergolix_node::control::{self, Order};
 use hypergolix_node::paths::Home;
 use hypergolix_node::{Unlocked, lock, paths};
+use libp2p::PeerId;
 use serde_json::json;
 
 use super::{Cli, ConfigArgs, Listen, Named, Only, note, say};
 
-/// Said when remotes are chosen.
-const REMOTES_LATER: &str = "note: this version keeps remotes in its configuration and does not \
-    contact them yet; devices find each other on the local network, or with --addpeer";
+/// How long registering waits for a server to be connected.
+const CONNECTING: Duration = Duration::from_secs(5);
 
 const DHT_LATER: &str = "note: this version has no distributed hash table yet; the setting is \
     kept for the one that has";
 
-const NO_REGISTRATION: &str = "there is no public persistence server to register with: \
-    hgx.hypergolix.com is not operated by this project, and Hypergolix needs no registration; \
-    devices on one network find each other without a server";
-
 /// Shows or changes the configuration.
 pub fn run(args: ConfigArgs) -> anyhow::Result<()> {
-    if args.register {
-        bail!(NO_REGISTRATION);
-    }
     let changes = Changes::check(&args);
     paths::set_private_umask();
     let home = Home::from_env()?;
@@ -43,19 +40,22 @@ pub fn run(args: ConfigArgs) -> anyhow::Result<()> {
             config.save(&home.config())?;
         }
         if config != before && lock::running(&home)?.is_some() {
-            note("note: Hypergolix is running; stop and start it to use the new configuration");
-        }
-        if changes.touches_remotes && !config.remotes.is_empty() {
-            note(REMOTES_LATER);
+            let told = control::ask(&home.control(), &Order::Reload);
+            if told.is_err() || config.differs_in_what_takes_a_restart(&before) {
+                note("note: Hypergolix is running; stop and start it to use the new configuration");
+            }
         }
         if args.dht {
             note(DHT_LATER);
         }
     }
+    if args.register {
+        register(&home, &config, args.token.clone())?;
+    }
     if args.whoami {
         whoami(&home, &config, args.json)?;
     }
-    if args.show || (!args.whoami && (args.json || !args.changes_something())) {
+    if args.show || (!args.whoami && !args.register && (args.json || !args.changes_something())) {
         if args.json {
             say(serde_json::to_string_pretty(&config)?);
         } else {
@@ -87,7 +87,6 @@ impl ConfigArgs {
 struct Changes {
     add: Vec<Remote>,
     remove: Vec<(String, u16)>,
-    touches_remotes: bool,
 }
 
 impl Changes {
@@ -106,12 +105,7 @@ impl Changes {
             .removehost
             .chunks_exact(2)
             .map(|words| (words[0].clone(), port("--removehost", &words[1])));
-        Self {
-            add: add.collect(),
-            remove: remove.collect(),
-            touches_remotes: args.only.is_some()
-                || !(args.add.is_empty() && args.addhost.is_empty()),
-        }
+        Self { add: add.collect(), remove: remove.collect() }
     }
 
     fn apply(&self, args: &ConfigArgs, config: &mut Config) {
@@ -206,6 +200,44 @@ fn whoami(home: &Home, config: &Config, as_json: bool) -> anyhow::Result<()> {
         say(serde_json::to_string_pretty(&facts)?);
     } else {
         say(format_args!("fingerprint  {fingerprint}\nuser id      {user_id}"));
+    }
+    Ok(())
+}
+
+/// Asks every connected remote to register this account, and says what each answered.
+fn register(home: &Home, config: &Config, token: Option<String>) -> anyhow::Result<()> {
+    if config.remotes.is_empty() {
+        bail!(
+            "there is no server to register with; add one with 'hypergolix config --addhost HOST \
+             PORT TLS'"
+        );
+    }
+    if lock::running(home)?.is_none() {
+        bail!("Hypergolix is not running; start it with 'hypergolix start app', then register");
+    }
+    let ask = |order| control::ask(&home.control(), &order).map_err(|text| anyhow!(text));
+    // A daemon that has just been started, or told of a remote, may still be connecting.
+    let asked = Instant::now();
+    let answers = loop {
+        match ask(Order::Register { token: token.clone() }) {
+            Err(_) if asked.elapsed() < CONNECTING => std::thread::sleep(CONNECTING / 10),
+            answers => break answers?,
+        }
+    };
+    let status = ask(Order::Status)?;
+    let mut registered = false;
+    for answer in answers.as_array().map(Vec::as_slice).unwrap_or_default() {
+        let bytes = HEXLOWER.decode(answer["device"].as_str().unwrap_or_default().as_bytes());
+        let peer = bytes.ok().and_then(|bytes| PeerId::from_bytes(&bytes).ok());
+        let peer = peer.map(|peer| peer.to_string()).unwrap_or_default();
+        let remotes = status["remotes"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let name = remotes.iter().find(|remote| remote["peer_id"].as_str() == Some(&peer));
+        let name = name.and_then(|remote| remote["remote"].as_str()).unwrap_or(&peer);
+        say(format_args!("{name}: {}", answer["answer"].as_str().unwrap_or("no answer")));
+        registered |= answer["registered"] == true;
+    }
+    if !registered {
+        bail!("no server registered this account");
     }
     Ok(())
 }

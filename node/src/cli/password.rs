@@ -36,6 +36,40 @@ pub enum Kind {
     New,
     /// The recovery key of an account that exists.
     Recovery,
+    /// The password that takes the place of another.
+    Replacement,
+}
+
+impl Kind {
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Recovery => "recovery key",
+            Self::Known | Self::New | Self::Replacement => "password",
+        }
+    }
+
+    /// Whether it is being chosen.
+    fn is_chosen(self) -> bool {
+        matches!(self, Self::New | Self::Replacement)
+    }
+}
+
+/// Reads the secret that opens the account, and the password that is to replace it. From one standard
+/// input they are its first two lines.
+pub fn read_two(
+    file: Option<&Path>,
+    kind: Kind,
+    new_file: Option<&Path>,
+) -> anyhow::Result<(Zeroizing<String>, Zeroizing<String>)> {
+    let piped = file.is_none() && new_file.is_none() && !std::io::stdin().is_terminal();
+    if !piped {
+        return Ok((read(file, kind)?, read(new_file, Kind::Replacement)?));
+    }
+    let mut lines = BufReader::new(std::io::stdin());
+    let present = checked(line_of(&mut lines)?, kind)?;
+    let new = checked(line_of(&mut lines)?, Kind::Replacement)?;
+    Ok((present, new))
 }
 
 /// Reads the secret; a new password twice, if from a terminal.
@@ -58,13 +92,17 @@ pub fn read(file: Option<&Path>, kind: Kind) -> anyhow::Result<Zeroizing<String>
         None if std::io::stdin().is_terminal() => from_terminal(kind)?,
         None => first_line(std::io::stdin())?,
     };
-    if kind == Kind::New {
+    checked(password, kind)
+}
+
+fn checked(password: Zeroizing<String>, kind: Kind) -> anyhow::Result<Zeroizing<String>> {
+    if kind.is_chosen() {
         check_new(&password)?;
     }
     if password.is_empty() {
         bail!(EMPTY);
     }
-    if kind == Kind::New && password.chars().count() < PASSWORD_LEN_ADVISED {
+    if kind.is_chosen() && password.chars().count() < PASSWORD_LEN_ADVISED {
         note(format_args!(
             "warning: a password of fewer than {PASSWORD_LEN_ADVISED} characters can be guessed \
              by whoever gets hold of your account's data; four or more random words are better"
@@ -77,13 +115,13 @@ fn from_terminal(kind: Kind) -> anyhow::Result<Zeroizing<String>> {
     match kind {
         Kind::Known => return ask("Hypergolix password: "),
         Kind::Recovery => return ask("Recovery key: "),
-        Kind::New => {}
+        Kind::New => note("There is no account here yet; this creates one."),
+        Kind::Replacement => {}
     }
-    note("There is no account here yet; this creates one.");
     let password = ask("Choose a password: ")?;
     check_new(&password)?;
     if *ask("The same again: ")? != *password {
-        bail!("the passwords differ; nothing was created, start again");
+        bail!("the passwords differ; nothing was done, start again");
     }
     Ok(password)
 }
@@ -94,7 +132,7 @@ fn check_new(password: &str) -> anyhow::Result<()> {
         bail!(EMPTY);
     }
     if password.chars().count() < PASSWORD_LEN_MIN {
-        bail!("{}; nothing was created, start again", AccountError::PasswordTooShort);
+        bail!("{}; nothing was done, start again", AccountError::PasswordTooShort);
     }
     Ok(())
 }
@@ -153,8 +191,12 @@ impl Drop for Hidden {
 
 /// The first line, without its end.
 fn first_line(source: impl Read) -> anyhow::Result<Zeroizing<String>> {
+    line_of(&mut BufReader::new(source))
+}
+
+fn line_of(source: &mut impl BufRead) -> anyhow::Result<Zeroizing<String>> {
     let mut line = Zeroizing::new(Vec::with_capacity(PASSWORD_MAX as usize + 2));
-    BufReader::new(source)
+    source
         .take(PASSWORD_MAX + 2)
         .read_until(b'\n', &mut line)
         .map_err(|error| anyhow::anyhow!("the password cannot be read: {error}"))?;

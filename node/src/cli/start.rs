@@ -1,23 +1,25 @@
 //! `hypergolix start app`: in the background, or in the foreground.
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail};
 use golix::{Ghid, Suite};
 use hypergolix_engine::account::{self, RecoveryKey, UnlockError};
+use hypergolix_engine::{Account, Write};
 use hypergolix_ipc::{BindError, Server, ServerConfig};
 use hypergolix_node::config::{Config, Instance};
 use hypergolix_node::lock::{self, HomeLock, LockError};
+use hypergolix_node::login;
+use hypergolix_node::node;
 use hypergolix_node::paths::{self, Home};
+use hypergolix_node::run::OsEntropy;
 use hypergolix_node::shutdown::Signals;
 use hypergolix_node::store::Store;
 use hypergolix_node::{Node, NodeError, Unlocked, telemetry};
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use zeroize::Zeroizing;
 
-use super::{StartArgs, note, password, say};
+use super::{StartArgs, detach, note, password, say};
 
 /// Threads of the runtime beside the engine's: one for applications and one for the network.
 const WORKERS: usize = 2;
@@ -65,15 +67,12 @@ fn background(home: &Home, args: &StartArgs) -> anyhow::Result<()> {
         return Err(LockError::Held { home, running: Some(running) }.into());
     }
     let new = !has_account(home, &config)?;
-    if new && (args.user_id.is_some() || args.recovery_key) {
-        bail!(NO_LOGIN);
+    if new && args.recovery_key && args.user_id.is_none() {
+        bail!(NO_USER_ID);
     }
     let password = password::read(args.password_file.as_deref(), kind(args, new))?;
 
-    let (output, child_output) = std::io::pipe()?;
-    let program = std::env::current_exe()
-        .map_err(|error| anyhow!("the path of this program is unknown: {error}"))?;
-    let mut command = Command::new(program);
+    let mut command = detach::myself()?;
     command.args(["start", "app", "--foreground", "--detached"]);
     if let Some(suite) = args.suite {
         command.args(["--suite", &suite.code().to_string()]);
@@ -87,49 +86,23 @@ fn background(home: &Home, args: &StartArgs) -> anyhow::Result<()> {
     if let Some(port) = args.ipc_port {
         command.args(["--ipc-port", &port.to_string()]);
     }
-    // One pipe for both streams keeps what is said in order.
-    let mut child = command
-        .env(paths::HOME_VARIABLE, home.path())
-        .current_dir(home.path())
-        .stdin(Stdio::piped())
-        .stderr(child_output.try_clone()?)
-        .stdout(child_output)
-        .spawn()
-        .map_err(|error| anyhow!("the daemon cannot be started: {error}"))?;
-    drop(command);
-    if let Some(mut stdin) = child.stdin.take() {
-        let line = Zeroizing::new([password.as_bytes(), b"\n"].concat());
-        // A child that ended already says why.
-        let _ = stdin.write_all(&line);
-    }
-    let mut failure = None;
-    for line in BufReader::new(output).lines() {
-        let line = line?;
-        if line.starts_with("ready ") {
-            say(line);
-            return Ok(());
-        }
-        match line.strip_prefix("hypergolix: ") {
-            Some(sentence) => failure = Some(sentence.to_owned()),
-            // Warnings about the password were given here already.
-            None if line.starts_with("warning: a password of") => {}
-            None => note(line),
-        }
-    }
-    let status = child.wait()?;
-    bail!(failure.unwrap_or_else(|| format!("the daemon ended before it was ready ({status})")))
+    command.env(paths::HOME_VARIABLE, home.path()).current_dir(home.path());
+    // Warnings about the password were given here already.
+    detach::until_ready(command, Some(&password), Some("warning: a password of"))
 }
 
 fn kind(args: &StartArgs, new: bool) -> password::Kind {
-    match (args.recovery_key, new) {
-        (true, _) => password::Kind::Recovery,
-        (false, true) => password::Kind::New,
-        (false, false) => password::Kind::Known,
+    if args.recovery_key {
+        password::Kind::Recovery
+    } else if new && args.user_id.is_none() {
+        password::Kind::New
+    } else {
+        password::Kind::Known
     }
 }
 
-const NO_LOGIN: &str = "there is no account in this home, and this version cannot fetch one from \
-    other devices yet; stop Hypergolix where the account is, copy its home here, and start again";
+const NO_USER_ID: &str = "there is no account in this home; say which one the recovery key opens with \
+    --user-id ID";
 
 /// Whether a start needs a password that exists, or a new one.
 fn has_account(home: &Home, config: &Config) -> anyhow::Result<bool> {
@@ -227,7 +200,6 @@ async fn get_ready(
         refuse_without_store(home, &config)?;
     }
     match (user_id, summary) {
-        (Some(_), None) => bail!(NO_LOGIN),
         (Some(asked), Some(found)) if asked != found.user_id => bail!(
             "this home belongs to the user id {}; choose another home with {}",
             found.user_id,
@@ -236,8 +208,8 @@ async fn get_ready(
         _ => {}
     }
     let kind = kind(args, summary.is_none());
-    if summary.is_none() && args.recovery_key {
-        bail!(NO_LOGIN);
+    if summary.is_none() && args.recovery_key && user_id.is_none() {
+        bail!(NO_USER_ID);
     }
     let file = args.password_file.clone();
     let password =
@@ -250,12 +222,19 @@ async fn get_ready(
     };
     let server = Server::bind(settings).await.map_err(|error| port_error(&error))?;
 
+    let joining = match (user_id, summary) {
+        (Some(user_id), None) => Some(log_in(home, &config, user_id, &password, kind).await?),
+        _ => None,
+    };
     let store = match store {
         Some(store) => store,
         None => open_store(home, &config).await?,
     };
     let suite = args.suite.unwrap_or(Suite::Suite3);
-    let (unlocked, recovery) = unlock(home, store, password, kind, suite).await?;
+    let (unlocked, recovery) = match joining {
+        Some((account, writes)) => (Unlocked::join(store, home, account, &writes)?, None),
+        None => unlock(home, store, password, kind, suite).await?,
+    };
     if let Some(asked) = args.suite
         && asked != unlocked.suite()
     {
@@ -288,6 +267,42 @@ async fn get_ready(
     Ok(node)
 }
 
+/// Fetches the account from whoever has it, and opens it. Nothing is written before it is open.
+async fn log_in(
+    home: &Home,
+    config: &Config,
+    user_id: Ghid,
+    password: &Zeroizing<String>,
+    kind: password::Kind,
+) -> anyhow::Result<(Account, Vec<Write>)> {
+    let targets = config.targets();
+    if !config.lan && targets.remotes.is_empty() && targets.peers.is_empty() {
+        bail!(
+            "there is no account in this home, and nobody to ask for it: name a server with \
+             'hypergolix config --addhost', or look on the local network with 'hypergolix config --lan'"
+        );
+    }
+    note("looking for the account on the local network and on the configured servers …");
+    let root = login::fetch_root(node::network_config(home, config)?, user_id).await?;
+    let password = password.clone();
+    let joined = tokio::task::spawn_blocking(move || match kind {
+        password::Kind::Recovery => {
+            let key = RecoveryKey::from_text(&password).ok_or(UnlockError::WrongPassword)?;
+            account::join_with_recovery_key(&user_id, &root, &key, &mut OsEntropy)
+        }
+        password::Kind::Known | password::Kind::New | password::Kind::Replacement => {
+            account::join(&user_id, &root, &password, &mut OsEntropy)
+        }
+    })
+    .await?;
+    joined.map_err(|error| match error {
+        UnlockError::WrongPassword => {
+            anyhow!("wrong {}; start again with the right one", kind.name())
+        }
+        other => anyhow!("the account cannot be opened: {other}"),
+    })
+}
+
 async fn open_store(home: &Home, config: &Config) -> anyhow::Result<Store> {
     let (home, config) = (home.clone(), config.clone());
     let mut opening = tokio::task::spawn_blocking(move || Unlocked::open_store(&home, &config));
@@ -314,7 +329,9 @@ async fn unlock(
             let made = Unlocked::create(store, &home, &password, suite);
             made.map(|(unlocked, recovery)| (unlocked, Some(recovery)))
         }
-        password::Kind::Known => Ok((Unlocked::unlock(store, &home, &password)?, None)),
+        password::Kind::Known | password::Kind::Replacement => {
+            Ok((Unlocked::unlock(store, &home, &password)?, None))
+        }
         password::Kind::Recovery => {
             // What is no key at all opens as little as a wrong one.
             let key = RecoveryKey::from_text(&password)
@@ -331,7 +348,7 @@ async fn unlock(
             match tokio::time::timeout(PROGRESS, &mut unlocking).await {
                 Ok(unlocked) => break unlocked?,
                 Err(_) => {
-                    note(format_args!("  still searching, {} s …", begun.elapsed().as_secs()))
+                    note(format_args!("  still searching, {} s …", begun.elapsed().as_secs()));
                 }
             }
         }
@@ -341,13 +358,7 @@ async fn unlock(
     unlocked.map_err(|error| match error {
         NodeError::Create(reason) => anyhow!("{reason}; nothing was created, start again"),
         NodeError::Unlock(UnlockError::WrongPassword) => {
-            anyhow!(
-                "wrong {}; start again with the right one",
-                match kind {
-                    password::Kind::Recovery => "recovery key",
-                    password::Kind::Known | password::Kind::New => "password",
-                }
-            )
+            anyhow!("wrong {}; start again with the right one", kind.name())
         }
         NodeError::Unlock(reason @ UnlockError::Damaged(_)) => {
             anyhow!("{reason}; the password may be right; restore the home from a backup")

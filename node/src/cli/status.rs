@@ -92,6 +92,13 @@ fn readable(status: &Value) -> String {
             number("shares_waiting")
         ),
     );
+    let remotes = status["remotes"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if remotes.is_empty() {
+        line("remotes", "none".to_owned());
+    }
+    for (index, remote) in remotes.iter().enumerate() {
+        line(if index == 0 { "remotes" } else { "" }, self::remote(remote));
+    }
     let mut storage = bytes(number("storage_bytes"));
     if status["low_on_space"] == true {
         storage += ", THE DISK IS FULL: only deleting is possible";
@@ -110,6 +117,43 @@ fn readable(status: &Value) -> String {
         line("", format!("{} at {} for {since}{rtt}", id.unwrap_or("-"), address.unwrap_or("-")));
     }
     out.trim_end().to_owned()
+}
+
+/// One remote in a line.
+fn remote(facts: &Value) -> String {
+    let name = facts["remote"].as_str().unwrap_or("-");
+    let number = |key: &str| facts[key].as_u64().unwrap_or_default();
+    let mut text = match facts["state"].as_str() {
+        Some("connected") => format!("{name}: connected"),
+        Some("connecting") if facts["attempts"] == 0 => format!("{name}: connecting"),
+        _ => {
+            let pause = facts["next_dial_seconds"].as_f64().unwrap_or_default().ceil();
+            format!("{name}: not reached, tried again in {pause} s")
+        }
+    };
+    if let Some(error) = facts["error"].as_str() {
+        let _ = write!(text, " ({error})");
+    }
+    if facts["state"] == "connected" {
+        let _ = match number("pending") {
+            0 => write!(text, ", nothing waits to be stored"),
+            pending => write!(text, ", {pending} wait to be stored"),
+        };
+        let _ = write!(text, ", {} confirmed", number("confirmed"));
+        if number("mailed") > 0 {
+            let _ = write!(text, ", {} shares in mailboxes", number("mailed"));
+        }
+    }
+    if number("refused") > 0 {
+        let _ = write!(text, ", {} REFUSED", number("refused"));
+    }
+    if let Some(refusal) = facts["refusal"].as_str() {
+        let _ = write!(text, ": {refusal}");
+    }
+    if number("older_states") > 0 {
+        let _ = write!(text, ", sent {} older states, which were ignored", number("older_states"));
+    }
+    text
 }
 
 fn duration(seconds: u64) -> String {

@@ -1,13 +1,15 @@
-//! `hypergolix stop app`.
+//! `hypergolix stop app` and `hypergolix stop server`.
+
+use std::path::Path;
 
 use anyhow::{anyhow, bail};
-use hypergolix_node::lock;
+use hypergolix_node::lock::{self, Running};
 use hypergolix_node::node::STOP_PATIENCE;
 use hypergolix_node::paths::Home;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Asks the daemon to stop and waits until it is gone.
-pub fn run() -> anyhow::Result<()> {
+pub fn app() -> anyhow::Result<()> {
     let home = Home::from_env()?;
     if home.exists() {
         home.check()?;
@@ -16,18 +18,30 @@ pub fn run() -> anyhow::Result<()> {
     let Some(running) = lock::running(&home)? else {
         bail!("Hypergolix is not running on {}; there is nothing to stop", home.path().display());
     };
+    let logs = format!("its log is in {}", home.logs().display());
+    stop(&home.pid_file(), running, &logs)
+}
+
+/// Asks a server to stop and waits until it is gone.
+pub fn server(pid_file: &Path) -> anyhow::Result<()> {
+    let Some(running) = lock::running_at(pid_file)? else {
+        bail!("no server runs with the pid file {}; there is nothing to stop", pid_file.display());
+    };
+    stop(pid_file, running, "its log is where --logdir said")
+}
+
+fn stop(pid_file: &Path, running: Running, logs: &str) -> anyhow::Result<()> {
     let pid = i32::try_from(running.pid)
         .ok()
         .and_then(Pid::from_raw)
         .ok_or_else(|| anyhow!("the pid file names the process {}", running.pid))?;
     kill_process(pid, Signal::TERM)
         .map_err(|error| anyhow!("process {} cannot be stopped: {error}", running.pid))?;
-    if !lock::wait_until_free(&home, STOP_PATIENCE)? {
+    if !lock::wait_until_free(pid_file, STOP_PATIENCE)? {
         bail!(
-            "process {} still runs {STOP_PATIENCE:?} after it was asked to stop; its log is in {}, \
-             and 'kill -9 {}' loses nothing that was acknowledged",
+            "process {} still runs {STOP_PATIENCE:?} after it was asked to stop; {logs}, and \
+             'kill -9 {}' loses nothing that was acknowledged",
             running.pid,
-            home.logs().display(),
             running.pid
         );
     }

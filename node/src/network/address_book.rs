@@ -327,6 +327,20 @@ impl AddressBook {
         }
     }
 
+    /// A device is not to be dialled any more, unless the configuration says so.
+    pub(super) fn drop_unless_configured(&mut self, peer: &PeerId) {
+        if self.peers.get(peer).is_some_and(|entry| !entry.is_configured()) {
+            self.forget(peer);
+        }
+    }
+
+    /// An address is no longer in the configuration.
+    pub(super) fn unconfigure(&mut self, peer: &PeerId, address: &Multiaddr) {
+        if let Some(known) = dialable(address).and_then(|address| self.known_mut(peer, &address)) {
+            known.source = Source::Announced;
+        }
+    }
+
     /// Leaves `peer` alone for [`REFUSED_FOR`].
     pub(super) fn refuse(&mut self, peer: &PeerId, now: Instant) {
         if let Some(entry) = self.peers.get_mut(peer) {
@@ -408,6 +422,11 @@ pub(super) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
 /// Whether a multiaddr is plain TCP (else, among dialable ones, QUIC).
 pub(super) fn is_tcp(address: &Multiaddr) -> bool {
     matches!(address.iter().nth(1), Some(Protocol::Tcp(_)))
+}
+
+/// Whether a multiaddr is QUIC.
+pub(super) fn is_quic(address: &Multiaddr) -> bool {
+    matches!(address.iter().nth(2), Some(Protocol::QuicV1))
 }
 
 /// Whether an address belongs to this machine or to a local network.

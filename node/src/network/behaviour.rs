@@ -8,8 +8,8 @@ use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{PeerId, identify, mdns, memory_connection_limits, ping};
 
-use super::limits;
 use super::substream;
+use super::{NetworkConfig, limits};
 
 /// Time between pings that measure the round trip; a dead link is noticed by the link's own.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
@@ -26,11 +26,11 @@ pub(super) struct Behaviour {
 }
 
 impl Behaviour {
-    pub(super) fn new(key: &Keypair, mdns: bool, memory_max: usize) -> Self {
+    pub(super) fn new(key: &Keypair, mdns: bool, config: &NetworkConfig) -> Self {
         let limits = ConnectionLimits::default()
-            .with_max_established_incoming(Some(limits::CONNECTIONS_IN))
+            .with_max_established_incoming(Some(config.connections_in))
             .with_max_established_outgoing(Some(limits::CONNECTIONS_OUT))
-            .with_max_pending_incoming(Some(limits::CONNECTIONS_PENDING))
+            .with_max_pending_incoming(Some(limits::CONNECTIONS_PENDING.max(config.inbound.0)))
             .with_max_pending_outgoing(Some(limits::CONNECTIONS_PENDING))
             .with_max_established_per_peer(Some(limits::CONNECTIONS_PER_PEER));
         let identify = identify::Config::new("/hypergolix/1".to_owned(), key.public())
@@ -38,8 +38,8 @@ impl Behaviour {
             .with_cache_size(0);
         Self {
             limits: connection_limits::Behaviour::new(limits),
-            memory: memory_connection_limits::Behaviour::with_max_bytes(memory_max),
-            links: substream::Behaviour::new(),
+            memory: memory_connection_limits::Behaviour::with_max_bytes(config.memory_max),
+            links: substream::Behaviour::new(config.inbound),
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
             mdns: mdns.then(|| responder(key.public().to_peer_id())).flatten().into(),

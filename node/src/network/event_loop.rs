@@ -5,6 +5,7 @@
 
 mod dialing;
 mod links;
+mod remotes;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use libp2p::core::transport::ListenerId;
 use libp2p::swarm::behaviour::NewListenAddr;
 use libp2p::swarm::{FromSwarm, NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, identify, mdns, ping};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -25,9 +27,11 @@ use super::limits::{ADDRESSES_PER_PEER, MDNS_ENTRIES, REFUSED_FOR, SHUTDOWN};
 use super::link::{End, Ended, Outlet};
 use super::substream;
 use super::wire::LINK_PROTOCOL;
-use super::{PeerStatus, Shared};
+use super::{PeerStatus, Shared, Targets};
 use dialing::{Attempt, Configured};
 use links::Peer;
+use remotes::Remote;
+pub(super) use remotes::addresses;
 
 /// Pause between two looks at what expired.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
@@ -68,9 +72,14 @@ pub(super) struct EventLoop {
     peers: HashMap<PeerId, Peer>,
     attempts: HashMap<PeerId, Attempt>,
     configured: Vec<Configured>,
+    remotes: Vec<Remote>,
+    /// What is dialled now, except the remotes.
+    targets: Targets,
+    wanted: watch::Receiver<Targets>,
     links: JoinSet<Ended>,
     next_link: u64,
     beacon: Option<Beacon>,
+    waits: bool,
     listening: Listening,
     housekeeping: Instant,
     copies_seen: HashSet<u64>,
@@ -83,37 +92,40 @@ impl EventLoop {
         shared: Arc<Shared>,
         outlet: Outlet,
         beacon: Option<Beacon>,
-        peers: &[Multiaddr],
+        mut wanted: watch::Receiver<Targets>,
     ) -> Self {
         let now = Instant::now();
         let local = *swarm.local_peer_id();
-        let mut book = AddressBook::new(local);
-        let mut configured = Vec::new();
-        for address in peers {
-            match address_book::peer_of(address) {
-                Some(peer) => {
-                    book.learn(peer, address, Source::Configured, now);
-                }
-                None => configured.push(Configured::new(address.clone(), now)),
-            }
-        }
-        Self {
+        let targets = wanted.borrow_and_update().clone();
+        let mut new = Self {
             swarm,
             local,
             shared,
             outlet: Arc::new(outlet),
-            book,
+            book: AddressBook::new(local),
             peers: HashMap::new(),
             attempts: HashMap::new(),
-            configured,
+            configured: Vec::new(),
+            remotes: Vec::new(),
+            targets: Targets::default(),
+            wanted,
             links: JoinSet::new(),
             next_link: 1,
             beacon,
+            waits: false,
             listening: Listening::default(),
             housekeeping: now + HOUSEKEEPING,
             copies_seen: HashSet::new(),
             mdns_warning: None,
-        }
+        };
+        new.retarget(targets, now);
+        new
+    }
+
+    /// Whether those who came to us are left to come again.
+    pub(super) fn waiting(mut self, waits: bool) -> Self {
+        self.waits = waits;
+        self
     }
 
     /// Runs until `stop`, then writes what is queued for at most [`SHUTDOWN`].
@@ -139,6 +151,10 @@ impl EventLoop {
                     Some(heard) => self.on_beacon(heard),
                     None => self.beacon = None,
                 },
+                Ok(()) = self.wanted.changed() => {
+                    let targets = self.wanted.borrow_and_update().clone();
+                    self.retarget(targets, Instant::now());
+                }
                 () = tokio::time::sleep_until(wake.into()) => {}
             }
         }
@@ -176,11 +192,15 @@ impl EventLoop {
     fn next_wake(&self) -> Instant {
         let dial = self.next_dial();
         let reopen = self.peers.values().filter_map(|peer| peer.reopen_at).min();
-        [dial, reopen].into_iter().flatten().fold(self.housekeeping, Instant::min)
+        [dial, reopen, self.next_remote()]
+            .into_iter()
+            .flatten()
+            .fold(self.housekeeping, Instant::min)
     }
 
     fn tick(&mut self, now: Instant) {
         self.tick_dials(now);
+        self.tick_remotes(now);
         self.tick_links(now);
         if self.housekeeping <= now {
             self.housekeeping = now + HOUSEKEEPING;
@@ -288,6 +308,9 @@ impl EventLoop {
             self.refuse_foreign(id, now);
             return;
         }
+        if self.waits {
+            return;
+        }
         let Some(peer) = self.peers.get(&id) else { return };
         let remote: Vec<_> = peer
             .connections
@@ -393,5 +416,6 @@ impl EventLoop {
         status.peers = peers;
         status.addresses = self.book.len();
         status.dials = self.attempts.len();
+        status.remotes = self.remote_status(Instant::now());
     }
 }

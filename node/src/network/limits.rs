@@ -258,14 +258,25 @@ fn units(message: &Message) -> u32 {
         | Message::Object { objects, .. }
         | Message::Event { objects, .. } => objects.len(),
         Message::Interests { tags } => tags.len() / LIST_ITEMS_PER_OBJECT,
-        Message::Subscribe { addresses, .. } | Message::Unsubscribe { addresses } => {
-            addresses.len() / LIST_ITEMS_PER_OBJECT
-        }
+        Message::Subscribe { addresses, .. }
+        | Message::Unsubscribe { addresses }
+        | Message::Addresses { addresses, .. }
+        | Message::Exists { addresses, .. } => addresses.len() / LIST_ITEMS_PER_OBJECT,
         Message::Need { ids } => ids.len() / LIST_ITEMS_PER_OBJECT,
-        Message::Proof { .. } | Message::Reconcile { .. } => 1,
+        Message::Proof { .. }
+        | Message::Reconcile { .. }
+        | Message::Mirror { .. }
+        | Message::Subscriptions { .. }
+        | Message::Bindings { .. }
+        | Message::Debindings { .. } => 1,
         Message::Hello { .. }
         | Message::Published { .. }
         | Message::Get { .. }
+        | Message::Existing { .. }
+        | Message::Disconnect { .. }
+        | Message::Register { .. }
+        | Message::Registered { .. }
+        | Message::Refused { .. }
         | Message::EventAck { .. }
         | Message::Ping { .. }
         | Message::Pong { .. } => 0,

@@ -226,6 +226,7 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
     previous: Option<Arc<Link>>,
     outlet: Arc<Outlet>,
+    remote: bool,
 ) -> Ended {
     let finished = link.done.clone().drop_guard();
     if let Some(previous) = previous {
@@ -237,7 +238,7 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         let end = link.reason().unwrap_or(End::Lost);
         return Ended { link, end, lived: Duration::ZERO, stream: None };
     }
-    let up = NetworkEvent::LinkUp { link: link.id, device: link.peer.to_bytes() };
+    let up = NetworkEvent::LinkUp { link: link.id, device: link.peer.to_bytes(), remote };
     let (mut reader, mut writer) = stream.split();
     if outlet.send(up, 0).await {
         let both = async {

@@ -21,7 +21,7 @@ use libp2p::swarm::{
 use libp2p::{Multiaddr, PeerId, Stream, StreamProtocol};
 
 use super::address_book::ip_of;
-use super::limits::{INBOUND_BURST, INBOUND_RATE, PrefixLimiter, REFUSED_MAX};
+use super::limits::{PrefixLimiter, REFUSED_MAX};
 use super::wire::LINK_PROTOCOL;
 
 /// What happened to a link's substream.
@@ -63,11 +63,12 @@ pub(super) struct Behaviour {
 pub(super) struct Open;
 
 impl Behaviour {
-    pub(super) fn new() -> Self {
+    /// `inbound`: new connections of one address prefix, at once and a second.
+    pub(super) fn new((burst, rate): (u32, u32)) -> Self {
         Self {
             events: VecDeque::new(),
             refused: HashMap::new(),
-            inbound: PrefixLimiter::new(INBOUND_BURST, INBOUND_RATE),
+            inbound: PrefixLimiter::new(burst, rate),
         }
     }
 

@@ -140,7 +140,7 @@ async fn within<T>(
 #[cfg(test)]
 mod tests {
     use futures::io::Cursor;
-    use hypergolix_engine::message::{LIST_MAX, OBJECTS_MAX};
+    use hypergolix_engine::message::{LIST_MAX, OBJECTS_MAX, Role, VERSION};
 
     use super::*;
 
@@ -153,7 +153,7 @@ mod tests {
     async fn messages_come_back_one_after_the_other() {
         let sent = [
             Message::Ping { id: 7 },
-            Message::Hello { version: 1, nonce: [3; 32] },
+            Message::Hello { version: VERSION, role: Role::Node, nonce: [3; 32] },
             Message::Object { id: 1, objects: vec![vec![5; 3 * READ_CHUNK + 1].into()] },
             Message::Pong { id: 7 },
         ];

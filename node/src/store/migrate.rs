@@ -11,7 +11,8 @@ use super::{begin_write, tables};
 /// |---|---|
 /// | 1 | the first |
 /// | 2 | table `inbox` |
-pub(super) const FORMAT: u32 = 2;
+/// | 3 | tables `users` and `graves` |
+pub(super) const FORMAT: u32 = 3;
 
 /// Whether this version can read a store of format `found`.
 ///

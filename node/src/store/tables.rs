@@ -41,6 +41,8 @@ pub(super) fn definition(table: Table) -> TableDefinition<'static, Bytes, Bytes>
         Table::Follows => "follows",
         Table::Cursors => "cursors",
         Table::Pending => "pending",
+        Table::Users => "users",
+        Table::Graves => "graves",
         Table::Inbox => "inbox",
     })
 }

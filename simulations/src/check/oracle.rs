@@ -162,6 +162,11 @@ impl Oracle {
         !self.offers.contains_key(&(sender, recipient, *object))
     }
 
+    /// Whether this is the fingerprint of a node's user.
+    pub(crate) fn is_fingerprint(&self, node: usize, fingerprint: &Ghid) -> bool {
+        self.fingerprints.get(node) == Some(fingerprint)
+    }
+
     /// How many objects and copies may exist without anybody having been told.
     pub(crate) fn unheard(&self) -> usize {
         self.copies_unheard + self.makings.len() - self.addresses.len()

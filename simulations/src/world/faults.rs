@@ -11,6 +11,7 @@ impl World<'_> {
             Event::CrashDue => faults.crash_every,
             Event::BreakDue => faults.break_every,
             Event::ReplaceDue => faults.replace_every,
+            Event::WipeDue => faults.wipe_every,
             _ => faults.part_every,
         };
         if every > 0 {
@@ -55,16 +56,34 @@ impl World<'_> {
                     }
                 }
             }
+            Event::WipeDue => self.wipe(),
             _ => self.part(),
         }
+    }
+
+    /// A server loses everything except its device key.
+    fn wipe(&mut self) {
+        let servers = self.nodes.len() - self.users;
+        if servers == 0 {
+            return;
+        }
+        let number = self.users + self.chance.faults.below(servers as u64) as usize;
+        self.trace(|| format!("fault: n{number} loses everything"));
+        let down = self.chance.faults.between(self.scenario.faults.down) * 1_000;
+        self.crash(number, down);
+        self.nodes[number].disk = crate::disk::Disk::default();
     }
 
     fn part(&mut self) {
         if self.network.is_parted() || self.nodes.len() < 2 {
             return;
         }
-        let groups: Vec<bool> =
-            self.nodes.iter().map(|_| self.chance.faults.happens(0.5)).collect();
+        let groups: Vec<bool> = if self.scenario.faults.shifts {
+            let there = self.chance.faults.below(self.users as u64) as usize;
+            (0..self.nodes.len()).map(|node| node == there || node >= self.users).collect()
+        } else {
+            self.nodes.iter().map(|_| self.chance.faults.happens(0.5)).collect()
+        };
         self.trace(|| format!("fault: partition {groups:?}"));
         self.stats.partitions += 1;
         self.network.part(groups);

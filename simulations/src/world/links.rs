@@ -9,16 +9,27 @@ use crate::network::{LinkKey, Pair, Sent, pair};
 
 impl World<'_> {
     pub(crate) fn dial_all(&mut self) {
-        for a in 0..self.nodes.len() {
-            for b in a + 1..self.nodes.len() {
-                self.dial((a, b));
-            }
+        for pair in self.pairs() {
+            self.dial(pair);
         }
+    }
+
+    /// Whether two nodes may meet at all.
+    fn meets(&self, (a, b): Pair) -> bool {
+        let servers = [a, b].iter().filter(|node| **node >= self.users).count();
+        servers == 1 || (servers == 0 && !self.scenario.apart)
+    }
+
+    /// All that may meet.
+    pub(crate) fn pairs(&self) -> Vec<Pair> {
+        let count = self.nodes.len();
+        let all = (0..count).flat_map(|a| (a + 1..count).map(move |b| (a, b)));
+        all.filter(|pair| self.meets(*pair)).collect()
     }
 
     /// Two nodes look for each other, unless they do already.
     pub(crate) fn dial(&mut self, pair: Pair) {
-        if self.network.dialling.insert(pair) {
+        if self.meets(pair) && self.network.dialling.insert(pair) {
             let takes = self.chance.network.between(self.scenario.network.discovery) * 1_000;
             self.after(takes, Event::Dial { pair });
         }
@@ -47,7 +58,8 @@ impl World<'_> {
         let Some(link) = self.network.get_mut(key) else {
             return;
         };
-        let device = self.nodes[link.ends[1 - side].node].device.clone();
+        let other = link.ends[1 - side].node;
+        let (device, remote) = (self.nodes[other].device.clone(), other >= self.users);
         let broken = link.is_broken;
         let end = &mut link.ends[side];
         if end.is_down || broken {
@@ -56,7 +68,7 @@ impl World<'_> {
         end.is_up = true;
         let (node, id) = (end.node, end.id);
         self.link_up_at.insert(node, self.now);
-        self.input(node, Input::LinkUp { link: id, device });
+        self.input(node, Input::LinkUp { link: id, device, remote });
     }
 
     /// Breaks a link; its nodes look for each other again.

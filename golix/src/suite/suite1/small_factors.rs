@@ -6,24 +6,44 @@ use std::sync::LazyLock;
 /// Primes below this are tried.
 const BOUND: u32 = 1 << 16;
 
-/// The odd primes below [`BOUND`], in products that fit into 64 bits, each with its primes.
-static BATCHES: LazyLock<Vec<(u64, Vec<u64>)>> = LazyLock::new(|| {
+/// Products that are worked on side by side: one alone would mostly wait for its own multiplications.
+const LANES: usize = 4;
+
+/// Some of the primes: products that fit into 64 bits, their inverses modulo 2^64, and what they are
+/// products of.
+struct Batch {
+    products: [u64; LANES],
+    inverses: [u64; LANES],
+    primes: [Vec<u64>; LANES],
+}
+
+/// The odd primes below [`BOUND`].
+static BATCHES: LazyLock<Vec<Batch>> = LazyLock::new(|| {
     let mut composite = vec![false; BOUND as usize];
-    let mut batches = vec![(1u64, Vec::new())];
+    let mut products = vec![(1u64, Vec::new())];
     for p in (3..BOUND as usize).step_by(2) {
         if composite[p] {
             continue;
         }
         (p * p..BOUND as usize).step_by(2 * p).for_each(|multiple| composite[multiple] = true);
-        let (product, primes) = batches.last_mut().expect("there is one from the start");
+        let (product, primes) = products.last_mut().expect("there is one from the start");
         if let Some(larger) = product.checked_mul(p as u64) {
             *product = larger;
             primes.push(p as u64);
         } else {
-            batches.push((p as u64, vec![p as u64]));
+            products.push((p as u64, vec![p as u64]));
         }
     }
-    batches
+    let batch = |group: &[(u64, Vec<u64>)]| {
+        let lane = |at: usize| group.get(at).cloned().unwrap_or((1, Vec::new()));
+        let lanes: [_; LANES] = std::array::from_fn(lane);
+        Batch {
+            products: lanes.each_ref().map(|(product, _)| *product),
+            inverses: lanes.each_ref().map(|(product, _)| inverse(*product)),
+            primes: lanes.map(|(_, primes)| primes),
+        }
+    };
+    products.chunks(LANES).map(batch).collect()
 });
 
 /// Whether an odd prime below 2^16 divides `number`, big-endian; its length is a multiple of 8.
@@ -37,22 +57,30 @@ pub(super) fn divides_any(number: &[u8]) -> bool {
         .rchunks_exact(8)
         .map(|limb| u64::from_be_bytes(limb.try_into().expect("8 bytes")))
         .collect();
-    BATCHES.iter().any(|(product, primes)| {
-        let inverse = inverse(*product);
+    BATCHES.iter().any(|batch| {
         // Invariant: reduced * 2^(64 i) is the number's low i limbs, modulo the product.
-        let reduced = limbs.iter().fold(0u64, |reduced, limb| {
-            // limb + reduced = high * 2^64 + low; (low - q * product) is 0 modulo 2^64.
-            let (low, carry) = limb.overflowing_add(reduced);
-            let quotient = low.wrapping_mul(inverse);
-            let product_high = (u128::from(quotient) * u128::from(*product)) >> 64;
-            // carry - product_high, which lies above -product; one product brings it back.
-            match u64::from(carry).checked_sub(product_high as u64) {
-                Some(difference) => difference,
-                None => u64::from(carry).wrapping_sub(product_high as u64).wrapping_add(*product),
+        let mut reduced = [0u64; LANES];
+        for limb in &limbs {
+            for (lane, reduced) in reduced.iter_mut().enumerate() {
+                *reduced = step(*reduced, *limb, batch.products[lane], batch.inverses[lane]);
             }
-        });
-        primes.iter().any(|prime| reduced.is_multiple_of(*prime))
+        }
+        let divides = |(reduced, primes): (u64, &Vec<u64>)| {
+            primes.iter().any(|prime| reduced.is_multiple_of(*prime))
+        };
+        reduced.into_iter().zip(&batch.primes).any(divides)
     })
+}
+
+/// (reduced + limb) / 2^64, modulo the product.
+fn step(reduced: u64, limb: u64, product: u64, inverse: u64) -> u64 {
+    // limb + reduced = carry * 2^64 + low; and low - quotient * product is 0 modulo 2^64.
+    let (low, carry) = limb.overflowing_add(reduced);
+    let quotient = low.wrapping_mul(inverse);
+    let high = ((u128::from(quotient) * u128::from(product)) >> 64) as u64;
+    // carry - high, which lies above -product: one product brings it back.
+    let (difference, below) = u64::from(carry).overflowing_sub(high);
+    if below { difference.wrapping_add(product) } else { difference }
 }
 
 /// The inverse of an odd number modulo 2^64, by Newton's iteration.
@@ -73,7 +101,7 @@ mod tests {
 
     #[test]
     fn all_primes_are_tried() {
-        let primes: Vec<u64> = BATCHES.iter().flat_map(|(_, primes)| primes.clone()).collect();
+        let primes: Vec<u64> = BATCHES.iter().flat_map(|batch| batch.primes.concat()).collect();
         assert_eq!(primes.len(), 6541, "6542 primes are below 2^16, one of them even");
         assert_eq!((primes[0], primes[6540]), (3, 65521));
         // A product of two primes just above the bound has no small factor, until one is put in.

@@ -56,6 +56,22 @@ impl Slots {
         Self { slots, identity: seal(&identity_key(key, user_id), user_id.as_bytes(), identity) }
     }
 
+    /// Puts one new password in the place of all old ones.
+    pub(super) fn replace_password(
+        &mut self,
+        turn: &mut Turn<'_>,
+        user_id: &Ghid,
+        key: &[u8; 32],
+        password: &str,
+        cost: ScryptCost,
+    ) {
+        let header = header(KIND_PASSWORD, cost.log_n, turn.random());
+        let salt = header[4..].try_into().expect("32 bytes");
+        let new = slot(header, &slot_key(password, &salt, cost, user_id, &header), key);
+        self.slots.retain(|slot| slot[0] != KIND_PASSWORD);
+        self.slots.insert(0, new);
+    }
+
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![VERSION, self.slots.len() as u8];
         for slot in &self.slots {

@@ -166,21 +166,22 @@ impl Engine {
         connection: ConnectionId,
         notice: NoticeId,
         accepted: bool,
-    ) {
+    ) -> Result<(), ViewError> {
         let Some(app) = self.apps.open.get_mut(&connection) else {
-            return;
+            return Ok(());
         };
         let Some(share) = app.queue.in_flight.remove(&notice) else {
-            return;
+            return Ok(());
         };
         self.apps.busy.insert(connection);
         if let Some(share) = share {
             if accepted {
-                self.shares.delivered(turn, &self.keyring, share);
+                self.shares.delivered(turn, &self.keyring, share)?;
             } else {
                 self.shares.put_back(share, connection);
             }
         }
+        Ok(())
     }
 
     /// An address has a new state: everybody who tracks it hears, except who made it.
@@ -205,8 +206,7 @@ impl Engine {
             self.apps.untrack(connection, address);
             self.queue(connection, Waiting::Deleted(*address));
         }
-        self.forget_object(turn, address);
-        Ok(())
+        self.forget_object(turn, address)
     }
 
     /// A public object of an application goes to the other applications that take its api id.

@@ -8,13 +8,13 @@ use crate::turn::Turn;
 use crate::view::ViewError;
 
 /// Draws a token that was never issued before (and is not the null token).
-pub(super) fn issue(keyring: &Keyring, turn: &mut Turn<'_>) -> AppToken {
+pub(super) fn issue(keyring: &Keyring, turn: &mut Turn<'_>) -> Result<AppToken, ViewError> {
     let mut token = AppToken(turn.random());
     while token == AppToken::NULL {
         token = AppToken(turn.random());
     }
-    keyring.put(turn, Record::Token, &token.0, &[]);
-    token
+    keyring.put(turn, Record::Token, &token.0, &[])?;
+    Ok(token)
 }
 
 pub(super) fn is_issued(
@@ -47,7 +47,7 @@ pub(super) fn set_startup(
     turn: &mut Turn<'_>,
     token: AppToken,
     object: Option<Ghid>,
-) {
+) -> Result<(), ViewError> {
     let body = object.map(|ghid| ghid.as_bytes().to_vec()).unwrap_or_default();
-    keyring.put(turn, Record::Token, &token.0, &body);
+    keyring.put(turn, Record::Token, &token.0, &body)
 }

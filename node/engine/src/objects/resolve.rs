@@ -49,22 +49,36 @@ impl Engine {
         turn: &mut Turn<'_>,
         address: &Ghid,
     ) -> Result<Option<Resolved>, ViewError> {
-        if *address == self.account.user_id() {
+        if *address == self.account.user_id() || self.pieces.bucket_of(address).is_some() {
             return Ok(None);
         }
+        self.resolve_any(turn, address)
+    }
+
+    /// As [`Engine::resolve`], also for the account's own objects.
+    pub(crate) fn resolve_any(
+        &mut self,
+        turn: &mut Turn<'_>,
+        address: &Ghid,
+    ) -> Result<Option<Resolved>, ViewError> {
         match shelf::head(turn, address)? {
+            // It could be anybody's: only suite 1 has such heads, and only of other programs.
+            Some(head) if !head.proven => Ok(None),
             Some(head) => {
                 let Some(chain) = self.chain_key(turn, address, &head.binder, head.counter >> 8)?
                 else {
                     return Ok(None);
                 };
-                let Some(secret) = self.frame_secret(turn, &chain, address, &head)? else {
+                let Some(secret) = Self::frame_secret(turn, &chain, address, &head)? else {
                     return Ok(None);
                 };
-                let Some(content) =
-                    self.content(turn, address, &head.target, |_| Some(secret.clone()))?
-                else {
-                    return Ok(None);
+                let opened = self.content(turn, address, &head.target, |_| Some(secret.clone()))?;
+                let (chain, secret, content) = match opened {
+                    Some(content) => (chain, secret, content),
+                    None => match self.open_next_epoch(turn, address, &head)? {
+                        Some(opened) => opened,
+                        None => return Ok(None),
+                    },
                 };
                 Ok(Some(Resolved {
                     address: *address,
@@ -120,8 +134,7 @@ impl Engine {
 
     /// The secret of the container that the newest frame points at. In suite 1 the frame's salt is part
     /// of it: its containers have none, and one secret must never seal two of them.
-    fn frame_secret(
-        &self,
+    pub(crate) fn frame_secret(
         turn: &Turn<'_>,
         chain: &ChainKey,
         dynamic: &Ghid,
@@ -138,7 +151,7 @@ impl Engine {
     }
 
     /// The content of a container, opened with the secret that `secret` finds for its salt.
-    fn content(
+    pub(crate) fn content(
         &mut self,
         turn: &Turn<'_>,
         address: &Ghid,
@@ -206,7 +219,7 @@ impl Engine {
         if index.saturating_sub(start.index()) >= limits::CHAIN_CHECKPOINT {
             // Keep only the newest: older states are nobody's business any more.
             let body = Zeroizing::new(key.to_handshake().to_bytes());
-            self.keyring.put(turn, Record::Secret, dynamic.as_bytes(), &body[..]);
+            self.keyring.put(turn, Record::Secret, dynamic.as_bytes(), &body[..])?;
         }
         self.chains.put(*dynamic, key.clone());
         Ok(Some(key))
@@ -219,22 +232,24 @@ impl Engine {
         dynamic: &Ghid,
         index: u64,
     ) -> Result<ChainKey, ViewError> {
-        let mut key = match self.chains.get(dynamic, index) {
+        let start = self.epoch_start(turn, dynamic, index)?;
+        let fits = |key: &ChainKey| key.epoch() == start.epoch() && key.index() <= index;
+        let mut key = match self.chains.get(dynamic, index).filter(|key| fits(key)) {
             Some(key) => key.clone(),
             None => self
                 .keyring
                 .get(turn, Record::Checkpoint, dynamic.as_bytes())?
                 .and_then(|bytes| Secret::from_bytes(&bytes).ok())
                 .and_then(|secret| ChainKey::from_handshake(&secret))
-                .filter(|key| key.index() <= index)
-                .unwrap_or_else(|| ChainKey::new(0, 0, self.account.chain_start(dynamic))),
+                .filter(fits)
+                .unwrap_or(start),
         };
         while key.index() < index {
             let step = index.min(next_checkpoint(key.index()));
             key = key.advance_to(dynamic, step).expect("a thousand steps are within its limit");
             if step.is_multiple_of(limits::CHAIN_CHECKPOINT) {
                 let body = Zeroizing::new(key.to_handshake().to_bytes());
-                self.keyring.put(turn, Record::Checkpoint, dynamic.as_bytes(), &body[..]);
+                self.keyring.put(turn, Record::Checkpoint, dynamic.as_bytes(), &body[..])?;
             }
         }
         self.chains.put(*dynamic, key.clone());

@@ -9,8 +9,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use golix::Suite;
 use golix::object::{Kind, OpenedRequest, Unverified};
+use golix::{Ghid, Suite};
 use serde::{Deserialize, Serialize};
 
 use crate::effect::Effect;
@@ -18,6 +18,9 @@ use crate::engine::Engine;
 use crate::input::LinkId;
 use crate::limits;
 use crate::message::Packed;
+use crate::pace::Pace;
+use crate::shelf;
+use crate::sync::Link;
 use crate::timer::Timer;
 use crate::turn::Turn;
 use crate::view::{Table, Time, ViewError};
@@ -50,28 +53,11 @@ pub(crate) struct Inbox {
     next: u64,
     /// Handed out to be opened.
     opening: BTreeSet<u64>,
+    /// Opened, and their author is asked for at a persister.
+    parked: BTreeMap<u64, (LinkId, Ghid)>,
     devices: BTreeMap<Vec<u8>, Pace>,
     total: Pace,
     due: Option<Time>,
-}
-
-/// How fast something may happen: at one `interval` each, `burst` of them at once.
-#[derive(Debug, Clone, Copy, Default)]
-struct Pace {
-    /// When the budget is whole again.
-    whole_at: Time,
-}
-
-impl Pace {
-    /// When the next one may happen.
-    fn next(self, rate: limits::Rate) -> Time {
-        let slack = rate.interval * rate.burst.saturating_sub(1);
-        Time::from_origin(self.whole_at.since_origin().saturating_sub(slack))
-    }
-
-    fn spend(&mut self, now: Time, rate: limits::Rate) {
-        self.whole_at = self.whole_at.max(now) + rate.interval;
-    }
 }
 
 impl Inbox {
@@ -105,9 +91,20 @@ impl Inbox {
     fn remove(&mut self, turn: &mut Turn<'_>, number: u64) -> Option<Waiting> {
         let waiting = self.waiting.remove(&number)?;
         self.opening.remove(&number);
+        self.parked.remove(&number);
         self.bytes -= waiting.size;
         turn.delete(Table::Inbox, number.to_be_bytes());
         Some(waiting)
+    }
+
+    /// Whether a request waits for its author's identity.
+    pub(crate) fn awaits(&self, identity: &Ghid) -> bool {
+        self.parked.values().any(|(_, author)| author == identity)
+    }
+
+    /// The authors that one link is asked for.
+    pub(crate) fn awaited_at(&self, link: LinkId) -> BTreeSet<Ghid> {
+        self.parked.values().filter(|(at, _)| *at == link).map(|(_, author)| *author).collect()
     }
 
     fn of_device(&self, device: &[u8]) -> usize {
@@ -137,6 +134,9 @@ impl Inbox {
         let mut best: Option<(bool, u64)> = None;
         let mut seen = BTreeSet::new();
         for (number, waiting) in &self.waiting {
+            if self.parked.contains_key(number) {
+                continue;
+            }
             // The order of one device's requests is kept, so only its first one counts.
             if !seen.insert(&waiting.device) || self.opening.contains(number) {
                 continue;
@@ -156,7 +156,7 @@ impl Inbox {
             return;
         };
         if self.devices.len() >= limits::INBOX_DEVICES {
-            self.devices.retain(|_, pace| pace.whole_at > now);
+            self.devices.retain(|_, pace| !pace.is_whole(now));
         }
         if self.devices.len() >= limits::INBOX_DEVICES {
             self.devices.pop_first();
@@ -191,7 +191,10 @@ impl Engine {
             objects: objects.to_vec(),
         };
         let value = cbor4ii::serde::to_vec(Vec::new(), &row).expect("a row is plain data");
-        if self.inbox.of_device(&device) >= limits::INBOX_PER_DEVICE {
+        // A persister brings what many have left there.
+        let is_persister = self.links.get(link).is_some_and(Link::is_persister);
+        let most = if is_persister { limits::INBOX_REQUESTS } else { limits::INBOX_PER_DEVICE };
+        if self.inbox.of_device(&device) >= most {
             return false;
         }
         while self.inbox.is_full(value.len()) {
@@ -245,7 +248,10 @@ impl Engine {
                 continue;
             };
             if object.kind() == Kind::Request {
-                let worth = self.is_worth_opening(turn, &object)?;
+                let link = self.inbox.waiting.get(&number).and_then(|waiting| waiting.link);
+                let state = link.and_then(|link| self.links.get(link));
+                let mailed = state.is_some_and(Link::is_persister);
+                let worth = self.is_worth_opening(turn, &object, mailed)?;
                 return Ok(worth.then_some(bytes));
             }
         }
@@ -260,14 +266,87 @@ impl Engine {
         opened: Option<OpenedRequest>,
     ) -> Result<(), ViewError> {
         let value = turn.get(Table::Inbox, &number.to_be_bytes())?;
+        if let Some(opened) = &opened
+            && self.park(turn, number, opened.author(), value.as_deref())?
+        {
+            return Ok(());
+        }
         let Some(waiting) = self.inbox.remove(turn, number) else {
             return Ok(());
         };
         if let Some(value) = value {
             let objects = decode(&value)?.objects;
             self.receive_opened(turn, waiting.link, &objects, opened)?;
+            self.release_mail(waiting.link, &objects);
         }
         Ok(())
+    }
+
+    /// A request from a mailbox comes without its author's identity: if that is unknown it is asked
+    /// for, and the request is opened again when it is here.
+    fn park(
+        &mut self,
+        turn: &mut Turn<'_>,
+        number: u64,
+        author: Ghid,
+        value: Option<&[u8]>,
+    ) -> Result<bool, ViewError> {
+        let Some(link) = self.inbox.waiting.get(&number).and_then(|waiting| waiting.link) else {
+            return Ok(false);
+        };
+        let persister = self.links.get(link).is_some_and(Link::is_persister);
+        if !persister || shelf::bytes(turn, &author)?.is_some() {
+            return Ok(false);
+        }
+        let objects = value.map(decode).transpose()?.map(|row| row.objects).unwrap_or_default();
+        let is_author =
+            |bytes: &Packed| Unverified::parse(bytes).is_ok_and(|object| object.ghid() == author);
+        if objects.iter().any(is_author) {
+            return Ok(false);
+        }
+        self.inbox.opening.remove(&number);
+        self.inbox.parked.insert(number, (link, author));
+        self.find_identity(turn, link, author)?;
+        Ok(true)
+    }
+
+    /// A persister answered who somebody is. If it does not know either, the request stays in the
+    /// mailbox there, and comes again with the next link.
+    pub(crate) fn author_answered(
+        &mut self,
+        turn: &mut Turn<'_>,
+        link: LinkId,
+        identity: &Ghid,
+    ) -> Result<(), ViewError> {
+        let known = shelf::bytes(turn, identity)?.is_some();
+        let answered: Vec<u64> = self
+            .inbox
+            .parked
+            .iter()
+            .filter(|(_, (at, author))| author == identity && (known || *at == link))
+            .map(|(number, _)| *number)
+            .collect();
+        for number in answered {
+            self.inbox.parked.remove(&number);
+            if !known {
+                self.inbox.remove(turn, number);
+            }
+        }
+        Ok(())
+    }
+
+    /// A link is gone, and with it the answers; what is in the mailbox comes again.
+    pub(crate) fn forget_parked(&mut self, turn: &mut Turn<'_>, link: LinkId) {
+        let lost: Vec<u64> = self
+            .inbox
+            .parked
+            .iter()
+            .filter(|(_, (at, _))| *at == link)
+            .map(|(number, _)| *number)
+            .collect();
+        for number in lost {
+            self.inbox.remove(turn, number);
+        }
     }
 }
 

@@ -29,7 +29,8 @@ pub(crate) struct Share {
     given: BTreeSet<ConnectionId>,
 }
 
-/// Shares that wait for an application, in the order of their arrival, kept in the account.
+/// Shares that wait for an application, in the order of their arrival, kept in the account. Their
+/// numbers end in the slot of the device that they came to.
 #[derive(Default)]
 pub(crate) struct Shares {
     waiting: BTreeMap<u64, Share>,
@@ -41,21 +42,29 @@ impl Shares {
         let damaged = || ViewError("the record of a waiting share is damaged".into());
         let mut shares = Self::default();
         for (name, body) in keyring.all(turn, Record::Share)? {
-            let number = u64::from_be_bytes(name.try_into().map_err(|_| damaged())?);
-            let (object, rest) = body.split_at_checked(Ghid::LEN).ok_or_else(damaged)?;
-            let (origin, rest) = rest.split_at_checked(Ghid::LEN).ok_or_else(damaged)?;
-            let (&ready, api) = rest.split_first().ok_or_else(damaged)?;
-            let share = Share {
-                object: Ghid::from_bytes(object).map_err(|_| damaged())?,
-                origin: Ghid::from_bytes(origin).map_err(|_| damaged())?,
-                api: ApiId(api.try_into().map_err(|_| damaged())?),
-                ready: ready == 1,
-                given: BTreeSet::new(),
-            };
-            shares.waiting.insert(number, share);
-            shares.next = shares.next.max(number + 1);
+            let (number, mut share) = read(&name, &body).ok_or_else(damaged)?;
+            // Another device of the account may have the object, and not this one.
+            share.ready = share.ready
+                && (shelf::head(turn, &share.object)?.is_some()
+                    || shelf::is_object(turn, &share.object)?);
+            shares.insert(number, share);
         }
         Ok(shares)
+    }
+
+    fn insert(&mut self, number: u64, share: Share) {
+        self.next = self.next.max((number >> 8) + 1);
+        self.waiting.insert(number, share);
+    }
+
+    /// The number of a share of the same object by the same user.
+    fn twin(&self, of: u64, share: &Share) -> Option<u64> {
+        self.waiting
+            .iter()
+            .find(|(number, other)| {
+                **number != of && other.object == share.object && other.origin == share.origin
+            })
+            .map(|(number, _)| *number)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -80,9 +89,15 @@ impl Shares {
     }
 
     /// An application took it: nobody else gets it later, except who was given it already.
-    pub(crate) fn delivered(&mut self, turn: &mut Turn<'_>, keyring: &Keyring, number: u64) {
-        if self.waiting.remove(&number).is_some() {
-            keyring.forget(turn, Record::Share, &number.to_be_bytes());
+    pub(crate) fn delivered(
+        &mut self,
+        turn: &mut Turn<'_>,
+        keyring: &Keyring,
+        number: u64,
+    ) -> Result<(), ViewError> {
+        match self.waiting.remove(&number) {
+            Some(_) => keyring.forget(turn, Record::Share, &number.to_be_bytes()),
+            None => Ok(()),
         }
     }
 
@@ -93,12 +108,19 @@ impl Shares {
         }
     }
 
-    fn add(&mut self, turn: &mut Turn<'_>, keyring: &Keyring, object: Ghid, origin: Ghid) {
+    fn add(
+        &mut self,
+        turn: &mut Turn<'_>,
+        keyring: &Keyring,
+        object: Ghid,
+        origin: Ghid,
+    ) -> Result<(), ViewError> {
         let share =
             Share { object, origin, api: ApiId::ZERO, ready: false, given: BTreeSet::new() };
-        save(turn, keyring, self.next, &share);
-        self.waiting.insert(self.next, share);
-        self.next += 1;
+        let number = self.next << 8 | u64::from(keyring.slot());
+        save(turn, keyring, number, &share)?;
+        self.insert(number, share);
+        Ok(())
     }
 
     fn has_room_for(&self, origin: &Ghid) -> bool {
@@ -123,7 +145,28 @@ impl Shares {
     }
 }
 
-fn save(turn: &mut Turn<'_>, keyring: &Keyring, number: u64, share: &Share) {
+/// Number and share of a record.
+fn read(name: &[u8], body: &[u8]) -> Option<(u64, Share)> {
+    let number = u64::from_be_bytes(name.try_into().ok()?);
+    let (object, rest) = body.split_at_checked(Ghid::LEN)?;
+    let (origin, rest) = rest.split_at_checked(Ghid::LEN)?;
+    let (&ready, api) = rest.split_first()?;
+    let share = Share {
+        object: Ghid::from_bytes(object).ok()?,
+        origin: Ghid::from_bytes(origin).ok()?,
+        api: ApiId(api.try_into().ok()?),
+        ready: ready == 1,
+        given: BTreeSet::new(),
+    };
+    Some((number, share))
+}
+
+fn save(
+    turn: &mut Turn<'_>,
+    keyring: &Keyring,
+    number: u64,
+    share: &Share,
+) -> Result<(), ViewError> {
     let body = [
         &share.object.as_bytes()[..],
         share.origin.as_bytes(),
@@ -131,15 +174,17 @@ fn save(turn: &mut Turn<'_>, keyring: &Keyring, number: u64, share: &Share) {
         &share.api.0,
     ]
     .concat();
-    keyring.put(turn, Record::Share, &number.to_be_bytes(), &body);
+    keyring.put(turn, Record::Share, &number.to_be_bytes(), &body)
 }
 
 impl Engine {
-    /// Whether a request is for us, and not handled yet.
+    /// Whether a request is for us, and not handled yet. From a mailbox (`mailed`) it comes again
+    /// when its sender never heard the answer: then it is worth another one.
     pub(super) fn is_worth_opening(
         &self,
         turn: &Turn<'_>,
         request: &Unverified,
+        mailed: bool,
     ) -> Result<bool, ViewError> {
         let Ok(verified) = request.clone().verify(None) else {
             return Ok(false);
@@ -148,7 +193,7 @@ impl Engine {
             return Ok(false);
         };
         Ok(request.recipient() == self.me
-            && shelf::debindings(turn, &verified.ghid(), 1)?.is_empty())
+            && (mailed || shelf::debindings(turn, &verified.ghid(), 1)?.is_empty()))
     }
 
     /// A request was opened. Whatever is wrong with it, the sender learns nothing: junk is dropped,
@@ -165,6 +210,11 @@ impl Engine {
             return Ok(());
         };
         match body {
+            RequestBody::Handshake { .. }
+                if !shelf::debindings(turn, &object.ghid(), 1)?.is_empty() =>
+            {
+                self.owe_answer(turn, &author, object.ghid(), true);
+            }
             RequestBody::Handshake { target, secret } => {
                 if !self.shares.has_room_for(&author.ghid()) {
                     // Nothing is stored of it; the sender's node tells its application.
@@ -235,10 +285,14 @@ impl Engine {
         target: Ghid,
         secret: &[u8],
     ) -> Result<(), ViewError> {
+        if self.takes_new_key(turn, author.ghid(), &target, secret)? {
+            self.owe_answer(turn, author, request, true);
+            return Ok(());
+        }
         // What opens stays: a stranger who knows the address must not replace the key by a wrong one.
         let readable = self.resolve(turn, &target)?;
         if readable.is_none() {
-            self.keyring.put(turn, Record::Secret, target.as_bytes(), secret);
+            self.keyring.put(turn, Record::Secret, target.as_bytes(), secret)?;
             self.chains.forget(&target);
         }
         let own = match readable {
@@ -246,11 +300,11 @@ impl Engine {
             None => shelf::head(turn, &target)?.is_some_and(|head| head.binder == self.me),
         };
         if !own && self.follows.sources(&target).len() < limits::SOURCES_PER_ADDRESS {
-            self.follow(turn, target, author.ghid());
+            self.follow(turn, target, author.ghid())?;
         }
         // The object may be here already: shared by somebody else, or a second time.
         self.arrived.insert(target);
-        self.shares.add(turn, &self.keyring, target, author.ghid());
+        self.shares.add(turn, &self.keyring, target, author.ghid())?;
         self.owe_answer(turn, author, request, true);
         Ok(())
     }
@@ -275,9 +329,9 @@ impl Engine {
             if let Some(share) = self.shares.waiting.get_mut(&number) {
                 share.ready = true;
                 share.api = resolved.content.api;
-                save(turn, &self.keyring, number, share);
+                save(turn, &self.keyring, number, share)?;
             }
-            self.follow_binder(turn, object, resolved.binder);
+            self.follow_binder(turn, object, resolved.binder)?;
         }
         self.deliver_waiting_shares();
         Ok(())
@@ -296,22 +350,57 @@ impl Engine {
         }
         for number in self.shares.of_object(object) {
             if self.shares.waiting.get(&number).is_some_and(|share| share.origin == *origin) {
-                self.shares.delivered(turn, &self.keyring, number);
+                self.shares.delivered(turn, &self.keyring, number)?;
             }
         }
         if self.shares.of_object(object).is_empty() && shelf::head(turn, object)?.is_none() {
-            self.forget_object(turn, object);
+            self.forget_object(turn, object)?;
         }
         Ok(())
     }
 
     /// An object is gone: nothing of it is followed, readable or waiting any more.
-    pub(crate) fn forget_object(&mut self, turn: &mut Turn<'_>, address: &Ghid) {
+    pub(crate) fn forget_object(
+        &mut self,
+        turn: &mut Turn<'_>,
+        address: &Ghid,
+    ) -> Result<(), ViewError> {
         for number in self.shares.of_object(address) {
-            self.shares.delivered(turn, &self.keyring, number);
+            self.shares.delivered(turn, &self.keyring, number)?;
         }
-        self.keyring.forget(turn, Record::Secret, address.as_bytes());
-        self.keyring.forget(turn, Record::Checkpoint, address.as_bytes());
-        self.unfollow(turn, address);
+        self.keyring.forget(turn, Record::Secret, address.as_bytes())?;
+        self.keyring.forget(turn, Record::Checkpoint, address.as_bytes())?;
+        self.unfollow(turn, address)
+    }
+
+    /// Another device of the account wrote down a share that waits, or that it is taken.
+    pub(crate) fn merge_share(
+        &mut self,
+        turn: &mut Turn<'_>,
+        name: &[u8],
+        body: Option<&[u8]>,
+    ) -> Result<(), ViewError> {
+        let Some(body) = body else {
+            if let Ok(number) = name.try_into().map(u64::from_be_bytes) {
+                self.shares.waiting.remove(&number);
+            }
+            return Ok(());
+        };
+        let Some((number, mut share)) = read(name, body) else {
+            return Ok(());
+        };
+        share.ready = false;
+        if let Some(known) = self.shares.waiting.get(&number) {
+            share.ready = known.ready;
+            share.given.clone_from(&known.given);
+        }
+        let twin = self.shares.twin(number, &share);
+        self.arrived.insert(share.object);
+        self.shares.insert(number, share);
+        if let Some(twin) = twin {
+            // It came to both devices: all of them keep the same one.
+            self.shares.delivered(turn, &self.keyring, number.max(twin))?;
+        }
+        Ok(())
     }
 }

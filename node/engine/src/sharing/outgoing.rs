@@ -15,10 +15,12 @@ use serde::{Deserialize, Serialize};
 use crate::effect::Effect;
 use crate::engine::Engine;
 use crate::input::LinkId;
+use crate::keyring::Record;
 use crate::limits;
 use crate::message::{Address, Message, Packed};
 use crate::objects::{Answer, does_not_exist, ipc_error};
 use crate::shelf;
+use crate::sync::Detail;
 use crate::timer::Timer;
 use crate::turn::{Turn, key};
 use crate::view::{Table, Time, ViewError};
@@ -35,6 +37,9 @@ struct Owed {
     /// The recipient's node stored the request; its answer is still to come.
     delivered: bool,
 }
+
+/// The object that is shared (none for an answer); our identity and the request.
+type Sealed = (Option<Ghid>, Vec<Packed>);
 
 /// What is owed, without the bytes.
 #[derive(Default)]
@@ -86,12 +91,17 @@ impl Outbox {
         recipients
     }
 
-    fn undelivered(&self, recipient: &Ghid) -> Vec<u64> {
+    pub(crate) fn undelivered(&self, recipient: &Ghid) -> Vec<u64> {
         self.rows
             .range((*recipient, 0)..=(*recipient, u64::MAX))
             .filter(|((_, number), delivered)| !**delivered && self.may_leave(*number))
             .map(|((_, number), _)| *number)
             .collect()
+    }
+
+    fn all_of(&self, recipient: &Ghid) -> Vec<u64> {
+        let rows = self.rows.range((*recipient, 0)..=(*recipient, u64::MAX));
+        rows.map(|((_, number), _)| *number).collect()
     }
 
     /// Answers wait for their scheduled moment.
@@ -131,7 +141,40 @@ impl Engine {
             delivered: false,
         };
         self.owe(turn, recipient, &owed);
+        if resolved.dynamic && resolved.binder == self.me {
+            let name = key(&[object.as_bytes(), recipient.as_bytes()]);
+            self.keyring.put(turn, Record::Recipient, &name, &[])?;
+        }
         Ok(Ok(Reply::Done))
+    }
+
+    /// Owes the key of a new epoch of an object to somebody who has the one before.
+    pub(super) fn owe_new_key(&mut self, turn: &mut Turn<'_>, object: Ghid, recipient: Ghid) {
+        let owed =
+            Owed { object: Some(Address(object)), token: None, request: None, delivered: false };
+        self.owe(turn, recipient, &owed);
+    }
+
+    /// What was to be shared with somebody is no longer.
+    pub(super) fn cancel_owed(
+        &mut self,
+        turn: &mut Turn<'_>,
+        object: &Ghid,
+        recipient: &Ghid,
+    ) -> Result<(), ViewError> {
+        for number in self.outbox.all_of(recipient) {
+            let Some(value) = turn.get(Table::Outbox, &row(recipient, number))? else {
+                continue;
+            };
+            let owed = decode(&value)?;
+            if owed.object == Some(Address(*object)) {
+                if let Some(request) = owed.request.as_ref().and_then(|it| address_of(it).ok()) {
+                    self.outbox.requests.remove(&request);
+                }
+                self.settle_debt(turn, *recipient, number);
+            }
+        }
+        Ok(())
     }
 
     /// Owes the answer to a request. Its recipient's identity is known: it came with the request.
@@ -240,6 +283,23 @@ impl Engine {
         recipient: Ghid,
         number: u64,
     ) -> Result<Option<Vec<Packed>>, ViewError> {
+        let Some((object, mut objects)) = self.owed_request(turn, recipient, number)? else {
+            return Ok(None);
+        };
+        if let Some(object) = object {
+            objects.extend(self.holdings().bundle(turn, &object, Detail::Readable)?);
+        }
+        Ok(Some(objects))
+    }
+
+    /// Our identity and the request of one debt, and the object that is shared; `None` if it had to
+    /// be given up, or cannot be sealed yet.
+    pub(crate) fn owed_request(
+        &mut self,
+        turn: &mut Turn<'_>,
+        recipient: Ghid,
+        number: u64,
+    ) -> Result<Option<Sealed>, ViewError> {
         let Some(value) = turn.get(Table::Outbox, &row(&recipient, number))? else {
             self.outbox.rows.remove(&(recipient, number));
             return Ok(None);
@@ -249,7 +309,7 @@ impl Engine {
         let mut objects = vec![own_identity];
         let Some(Address(object)) = owed.object else {
             objects.extend(owed.request);
-            return Ok(Some(objects));
+            return Ok(Some((None, objects)));
         };
         let Some(resolved) = self.resolve(turn, &object)? else {
             // Deleted before the recipient took it.
@@ -280,8 +340,28 @@ impl Engine {
             request
         };
         objects.push(request);
-        objects.extend(self.bundle(turn, &object, true)?);
-        Ok(Some(objects))
+        Ok(Some((Some(object), objects)))
+    }
+
+    /// A debt waits in its recipient's mailbox at a persister, or (`handled`) was in it before. What
+    /// answers somebody is settled when it is at every persister that we reach.
+    pub(crate) fn mailed(
+        &mut self,
+        turn: &mut Turn<'_>,
+        recipient: Ghid,
+        number: u64,
+        handled: bool,
+    ) -> Result<(), ViewError> {
+        let Some(value) = turn.get(Table::Outbox, &row(&recipient, number))? else {
+            return Ok(());
+        };
+        // A share is owed until it is answered, whatever became of it in a mailbox.
+        if decode(&value)?.object.is_none()
+            && (handled || self.is_mailed_everywhere(recipient, number))
+        {
+            self.settle_debt(turn, recipient, number);
+        }
+        Ok(())
     }
 
     /// The other side stored (or refused to store) what was owed.

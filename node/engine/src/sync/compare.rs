@@ -8,47 +8,55 @@ use std::collections::BTreeMap;
 use golix::Ghid;
 use negentropy::{Id, Negentropy, NegentropyStorageVector};
 use serde_bytes::ByteArray;
-use sha2::{Digest, Sha512};
 
 use crate::effect::Effect;
 use crate::engine::Engine;
 use crate::input::LinkId;
 use crate::limits;
 use crate::message::{LIST_MAX, Message, Packed};
-use crate::shelf;
-use crate::sync::Feed;
+use crate::sync::{Feed, Holdings, Links};
 use crate::timer::Timer;
 use crate::turn::Turn;
 use crate::view::ViewError;
 
+/// What is compared: an item an address.
+pub(crate) type Items = BTreeMap<[u8; 32], Ghid>;
+
+/// What one message of a comparison brought to light.
+#[derive(Debug, Default)]
+pub(crate) struct Compared {
+    /// Items that the other side lacks.
+    pub(crate) have: Vec<[u8; 32]>,
+    /// It was the last one.
+    pub(crate) done: bool,
+    /// Another comparison is wanted.
+    pub(crate) again: bool,
+}
+
 impl Engine {
     /// Begins a comparison of what we follow at the other side.
     pub(super) fn compare(&mut self, turn: &mut Turn<'_>, link: LinkId) -> Result<(), ViewError> {
-        let Some(state) = self.links.get_mut(link) else {
+        if !self.links.may_compare(link) {
+            return Ok(());
+        }
+        let Some(state) = self.links.get(link) else {
             return Ok(());
         };
-        if state.comparing.is_some() {
-            // One at a time: the answer under way belongs to the comparison that asked for it.
-            state.compare_again = true;
+        if state.is_persister() {
+            let items = self.items_at_persister(turn, link)?;
+            self.links.begin_comparison(turn, link, &items);
+            self.compares_with(link, items);
             return Ok(());
         }
         let mut addresses: Vec<Ghid> =
             state.proven.iter().flat_map(|source| self.follows.at(source)).collect();
+        if state.proven.contains(&self.me) {
+            addresses.extend(self.of_the_account(turn)?);
+        }
         addresses.sort_unstable();
         addresses.dedup();
-        let items = self.items(turn, &addresses)?;
-        let Some(mut comparing) = negentropy(items.keys()) else {
-            return Ok(());
-        };
-        let Ok(body) = comparing.initiate() else {
-            return Ok(());
-        };
-        if let Some(state) = self.links.get_mut(link) {
-            state.comparing = Some(Box::new(comparing));
-        }
-        let message = Message::Reconcile { body: Packed::from(body), subscriber: true };
-        self.links.send(turn, link, message);
-        self.links.watch(turn, link);
+        let items = self.holdings().items(turn, addresses)?;
+        self.links.begin_comparison(turn, link, &items);
         Ok(())
     }
 
@@ -57,7 +65,8 @@ impl Engine {
         turn: &mut Turn<'_>,
         link: LinkId,
     ) -> Result<(), ViewError> {
-        if self.links.get(link).is_none_or(|state| state.proven.is_empty()) {
+        if self.links.get(link).is_none_or(|state| state.proven.is_empty() && !state.is_persister())
+        {
             return Ok(());
         }
         self.compare(turn, link)?;
@@ -81,67 +90,113 @@ impl Engine {
             return Ok(());
         }
         if from_subscriber {
-            return self.answer_comparison(turn, link, body);
+            let holdings = self.holdings();
+            return self.links.answer_comparison(turn, holdings, link, body);
         }
-        let Some(state) = self.links.get_mut(link) else {
-            return Ok(());
+        let compared = self.links.comparison_answered(turn, link, body);
+        self.missing_there(turn, link, &compared.have, compared.done)?;
+        if compared.again { self.compare(turn, link) } else { Ok(()) }
+    }
+}
+
+impl Links {
+    /// Sends the first message of a comparison of `items`; one at a time on a link.
+    pub(crate) fn begin_comparison(&mut self, turn: &mut Turn<'_>, link: LinkId, items: &Items) {
+        let Some(mut comparing) = negentropy(items.keys()) else {
+            return;
+        };
+        let Ok(body) = comparing.initiate() else {
+            return;
+        };
+        if let Some(state) = self.get_mut(link) {
+            state.comparing = Some(Box::new(comparing));
+        }
+        let message = Message::Reconcile { body: Packed::from(body), subscriber: true };
+        self.send(turn, link, message);
+        self.watch(turn, link);
+    }
+
+    /// Whether a comparison may begin now; if not, it does when the one under way has ended.
+    pub(crate) fn may_compare(&mut self, link: LinkId) -> bool {
+        let Some(state) = self.get_mut(link) else {
+            return false;
+        };
+        // One at a time: the answer under way belongs to the comparison that asked for it.
+        state.compare_again |= state.comparing.is_some();
+        state.comparing.is_none()
+    }
+
+    /// An answer to a comparison of ours: asks for what is missing here.
+    pub(crate) fn comparison_answered(
+        &mut self,
+        turn: &mut Turn<'_>,
+        link: LinkId,
+        body: &[u8],
+    ) -> Compared {
+        let mut compared = Compared::default();
+        let Some(state) = self.get_mut(link) else {
+            return compared;
         };
         let Some(comparing) = &mut state.comparing else {
-            return Ok(());
+            return compared;
         };
         let (mut have, mut need) = (Vec::new(), Vec::new());
-        let mut again = false;
         match comparing.reconcile_with_ids(body, &mut have, &mut need) {
             Ok(Some(body)) => {
                 let message = Message::Reconcile { body: Packed::from(body), subscriber: true };
-                self.links.send(turn, link, message);
+                self.send(turn, link, message);
             }
             Ok(None) => {
                 state.comparing = None;
-                again = std::mem::take(&mut state.compare_again);
+                compared.again = std::mem::take(&mut state.compare_again);
+                compared.done = true;
             }
             Err(_) => {
-                self.links.close(turn, link, "a comparison that makes no sense", true);
-                return Ok(());
+                self.close(turn, link, "a comparison that makes no sense", true);
+                return compared;
             }
         }
         let need: Vec<ByteArray<32>> =
             need.into_iter().map(|id| ByteArray::new(id.to_bytes())).collect();
         for ids in need.chunks(LIST_MAX) {
-            self.links.send(turn, link, Message::Need { ids: ids.to_vec() });
+            self.send(turn, link, Message::Need { ids: ids.to_vec() });
         }
-        if again { self.compare(turn, link) } else { Ok(()) }
+        compared.have = have.into_iter().map(Id::to_bytes).collect();
+        compared
     }
 
-    fn answer_comparison(
+    /// A message of the other side's comparison.
+    pub(crate) fn answer_comparison(
         &mut self,
         turn: &mut Turn<'_>,
+        holdings: Holdings,
         link: LinkId,
         body: &[u8],
     ) -> Result<(), ViewError> {
-        let items = self.served_items(turn, link)?;
+        let items = self.served_items(turn, holdings, link)?;
         let Some(mut ours) = negentropy(items.keys()) else {
             return Ok(());
         };
         match ours.reconcile(body) {
             Ok(body) => {
                 let message = Message::Reconcile { body: Packed::from(body), subscriber: false };
-                self.links.send(turn, link, message);
+                self.send(turn, link, message);
             }
-            Err(_) => self.links.close(turn, link, "a comparison that makes no sense", true),
+            Err(_) => self.close(turn, link, "a comparison that makes no sense", true),
         }
         Ok(())
     }
 
     /// The other side found items missing: their addresses go out beside the feed.
-    pub(super) fn needed(
+    pub(crate) fn needed(
         &mut self,
         turn: &mut Turn<'_>,
+        holdings: Holdings,
         link: LinkId,
         ids: &[ByteArray<32>],
     ) -> Result<(), ViewError> {
-        let items = self.served_items(turn, link)?;
-        let Some(state) = self.links.get_mut(link) else {
+        let items = self.served_items(turn, holdings, link)?;
+        let Some(state) = self.get_mut(link) else {
             return Ok(());
         };
         for id in ids {
@@ -155,52 +210,15 @@ impl Engine {
     fn served_items(
         &self,
         turn: &Turn<'_>,
+        holdings: Holdings,
         link: LinkId,
-    ) -> Result<BTreeMap<[u8; 32], Ghid>, ViewError> {
-        let addresses: Vec<Ghid> = self
-            .links
-            .get(link)
-            .map(|state| state.subscribed.iter().copied().collect())
-            .unwrap_or_default();
-        self.items(turn, &addresses)
-    }
-
-    /// One item an address: its newest frame, its container, or what took it away.
-    fn items(
-        &self,
-        turn: &Turn<'_>,
-        addresses: &[Ghid],
-    ) -> Result<BTreeMap<[u8; 32], Ghid>, ViewError> {
-        let mut items = BTreeMap::new();
-        for address in addresses {
-            let state = if let Some(head) = shelf::head(turn, address)? {
-                if head.debound {
-                    // Held here although its owner let it go: both sides know the debinding.
-                    shelf::debindings(turn, address, 1)?.first().copied()
-                } else {
-                    Some(head.frame)
-                }
-            } else if shelf::is_object(turn, address)? {
-                Some(*address)
-            } else if let Some(debinding) = shelf::debindings(turn, address, 1)?.first() {
-                Some(*debinding)
-            } else if Feed::knows(turn, address)? {
-                let gone = self.gone_static(address);
-                shelf::bytes(turn, &gone)?.map(|_| gone)
-            } else {
-                None
-            };
-            if let Some(state) = state {
-                items.insert(item(address, &state), *address);
-            }
+    ) -> Result<Items, ViewError> {
+        match self.get(link) {
+            Some(state) if state.mirrors => holdings.items(turn, Feed::addresses(turn)?),
+            Some(state) => holdings.items(turn, state.subscribed.iter().copied()),
+            None => Ok(Items::new()),
         }
-        Ok(items)
     }
-}
-
-fn item(address: &Ghid, state: &Ghid) -> [u8; 32] {
-    let digest = Sha512::new().chain_update(address).chain_update(state).finalize();
-    digest[..32].try_into().expect("32 of 64 bytes")
 }
 
 fn negentropy<'a>(

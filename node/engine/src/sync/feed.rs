@@ -9,7 +9,7 @@ use crate::turn::Turn;
 use crate::view::{Table, ViewError};
 
 /// Meta row: the epoch, drawn when the store was made.
-const META_EPOCH: &[u8] = b"feed epoch";
+pub(crate) const META_EPOCH: &[u8] = b"feed epoch";
 
 pub(crate) struct Feed {
     epoch: u64,
@@ -72,8 +72,33 @@ impl Feed {
         if Self::knows(turn, address)? { self.touch(turn, address) } else { Ok(()) }
     }
 
+    /// The address whose last change has this number.
+    pub(crate) fn at(turn: &Turn<'_>, seq: u64) -> Result<Option<Ghid>, ViewError> {
+        let row = turn.get(Table::Feed, &seq.to_be_bytes())?;
+        row.map(|address| {
+            Ghid::from_bytes(&address).map_err(|_| ViewError("a row of the feed is damaged".into()))
+        })
+        .transpose()
+    }
+
     pub(crate) fn knows(turn: &Turn<'_>, address: &Ghid) -> Result<bool, ViewError> {
-        Ok(turn.get(Table::FeedIndex, address.as_bytes())?.is_some())
+        Ok(Self::place(turn, address)?.is_some())
+    }
+
+    /// The number of the last change of an address.
+    pub(crate) fn place(turn: &Turn<'_>, address: &Ghid) -> Result<Option<u64>, ViewError> {
+        turn.get(Table::FeedIndex, address.as_bytes())?.map(|row| number(&row)).transpose()
+    }
+
+    /// Every address that ever changed, in ascending order.
+    pub(crate) fn addresses(turn: &Turn<'_>) -> Result<Vec<Ghid>, ViewError> {
+        turn.prefixed(Table::FeedIndex, &[], usize::MAX >> 1)?
+            .into_iter()
+            .map(|(row, _)| {
+                Ghid::from_bytes(&row)
+                    .map_err(|_| ViewError("a row of the feed's index is damaged".into()))
+            })
+            .collect()
     }
 
     /// Changes after number `after`, oldest first.

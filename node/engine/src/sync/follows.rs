@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use golix::Ghid;
 
 use crate::engine::Engine;
+use crate::keyring::Record;
 use crate::turn::{Turn, key};
 use crate::view::{Table, ViewError};
 
@@ -35,12 +36,35 @@ impl Follows {
         self.sources.entry(address).or_default().insert(source)
     }
 
+    /// False if it was not followed there.
+    fn remove(&mut self, address: &Ghid, source: &Ghid) -> bool {
+        let Some(sources) = self.sources.get_mut(address) else {
+            return false;
+        };
+        let was = sources.remove(source);
+        if sources.is_empty() {
+            self.sources.remove(address);
+        }
+        if let Some(addresses) = self.addresses.get_mut(source) {
+            addresses.remove(address);
+            if addresses.is_empty() {
+                self.addresses.remove(source);
+            }
+        }
+        was
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.sources.len()
     }
 
     pub(crate) fn contains(&self, address: &Ghid) -> bool {
         self.sources.contains_key(address)
+    }
+
+    /// Everything that is followed.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = Ghid> {
+        self.sources.keys().copied()
     }
 
     pub(crate) fn sources(&self, address: &Ghid) -> BTreeSet<Ghid> {
@@ -60,8 +84,24 @@ impl Follows {
 
 impl Engine {
     /// Follows an address at a source from now on.
-    pub(crate) fn follow(&mut self, turn: &mut Turn<'_>, address: Ghid, source: Ghid) {
-        if source == self.me || !self.follows.add(address, source) {
+    pub(crate) fn follow(
+        &mut self,
+        turn: &mut Turn<'_>,
+        address: Ghid,
+        source: Ghid,
+    ) -> Result<(), ViewError> {
+        if source == self.me || self.follows.sources(&address).contains(&source) {
+            return Ok(());
+        }
+        let name = key(&[address.as_bytes(), source.as_bytes()]);
+        self.keyring.put(turn, Record::Follow, &name, &[])?;
+        self.followed(turn, address, source);
+        Ok(())
+    }
+
+    /// Something is followed, also by what another device says.
+    pub(crate) fn followed(&mut self, turn: &mut Turn<'_>, address: Ghid, source: Ghid) {
+        if !self.follows.add(address, source) {
             return;
         }
         turn.put(Table::Follows, key(&[address.as_bytes(), source.as_bytes()]), []);
@@ -70,25 +110,40 @@ impl Engine {
     }
 
     /// The author of an object serves it as well as whoever shared it.
-    pub(crate) fn follow_binder(&mut self, turn: &mut Turn<'_>, address: Ghid, binder: Ghid) {
+    pub(crate) fn follow_binder(
+        &mut self,
+        turn: &mut Turn<'_>,
+        address: Ghid,
+        binder: Ghid,
+    ) -> Result<(), ViewError> {
         if binder != self.me && self.follows.contains(&address) {
-            self.follow(turn, address, binder);
+            self.follow(turn, address, binder)?;
         }
+        Ok(())
     }
 
-    pub(crate) fn unfollow(&mut self, turn: &mut Turn<'_>, address: &Ghid) {
-        let Some(sources) = self.follows.sources.remove(address) else {
+    pub(crate) fn unfollow(
+        &mut self,
+        turn: &mut Turn<'_>,
+        address: &Ghid,
+    ) -> Result<(), ViewError> {
+        for source in self.follows.sources(address) {
+            let name = key(&[address.as_bytes(), source.as_bytes()]);
+            self.keyring.forget(turn, Record::Follow, &name)?;
+            self.unfollowed(turn, *address, source);
+        }
+        Ok(())
+    }
+
+    /// Something is followed at a source no longer, also by what another device says.
+    pub(crate) fn unfollowed(&mut self, turn: &mut Turn<'_>, address: Ghid, source: Ghid) {
+        if !self.follows.remove(&address, &source) {
             return;
-        };
-        for source in sources {
-            turn.delete(Table::Follows, key(&[address.as_bytes(), source.as_bytes()]));
-            if let Some(addresses) = self.follows.addresses.get_mut(&source) {
-                addresses.remove(address);
-                if addresses.is_empty() {
-                    self.follows.addresses.remove(&source);
-                }
-            }
-            self.links.unfollow_at(turn, &source, *address);
+        }
+        turn.delete(Table::Follows, key(&[address.as_bytes(), source.as_bytes()]));
+        self.links.unfollow_at(turn, &source, address);
+        if !self.follows.contains(&address) {
+            self.unfollow_at_persisters(turn, address);
         }
     }
 }

@@ -11,21 +11,84 @@ use sha2::{Digest, Sha512};
 use crate::effect::Effect;
 use crate::engine::Engine;
 use crate::input::LinkId;
-use crate::message::{Cursor, LIST_MAX, Message, Packed};
+use crate::message::{Cursor, LIST_MAX, Message, Packed, Role, VERSION};
+use crate::sync::Links;
 use crate::timer::Timer;
 use crate::turn::Turn;
 use crate::view::ViewError;
 
-const VERSION: u16 = 1;
 const LABEL_INTEREST: &[u8] = b"hypergolix interest\0";
 const LABEL_PROOF: &str = "hypergolix link proof";
 
-impl Engine {
-    pub(crate) fn link_up(&mut self, turn: &mut Turn<'_>, link: LinkId, device: Vec<u8>) {
+impl Links {
+    /// A link is up: says hello.
+    pub(crate) fn greet(
+        &mut self,
+        turn: &mut Turn<'_>,
+        link: LinkId,
+        device: Vec<u8>,
+        remote: bool,
+        position: u64,
+        role: Role,
+    ) {
         let nonce = turn.random();
-        self.links.add(link, device, nonce, turn.now(), self.feed.last());
-        self.links.send(turn, link, Message::Hello { version: VERSION, nonce });
-        self.links.watch(turn, link);
+        self.add(link, device, remote, nonce, turn.now(), position);
+        self.send(turn, link, Message::Hello { version: VERSION, nonce, role });
+        self.watch(turn, link);
+    }
+
+    /// The other side said hello; whether it may go on.
+    pub(crate) fn greeted(
+        &mut self,
+        turn: &mut Turn<'_>,
+        link: LinkId,
+        version: u16,
+        nonce: [u8; 32],
+        role: Role,
+    ) -> bool {
+        let Some(state) = self.get_mut(link) else {
+            return false;
+        };
+        if version != VERSION {
+            self.close(turn, link, "another version of the link protocol", false);
+            return false;
+        }
+        if state.their_nonce.is_some() || nonce == state.our_nonce {
+            self.close(turn, link, "a second or reflected hello", true);
+            return false;
+        }
+        state.their_nonce = Some(nonce);
+        state.role = role;
+        true
+    }
+
+    /// Whether a proof by the other side holds: `device` is ours.
+    pub(crate) fn proves(
+        &self,
+        link: LinkId,
+        device: &[u8],
+        identity: &Identity,
+        signature: &[u8],
+    ) -> bool {
+        let Some(state) = self.get(link) else {
+            return false;
+        };
+        state.their_nonce.is_some_and(|theirs| {
+            let statement = statement(&theirs, &state.our_nonce, &state.device, device);
+            identity.verify_statement(LABEL_PROOF, &statement, signature)
+        })
+    }
+}
+
+impl Engine {
+    pub(crate) fn link_up(
+        &mut self,
+        turn: &mut Turn<'_>,
+        link: LinkId,
+        device: Vec<u8>,
+        remote: bool,
+    ) {
+        self.links.greet(turn, link, device, remote, self.feed.last(), Role::Node);
     }
 
     pub(super) fn hello(
@@ -34,22 +97,22 @@ impl Engine {
         link: LinkId,
         version: u16,
         nonce: [u8; 32],
-    ) {
-        let Some(state) = self.links.get_mut(link) else {
-            return;
-        };
-        if version != VERSION {
-            self.links.close(turn, link, "another version of the link protocol", false);
-            return;
+        role: Role,
+    ) -> Result<(), ViewError> {
+        if !self.links.greeted(turn, link, version, nonce, role) {
+            return Ok(());
         }
-        if state.their_nonce.is_some() || nonce == state.our_nonce {
-            self.links.close(turn, link, "a second or reflected hello", true);
-            return;
+        if let Role::Persister { epoch } = role {
+            // One that nobody configured is told nothing.
+            let ours = self.links.get(link).is_some_and(|state| state.remote);
+            return if ours { self.persister_up(turn, link, epoch) } else { Ok(()) };
         }
-        state.their_nonce = Some(nonce);
         let mut identities: Vec<Ghid> = self.outbox.recipients();
         identities.extend(self.follows.all_sources());
+        // Another device of our own account.
+        identities.push(self.me);
         self.look_for(turn, link, identities);
+        Ok(())
     }
 
     /// Names identities that we look for, once each.
@@ -62,7 +125,7 @@ impl Engine {
         let Some(state) = self.links.get_mut(link) else {
             return;
         };
-        let Some(theirs) = state.their_nonce else {
+        let Some(theirs) = state.their_nonce.filter(|_| state.role == Role::Node) else {
             return;
         };
         let ours = state.our_nonce;
@@ -87,6 +150,17 @@ impl Engine {
         if state.proved || !tags.contains(&tag(&theirs, &state.our_nonce, &self.me)) {
             return;
         }
+        self.prove(turn, link);
+    }
+
+    /// Says who we are.
+    pub(super) fn prove(&mut self, turn: &mut Turn<'_>, link: LinkId) {
+        let Some(state) = self.links.get_mut(link) else {
+            return;
+        };
+        let Some(theirs) = state.their_nonce else {
+            return;
+        };
         state.proved = true;
         let statement = statement(&state.our_nonce, &theirs, &self.device, &state.device);
         let identity = self.account.identity();
@@ -110,25 +184,29 @@ impl Engine {
         let Some(state) = self.links.get_mut(link) else {
             return Ok(());
         };
-        let Some(theirs) = state.their_nonce else {
+        if state.their_nonce.is_none() {
             return Ok(());
-        };
+        }
         let Ok(identity) = Identity::from_bytes(identity) else {
             self.links.close(turn, link, "a proof without an identity", true);
             return Ok(());
         };
         let ghid = identity.ghid();
-        let statement = statement(&theirs, &state.our_nonce, &state.device, &self.device);
-        if !state.interests.contains(&ghid)
-            || !identity.verify_statement(LABEL_PROOF, &statement, signature)
-        {
+        let asked = state.interests.contains(&ghid);
+        if !asked || !self.links.proves(link, &self.device, &identity, signature) {
             self.links.close(turn, link, "a proof that proves nothing", true);
             return Ok(());
         }
+        let Some(state) = self.links.get_mut(link) else {
+            return Ok(());
+        };
         if !state.proven.insert(ghid) {
             return Ok(());
         }
         self.keep_identity(turn, &identity)?;
+        if ghid == self.me {
+            return self.own_device_up(turn, link);
+        }
         self.subscribe_at(turn, link, &ghid)?;
         self.send_owed(turn, link, ghid)
     }
@@ -175,7 +253,7 @@ impl Engine {
     }
 
     /// Sees to it that a link where we follow something has its timer for comparisons.
-    fn compare_regularly(&mut self, turn: &mut Turn<'_>, link: LinkId) {
+    pub(super) fn compare_regularly(&mut self, turn: &mut Turn<'_>, link: LinkId) {
         if let Some(state) = self.links.get_mut(link)
             && !std::mem::replace(&mut state.compares, true)
         {
@@ -190,6 +268,17 @@ impl Engine {
     pub(crate) fn tell_links_of_interests(&mut self, turn: &mut Turn<'_>) -> Result<(), ViewError> {
         let interests = self.links.take_new_interests();
         let follows = self.links.take_new_follows();
+        if !follows.is_empty() {
+            self.follow_at_persisters(turn, &follows.values().flatten().copied().collect());
+        }
+        let owed: Vec<Ghid> = interests
+            .iter()
+            .copied()
+            .filter(|identity| !self.outbox.undelivered(identity).is_empty())
+            .collect();
+        for link in self.links.persisters() {
+            self.owed_at(turn, link, &owed)?;
+        }
         for link in self.links.ids() {
             let Some(state) = self.links.get(link) else {
                 continue;
@@ -205,6 +294,9 @@ impl Engine {
                     self.links.send(turn, link, message);
                     self.compare_regularly(turn, link);
                 }
+            }
+            if proven.contains(&self.me) {
+                self.follow_at_own_device(turn, link, &follows);
             }
             for identity in interests.intersection(&proven) {
                 self.send_owed(turn, link, *identity)?;

@@ -1,6 +1,7 @@
 //! The state of each link, and what is under way on it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use golix::Ghid;
 use hypergolix_ipc::{ConnectionId, RequestToken};
@@ -9,27 +10,49 @@ use negentropy::{Negentropy, NegentropyStorageVector};
 use crate::effect::Effect;
 use crate::input::LinkId;
 use crate::limits;
-use crate::message::{Address, Cursor, Message};
+use crate::message::{Address, Cursor, Message, Role};
+use crate::pace::Pace;
+use crate::sync::remotes::Client;
 use crate::timer::Timer;
 use crate::turn::Turn;
 use crate::view::{Table, Time, ViewError};
 
 /// One link. Everything here ends with it.
 pub(crate) struct Link {
-    pub(super) device: Vec<u8>,
+    pub(crate) device: Vec<u8>,
     pub(super) our_nonce: [u8; 32],
     pub(super) their_nonce: Option<[u8; 32]>,
+    /// What the other side is; as it says, so it counts only for `remote`s and mirrors.
+    pub(crate) role: Role,
+    /// Whether it is a remote of the configuration.
+    pub(crate) remote: bool,
     /// Identities that the other side proved.
-    pub(super) proven: BTreeSet<Ghid>,
+    pub(crate) proven: BTreeSet<Ghid>,
     /// Identities whose tags we sent.
     pub(super) interests: BTreeSet<Ghid>,
     /// Whether we proved ours to the other side.
     pub(super) proved: bool,
     /// It is being ended: nothing is read from it or sent over it any more.
     closing: bool,
+    /// It ends with the next deadline: the other side is reading why.
+    leaving: bool,
 
     /// What the other side follows here.
     pub(super) subscribed: BTreeSet<Ghid>,
+    /// It follows everything: a mirror.
+    pub(crate) mirrors: bool,
+    /// It asked for everything before it proved who it is.
+    pub(super) asks_to_mirror: Option<Cursor>,
+    /// What the other side published itself, until the feed is past it.
+    pub(super) own: BTreeMap<Ghid, u64>,
+    /// Requests to hand over: recipient, request.
+    pub(crate) mail: VecDeque<(Ghid, Ghid)>,
+    /// When all that waits was handed over last.
+    pub(crate) handed_over: Time,
+    /// How much of what costs us something came.
+    pub(crate) paces: Paces,
+    /// What we do there, if it is a persister.
+    pub(crate) client: Client,
     /// The last change of our feed that was considered for the other side.
     pub(super) position: u64,
     /// How often it was moved back.
@@ -61,7 +84,21 @@ pub(crate) struct Link {
     owed_since: Option<Time>,
 }
 
+/// What was spent of the rates of a link.
+#[derive(Debug, Default)]
+pub(crate) struct Paces {
+    pub(crate) comparisons: Pace,
+    pub(crate) identities: Pace,
+    pub(crate) requests: Pace,
+    pub(crate) registrations: Pace,
+}
+
 impl Link {
+    /// Whether the other side stores for everybody, and this device may use it.
+    pub(crate) fn is_persister(&self) -> bool {
+        self.remote && matches!(self.role, Role::Persister { .. })
+    }
+
     fn is_owed(&self) -> bool {
         self.their_nonce.is_none()
             || !self.events.is_empty()
@@ -69,6 +106,7 @@ impl Link {
             || !self.gets.is_empty()
             || self.ping.is_some()
             || self.comparing.is_some()
+            || self.client.is_owed()
     }
 
     pub(super) fn has_room_for_events(&self) -> bool {
@@ -89,9 +127,12 @@ pub(super) struct Asked {
 }
 
 /// All links, and what is to be told to all of them.
-#[derive(Default)]
 pub(crate) struct Links {
     open: BTreeMap<LinkId, Link>,
+    /// Addresses unknown here that one link may subscribe to.
+    pub(super) unknown_max: usize,
+    /// How long the other side of a link that is no remote's may be silent.
+    silence_max: Duration,
     waiting: BTreeMap<u64, Asked>,
     next_waiting: u64,
     /// Identities that became interesting in this turn.
@@ -100,7 +141,25 @@ pub(crate) struct Links {
     new_follows: BTreeMap<Ghid, BTreeSet<Ghid>>,
 }
 
+impl Default for Links {
+    fn default() -> Self {
+        Self::new(limits::SUBSCRIPTIONS_UNKNOWN, limits::LINK_SILENCE_MAX)
+    }
+}
+
 impl Links {
+    pub(crate) fn new(unknown_max: usize, silence_max: Duration) -> Self {
+        Self {
+            open: BTreeMap::new(),
+            unknown_max,
+            silence_max,
+            waiting: BTreeMap::new(),
+            next_waiting: 0,
+            new_interests: BTreeSet::new(),
+            new_follows: BTreeMap::new(),
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.open.len()
     }
@@ -110,28 +169,29 @@ impl Links {
         self.waiting.len()
     }
 
-    pub(super) fn get_mut(&mut self, link: LinkId) -> Option<&mut Link> {
+    pub(crate) fn get_mut(&mut self, link: LinkId) -> Option<&mut Link> {
         self.open.get_mut(&link)
     }
 
-    pub(super) fn get(&self, link: LinkId) -> Option<&Link> {
+    pub(crate) fn get(&self, link: LinkId) -> Option<&Link> {
         self.open.get(&link)
     }
 
     /// The links that are not being ended.
-    pub(super) fn ids(&self) -> Vec<LinkId> {
+    pub(crate) fn ids(&self) -> Vec<LinkId> {
         self.open.iter().filter(|(_, state)| !state.closing).map(|(link, _)| *link).collect()
     }
 
     /// Whether a message of this link is still read.
-    pub(super) fn is_read(&self, link: LinkId) -> bool {
+    pub(crate) fn is_read(&self, link: LinkId) -> bool {
         self.open.get(&link).is_some_and(|state| !state.closing)
     }
 
-    pub(super) fn add(
+    pub(crate) fn add(
         &mut self,
         link: LinkId,
         device: Vec<u8>,
+        remote: bool,
         nonce: [u8; 32],
         now: Time,
         position: u64,
@@ -142,11 +202,21 @@ impl Links {
                 device,
                 our_nonce: nonce,
                 their_nonce: None,
+                role: Role::Node,
+                remote,
                 proven: BTreeSet::new(),
                 interests: BTreeSet::new(),
                 proved: false,
                 closing: false,
+                leaving: false,
                 subscribed: BTreeSet::new(),
+                mirrors: false,
+                asks_to_mirror: None,
+                own: BTreeMap::new(),
+                mail: VecDeque::new(),
+                handed_over: now,
+                paces: Paces::default(),
+                client: Client::default(),
                 unknown: 0,
                 position,
                 rewinds: 0,
@@ -169,7 +239,7 @@ impl Links {
     }
 
     /// Forgets a link; returns the waiting requests that it owed an answer.
-    pub(super) fn remove(&mut self, link: LinkId) -> Vec<u64> {
+    pub(crate) fn remove(&mut self, link: LinkId) -> Vec<u64> {
         self.open.remove(&link).map(|state| state.gets.into_values().collect()).unwrap_or_default()
     }
 
@@ -181,7 +251,7 @@ impl Links {
 
     /// Ends a link: from now on it is neither read nor written. `LinkDown` follows from the network
     /// and cleans up.
-    pub(super) fn close(
+    pub(crate) fn close(
         &mut self,
         turn: &mut Turn<'_>,
         link: LinkId,
@@ -192,6 +262,79 @@ impl Links {
             && !std::mem::replace(&mut state.closing, true)
         {
             turn.effect(Effect::CloseLink { link, reason, misbehaved });
+        }
+    }
+
+    /// Links to persisters that we may use and that have said hello.
+    pub(crate) fn persisters(&self) -> Vec<LinkId> {
+        let usable =
+            |state: &Link| !state.closing && state.is_persister() && state.their_nonce.is_some();
+        self.open.iter().filter(|(_, state)| usable(state)).map(|(link, _)| *link).collect()
+    }
+
+    /// The next number of a question on a link.
+    pub(super) fn number(&mut self, link: LinkId) -> Option<u32> {
+        self.open.get_mut(&link).map(next_id)
+    }
+
+    /// Takes note of a message; whether it is to be read.
+    pub(crate) fn hears(&mut self, turn: &mut Turn<'_>, link: LinkId, message: &Message) -> bool {
+        let now = turn.now();
+        let Some(state) = self.open.get_mut(&link) else {
+            return false;
+        };
+        state.last_heard = now;
+        let greeted = state.their_nonce.is_some() || matches!(message, Message::Hello { .. });
+        if state.closing {
+            return false;
+        }
+        if !greeted {
+            self.close(turn, link, "a message before hello", true);
+        }
+        greeted
+    }
+
+    /// The other side sent an object that does not verify.
+    pub(crate) fn invalid_object(&mut self, turn: &mut Turn<'_>, link: LinkId) {
+        let Some(state) = self.open.get_mut(&link) else {
+            return;
+        };
+        state.invalid += 1;
+        if state.invalid >= limits::INVALID_OBJECTS_MAX {
+            self.close(turn, link, "objects that do not verify", true);
+        }
+    }
+
+    /// Says why, and ends a link a moment later.
+    pub(crate) fn refuse(&mut self, turn: &mut Turn<'_>, link: LinkId, result: u32) {
+        self.send(turn, link, Message::Refused { result });
+        let now = turn.now();
+        if let Some(state) = self.open.get_mut(&link) {
+            state.leaving = true;
+            set_deadline(turn, link, now + limits::FAREWELL);
+        }
+    }
+
+    /// Whether a link is about to end because it was refused.
+    pub(crate) fn is_leaving(&self, link: LinkId) -> bool {
+        self.open.get(&link).is_some_and(|state| state.leaving)
+    }
+
+    /// The other side published an address that has this number now: it needs no event for it.
+    pub(crate) fn published_by(&mut self, link: LinkId, address: Ghid, seq: u64) {
+        if let Some(state) = self.open.get_mut(&link)
+            && (state.mirrors || state.subscribed.contains(&address))
+        {
+            state.own.insert(address, seq);
+        }
+    }
+
+    /// Puts a request into the mail of every link that proved its recipient.
+    pub(crate) fn deliver(&mut self, recipient: Ghid, request: Ghid) {
+        for state in self.open.values_mut() {
+            if state.proven.contains(&recipient) {
+                state.mail.push_back((recipient, request));
+            }
         }
     }
 
@@ -367,7 +510,7 @@ impl Links {
     }
 
     /// Events are acknowledged in the order in which they were sent.
-    pub(super) fn event_acknowledged(&mut self, link: LinkId, seq: u64) {
+    pub(crate) fn event_acknowledged(&mut self, link: LinkId, seq: u64) {
         if let Some(state) = self.open.get_mut(&link)
             && state.events.front().is_some_and(|(sent, _)| *sent == seq)
             && let Some((_, size)) = state.events.pop_front()
@@ -378,16 +521,16 @@ impl Links {
 
     /// Where we stand in the other device's feed: a row, written with what the event brought. Only
     /// for devices where we follow something: others have no cursor to tell us.
-    pub(super) fn remember_cursor(&mut self, turn: &mut Turn<'_>, link: LinkId, cursor: Cursor) {
+    pub(crate) fn remember_cursor(&mut self, turn: &mut Turn<'_>, link: LinkId, cursor: Cursor) {
         if let Some(state) = self.open.get(&link)
-            && !state.proven.is_empty()
+            && (!state.proven.is_empty() || matches!(state.role, Role::Persister { .. }))
         {
             let row = [cursor.epoch.to_be_bytes(), cursor.seq.to_be_bytes()].concat();
             turn.put(Table::Cursors, state.device.as_slice(), row);
         }
     }
 
-    pub(super) fn cursor(
+    pub(crate) fn cursor(
         &self,
         turn: &Turn<'_>,
         link: LinkId,
@@ -420,7 +563,7 @@ impl Links {
         self.watch(turn, link);
     }
 
-    pub(super) fn pong(&mut self, link: LinkId, id: u32) {
+    pub(crate) fn pong(&mut self, link: LinkId, id: u32) {
         if let Some(state) = self.open.get_mut(&link)
             && state.ping == Some(id)
         {
@@ -428,16 +571,33 @@ impl Links {
         }
     }
 
+    /// How long the other side may owe us something in silence.
+    fn patience(&self, link: LinkId) -> Duration {
+        let Some(state) = self.open.get(&link) else {
+            return self.silence_max;
+        };
+        if !state.remote && self.silence_max != limits::REMOTE_SILENCE_MAX {
+            return self.silence_max;
+        }
+        let bytes = state.events_bytes + state.client.bytes_under_way();
+        limits::REMOTE_SILENCE_MAX
+            + Duration::from_secs((bytes / limits::REMOTE_BYTES_PER_SECOND) as u64)
+    }
+
     /// Keeps the deadline in step with what the other side owes.
-    pub(super) fn watch(&mut self, turn: &mut Turn<'_>, link: LinkId) {
+    pub(crate) fn watch(&mut self, turn: &mut Turn<'_>, link: LinkId) {
         let now = turn.now();
         let Some(state) = self.open.get_mut(&link) else {
             return;
         };
+        if state.leaving {
+            return;
+        }
         match (state.is_owed(), state.owed_since) {
             (true, None) => {
                 state.owed_since = Some(now);
-                set_deadline(turn, link, now + limits::LINK_SILENCE_MAX);
+                let patience = self.patience(link);
+                set_deadline(turn, link, now + patience);
             }
             (false, Some(_)) => {
                 state.owed_since = None;
@@ -448,17 +608,22 @@ impl Links {
     }
 
     /// The deadline came: give the link up, ask whether it lives, or wait on.
-    pub(super) fn deadline(&mut self, turn: &mut Turn<'_>, link: LinkId) {
+    pub(crate) fn deadline(&mut self, turn: &mut Turn<'_>, link: LinkId) {
         let now = turn.now();
         let Some(state) = self.open.get(&link) else {
             return;
         };
+        if state.leaving {
+            self.close(turn, link, "refused", true);
+            return;
+        }
         if let Some(since) = state.owed_since {
             let silent_since = since.max(state.last_heard);
-            if now.since(silent_since) >= limits::LINK_SILENCE_MAX {
+            let patience = self.patience(link);
+            if now.since(silent_since) >= patience {
                 self.close(turn, link, "no answer", false);
             } else {
-                set_deadline(turn, link, silent_since + limits::LINK_SILENCE_MAX);
+                set_deadline(turn, link, silent_since + patience);
             }
         } else if now.since(state.last_heard) >= limits::LINK_PING_INTERVAL {
             self.ping(turn, link);

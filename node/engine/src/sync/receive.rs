@@ -10,28 +10,15 @@ use golix::{Ghid, Identity};
 
 use crate::engine::Engine;
 use crate::input::LinkId;
-use crate::limits;
 use crate::message::Packed;
 use crate::sharing::brings_request;
 use crate::shelf;
 use crate::turn::Turn;
+use crate::verdict;
 use crate::view::ViewError;
 
-/// Results of single objects: 0 is "stored or known", else 1 + the persister's NAK code.
-mod result {
-    pub(super) const STORED: u32 = 0;
-    pub(super) const MALFORMED: u32 = 1 + 0x0001;
-    pub(super) const NOT_VERIFIED: u32 = 1 + 0x0002;
-    /// No room now: come again in a second.
-    pub(super) const FULL: u32 = 1;
-    pub(super) const UNKNOWN_AUTHOR: u32 = 1 + 0x0003;
-    pub(super) const UNBOUND: u32 = 1 + 0x0004;
-    pub(super) const DEBOUND: u32 = 1 + 0x0005;
-    /// A node stores what its user follows; this is nothing of it.
-    pub(super) const UNWANTED: u32 = 1 + 0x000A;
-}
-
-type Parsed = Result<Unverified, DecodeError>;
+/// An object of a message, or why its bytes are none.
+pub(crate) type Parsed = Result<Unverified, DecodeError>;
 
 /// What came in the same message and waits for something that needs it: free identities of
 /// strangers must not fill the disk, and a frame is taken together with its container.
@@ -46,6 +33,63 @@ pub(crate) struct Stash {
 impl Stash {
     pub(crate) fn identity(&self, ghid: &Ghid) -> Option<Identity> {
         self.identities.get(ghid).cloned()
+    }
+
+    /// What came in one message; its identities are still to be noted, once they are verified.
+    pub(crate) fn of(objects: &[Parsed]) -> Self {
+        let containers = objects
+            .iter()
+            .flatten()
+            .filter(|object| object.kind() == Kind::Container)
+            .map(|object| (object.ghid(), object.clone()))
+            .collect();
+        Self { containers, ..Self::default() }
+    }
+
+    /// An identity of the message is one.
+    pub(crate) fn note_identity(&mut self, identity: Identity) {
+        self.identities.insert(identity.ghid(), identity);
+    }
+
+    /// The identity of an author, from the message or the store.
+    pub(crate) fn author(
+        &self,
+        turn: &Turn<'_>,
+        author: &Ghid,
+    ) -> Result<Option<Identity>, ViewError> {
+        match self.identity(author) {
+            Some(identity) => Ok(Some(identity)),
+            None => shelf::identity(turn, author),
+        }
+    }
+
+    /// A frame displaces the one before it, and with it the only state that can be read. So it is
+    /// taken when its container is here or comes, verified, in the same message; whoever holds a
+    /// container back (or spoils its signature) changes nothing.
+    ///
+    /// Returns what has to be stored after the frame; `None` if its container is missing.
+    pub(crate) fn goes_with(
+        &self,
+        turn: &Turn<'_>,
+        frame: &DynamicBinding,
+    ) -> Result<Option<Vec<Verified>>, ViewError> {
+        let target = frame.target();
+        if shelf::bytes(turn, &target)?.is_some() {
+            return Ok(Some(Vec::new()));
+        }
+        let order = HighWater { counter: frame.counter(), frame: frame.ghid() };
+        if shelf::head(turn, &frame.dynamic())?.is_some_and(|head| order < head.order()) {
+            // It displaces nothing: it is refused, or kept beside the frame that won.
+            return Ok(Some(Vec::new()));
+        }
+        let Some(container) = self.containers.get(&target).cloned() else {
+            return Ok(None);
+        };
+        let author = match container.author() {
+            Some(author) => self.author(turn, &author)?,
+            None => None,
+        };
+        Ok(container.verify(author.as_ref()).ok().map(|container| vec![container]))
     }
 
     /// A share came, of `object` by `origin`.
@@ -96,23 +140,23 @@ impl Engine {
             let is_request = object.as_ref().is_ok_and(|object| object.kind() == Kind::Request);
             requests += usize::from(is_request);
             let result = match object {
-                Err(_) => result::MALFORMED,
+                Err(_) => verdict::MALFORMED,
                 Ok(object) if is_request && object.clone().verify(None).is_err() => {
-                    result::NOT_VERIFIED
+                    verdict::NOT_VERIFIED
                 }
-                Ok(_) => result::STORED,
+                Ok(_) => verdict::STORED,
             };
-            if result != result::STORED {
-                self.invalid_object(turn, link);
+            if result != verdict::STORED {
+                self.links.invalid_object(turn, link);
             }
             results.push(result);
         }
         if requests > 1 {
             self.links.close(turn, link, "several requests in one message", true);
-        } else if results.contains(&result::NOT_VERIFIED) {
+        } else if results.contains(&verdict::NOT_VERIFIED) {
             // It cannot be opened, as anybody can see; nothing of its message is kept.
         } else if !self.keep_until_opened(turn, link, objects) {
-            results.fill(result::FULL);
+            results.fill(verdict::FULL);
         }
         results
     }
@@ -136,25 +180,20 @@ impl Engine {
         parsed: Vec<Parsed>,
         mut opened: Option<OpenedRequest>,
     ) -> Result<Vec<u32>, ViewError> {
-        let mut stash = Stash::default();
+        let mut stash = Stash::of(&parsed);
         let mut results = Vec::with_capacity(parsed.len());
-        for object in parsed.iter().flatten() {
-            if object.kind() == Kind::Container {
-                stash.containers.insert(object.ghid(), object.clone());
-            }
-        }
         let mut debound = false;
         for object in parsed {
             let is_request = object.as_ref().is_ok_and(|object| object.kind() == Kind::Request);
             let result = match object {
                 Ok(object) => self.receive_one(turn, &mut stash, object, &mut opened)?,
-                Err(_) => result::MALFORMED,
+                Err(_) => verdict::MALFORMED,
             };
-            debound |= !is_request && result == result::DEBOUND;
-            if matches!(result, result::MALFORMED | result::NOT_VERIFIED)
+            debound |= !is_request && result == verdict::DEBOUND;
+            if matches!(result, verdict::MALFORMED | verdict::NOT_VERIFIED)
                 && let Some(link) = link
             {
-                self.invalid_object(turn, link);
+                self.links.invalid_object(turn, link);
             }
             results.push(result);
         }
@@ -165,16 +204,6 @@ impl Engine {
             }
         }
         Ok(results)
-    }
-
-    fn invalid_object(&mut self, turn: &mut Turn<'_>, link: LinkId) {
-        let Some(state) = self.links.get_mut(link) else {
-            return;
-        };
-        state.invalid += 1;
-        if state.invalid >= limits::INVALID_OBJECTS_MAX {
-            self.links.close(turn, link, "objects that do not verify", true);
-        }
     }
 
     fn receive_one(
@@ -188,53 +217,54 @@ impl Engine {
         match object.kind() {
             Kind::Identity => {
                 let Ok(verified) = object.verify(None) else {
-                    return Ok(result::NOT_VERIFIED);
+                    return Ok(verdict::NOT_VERIFIED);
                 };
                 if let Object::Identity(identity) = verified.object() {
-                    stash.identities.insert(ghid, identity.clone());
+                    stash.note_identity(identity.clone());
                 }
-                return Ok(result::STORED);
+                return Ok(verdict::STORED);
             }
             Kind::Request => {
                 let Ok(verified) = object.verify(None) else {
-                    return Ok(result::NOT_VERIFIED);
+                    return Ok(verdict::NOT_VERIFIED);
                 };
                 match opened.take() {
                     Some(opened) => self.receive_request(turn, stash, &verified, opened)?,
                     // Said to nobody, and worth a line here.
                     None => turn.log("a request that does not open was dropped", ghid.short()),
                 }
-                return Ok(result::STORED);
+                return Ok(verdict::STORED);
             }
             Kind::Container | Kind::StaticBinding | Kind::DynamicBinding | Kind::Debinding => {}
         }
         // The address of stored bytes is the hash of verified ones: the same bytes come for free.
         if shelf::bytes(turn, &ghid)?.is_some() {
-            return Ok(result::STORED);
+            return Ok(verdict::STORED);
         }
         if object.kind() == Kind::Container && shelf::holders(turn, &ghid, 1)?.is_empty() {
-            return Ok(result::UNBOUND);
+            return Ok(verdict::UNBOUND);
         }
         let Some(author) = object.author() else {
-            return Ok(result::MALFORMED);
+            return Ok(verdict::MALFORMED);
         };
-        let Some(identity) = Self::known_author(turn, stash, &author)? else {
-            return Ok(result::UNKNOWN_AUTHOR);
+        let Some(identity) = stash.author(turn, &author)? else {
+            return Ok(verdict::UNKNOWN_AUTHOR);
         };
         let Ok(verified) = object.verify(Some(&identity)) else {
-            return Ok(result::NOT_VERIFIED);
+            return Ok(verdict::NOT_VERIFIED);
         };
         if !self.wants(turn, stash, &verified)? {
-            return Ok(result::UNWANTED);
+            return Ok(verdict::UNWANTED);
         }
         let mut together = Vec::new();
         if let Object::DynamicBinding(frame) = verified.object() {
-            match Self::goes_with(turn, stash, frame)? {
+            match stash.goes_with(turn, frame)? {
                 Some(containers) => together = containers,
-                None => return Ok(result::UNBOUND),
+                None => return Ok(verdict::UNBOUND),
             }
         }
-        together.insert(0, verified);
+        together.insert(0, verified.clone());
+        let before = self.own_state(turn, &verified)?;
         for object in together {
             if let Some(author) = object.object().author() {
                 stash.admit(self, turn, &author)?;
@@ -243,47 +273,8 @@ impl Engine {
                 return Ok(1 + u32::from(rejection.code()));
             }
         }
-        Ok(result::STORED)
-    }
-
-    fn known_author(
-        turn: &Turn<'_>,
-        stash: &Stash,
-        author: &Ghid,
-    ) -> Result<Option<Identity>, ViewError> {
-        match stash.identity(author) {
-            Some(identity) => Ok(Some(identity)),
-            None => shelf::identity(turn, author),
-        }
-    }
-
-    /// A frame displaces the one before it, and with it the only state that can be read. So it is
-    /// taken when its container is here or comes, verified, in the same message; whoever holds a
-    /// container back (or spoils its signature) changes nothing.
-    ///
-    /// Returns what has to be stored after the frame; `None` if its container is missing.
-    fn goes_with(
-        turn: &Turn<'_>,
-        stash: &Stash,
-        frame: &DynamicBinding,
-    ) -> Result<Option<Vec<Verified>>, ViewError> {
-        let target = frame.target();
-        if shelf::bytes(turn, &target)?.is_some() {
-            return Ok(Some(Vec::new()));
-        }
-        let order = HighWater { counter: frame.counter(), frame: frame.ghid() };
-        if shelf::head(turn, &frame.dynamic())?.is_some_and(|head| order < head.order()) {
-            // It displaces nothing: it is refused, or kept beside the frame that won.
-            return Ok(Some(Vec::new()));
-        }
-        let Some(container) = stash.containers.get(&target).cloned() else {
-            return Ok(None);
-        };
-        let author = match container.author() {
-            Some(author) => Self::known_author(turn, stash, &author)?,
-            None => None,
-        };
-        Ok(container.verify(author.as_ref()).ok().map(|container| vec![container]))
+        self.other_device_wrote(turn, &verified, before)?;
+        Ok(verdict::STORED)
     }
 
     /// Whether an object belongs to something that this account follows, made or holds, and comes
@@ -296,6 +287,10 @@ impl Engine {
             Object::Container(_) => true,
             Object::StaticBinding(binding) => {
                 let (target, binder) = (binding.target(), binding.binder());
+                if binder == self.me {
+                    // Nobody else can have signed it: another device of the account did.
+                    return Ok(true);
+                }
                 if !self.follows.contains(&target) {
                     return Ok(false);
                 }
@@ -315,11 +310,15 @@ impl Engine {
             // Nobody reads what might be another's; suite 1 has such frames, of other programs.
             Object::DynamicBinding(frame) if !frame.is_proven() => false,
             Object::DynamicBinding(frame) => {
-                self.follows.contains(&frame.dynamic())
+                frame.binder() == self.me
+                    || self.follows.contains(&frame.dynamic())
                     || shelf::head(turn, &frame.dynamic())?.is_some()
             }
             Object::Debinding(debinding) => {
                 let (target, debinder) = (debinding.target(), debinding.debinder());
+                if debinder == self.me {
+                    return Ok(true);
+                }
                 if let Some(head) = shelf::head(turn, &target)? {
                     return Ok(head.binder == debinder);
                 }

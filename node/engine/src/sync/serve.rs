@@ -1,43 +1,39 @@
 //! What we send to those who follow us.
 
 use golix::Ghid;
-use golix::object::{Debinding, StaticBinding};
-use golix::persister::Stored;
 
 use crate::engine::Engine;
 use crate::input::LinkId;
 use crate::limits;
-use crate::message::{Address, Cursor, Message, Packed};
+use crate::message::{Address, Cursor, Message};
 use crate::shelf;
-use crate::signer::Nobody;
-use crate::sync::Feed;
+use crate::sync::{Feed, Holdings, Links};
 use crate::turn::Turn;
 use crate::view::ViewError;
 
-/// Debindings of one target that go into a bundle; an owner has only one.
-const DEBINDINGS_MAX: usize = 4;
-
-impl Engine {
-    pub(super) fn subscribe(
+impl Links {
+    /// The other side wants to hear of addresses.
+    pub(crate) fn subscribe(
         &mut self,
         turn: &mut Turn<'_>,
+        feed: &Feed,
         link: LinkId,
         addresses: &[Address],
         cursor: Option<Cursor>,
     ) -> Result<(), ViewError> {
-        let (epoch, last) = (self.feed.epoch(), self.feed.last());
-        let Some(state) = self.links.get_mut(link) else {
+        let unknown_max = self.unknown_max;
+        let Some(state) = self.get_mut(link) else {
             return Ok(());
         };
         if state.subscribed.len() + addresses.len() > limits::SUBSCRIPTIONS_PER_LINK {
-            self.links.close(turn, link, "too many subscriptions", true);
+            self.close(turn, link, "too many subscriptions", true);
             return Ok(());
         }
         for Address(address) in addresses {
             if !state.subscribed.contains(address) {
                 let known = Feed::knows(turn, address)? || shelf::is_object(turn, address)?;
                 if !known {
-                    if state.unknown >= limits::SUBSCRIPTIONS_UNKNOWN {
+                    if state.unknown >= unknown_max {
                         continue;
                     }
                     state.unknown += 1;
@@ -48,30 +44,58 @@ impl Engine {
                 state.needed.insert(*address);
             }
         }
-        if let Some(cursor) = cursor
-            && cursor.epoch == epoch
-            && cursor.seq < state.position.min(last)
+        self.rewind(feed, link, cursor);
+        Ok(())
+    }
+
+    /// Goes back in the feed to where the other side stands, if it may and if we know the place.
+    pub(crate) fn rewind(&mut self, feed: &Feed, link: LinkId, cursor: Option<Cursor>) {
+        if let Some(state) = self.get_mut(link)
+            && let Some(cursor) = cursor
+            && cursor.epoch == feed.epoch()
+            && cursor.seq < state.position.min(feed.last())
             && state.rewinds < limits::REWINDS_PER_LINK
         {
             state.position = cursor.seq;
             state.rewinds += 1;
         }
-        Ok(())
+    }
+
+    /// The other side no longer wants to hear of addresses.
+    pub(crate) fn unsubscribe(&mut self, link: LinkId, addresses: &[Address]) {
+        if let Some(state) = self.get_mut(link) {
+            for Address(address) in addresses {
+                state.subscribed.remove(address);
+                state.needed.remove(address);
+                state.own.remove(address);
+            }
+        }
     }
 
     /// Sends followers what changed, as far as their windows go. The feed is the queue.
-    pub(crate) fn pump_links(&mut self, turn: &mut Turn<'_>) -> Result<(), ViewError> {
-        self.tell_links_of_interests(turn)?;
-        for link in self.links.ids() {
-            self.pump_link(turn, link)?;
+    pub(crate) fn pump(
+        &mut self,
+        turn: &mut Turn<'_>,
+        feed: &Feed,
+        holdings: Holdings,
+    ) -> Result<(), ViewError> {
+        for link in self.ids() {
+            self.pump_link(turn, feed, holdings, link)?;
         }
         Ok(())
     }
 
-    fn pump_link(&mut self, turn: &mut Turn<'_>, link: LinkId) -> Result<(), ViewError> {
-        let epoch = self.feed.epoch();
+    fn pump_link(
+        &mut self,
+        turn: &mut Turn<'_>,
+        feed: &Feed,
+        holdings: Holdings,
+        link: LinkId,
+    ) -> Result<(), ViewError> {
+        let epoch = feed.epoch();
+        self.pump_mail(turn, epoch, link)?;
         loop {
-            let Some(state) = self.links.get_mut(link) else {
+            let Some(state) = self.get_mut(link) else {
                 return Ok(());
             };
             if !state.has_room_for_events() {
@@ -80,32 +104,34 @@ impl Engine {
             let Some(address) = state.needed.pop_first() else {
                 break;
             };
-            self.send_event(turn, link, Cursor { epoch, seq: 0 }, address)?;
+            self.send_event(turn, holdings, link, Cursor { epoch, seq: 0 }, address)?;
         }
         loop {
-            let Some(state) = self.links.get_mut(link) else {
+            let Some(state) = self.get_mut(link) else {
                 return Ok(());
             };
-            if state.position >= self.feed.last() {
+            if state.position >= feed.last() {
                 return Ok(());
             }
-            if state.subscribed.is_empty() {
-                state.position = self.feed.last();
+            if state.subscribed.is_empty() && !state.mirrors {
+                state.position = feed.last();
                 return Ok(());
             }
             let position = state.position;
             let changes = Feed::after(turn, position, limits::FEED_BATCH)?;
             if changes.is_empty() {
-                if let Some(state) = self.links.get_mut(link) {
-                    state.position = self.feed.last();
+                if let Some(state) = self.get_mut(link) {
+                    state.position = feed.last();
                 }
                 return Ok(());
             }
             for (seq, address) in changes {
-                let Some(state) = self.links.get_mut(link) else {
+                let Some(state) = self.get_mut(link) else {
                     return Ok(());
                 };
-                if !state.subscribed.contains(&address) {
+                let told = state.own.get(&address).is_some_and(|own| *own == seq);
+                if told || !(state.mirrors || state.subscribed.contains(&address)) {
+                    state.own.remove(&address);
                     state.position = seq;
                     continue;
                 }
@@ -113,102 +139,71 @@ impl Engine {
                     return Ok(());
                 }
                 state.position = seq;
-                self.send_event(turn, link, Cursor { epoch, seq }, address)?;
+                self.send_event(turn, holdings, link, Cursor { epoch, seq }, address)?;
             }
         }
+    }
+
+    /// Hands requests over to their recipient.
+    fn pump_mail(
+        &mut self,
+        turn: &mut Turn<'_>,
+        epoch: u64,
+        link: LinkId,
+    ) -> Result<(), ViewError> {
+        while let Some(state) = self.get_mut(link)
+            && state.has_room_for_events()
+            && let Some((recipient, request)) = state.mail.pop_front()
+        {
+            if let Some(bytes) = shelf::bytes(turn, &request)? {
+                let objects = vec![bytes.into()];
+                self.event(turn, link, Cursor { epoch, seq: 0 }, recipient, objects);
+            }
+        }
+        Ok(())
     }
 
     fn send_event(
         &mut self,
         turn: &mut Turn<'_>,
+        holdings: Holdings,
         link: LinkId,
         cursor: Cursor,
         address: Ghid,
     ) -> Result<(), ViewError> {
-        let objects = self.bundle(turn, &address, false)?;
+        let detail = holdings.event_detail(self.get(link).is_some_and(|state| state.mirrors));
+        let objects = holdings.bundle(turn, &address, detail)?;
+        self.event(turn, link, cursor, address, objects);
+        Ok(())
+    }
+
+    fn event(
+        &mut self,
+        turn: &mut Turn<'_>,
+        link: LinkId,
+        cursor: Cursor,
+        address: Ghid,
+        objects: Vec<crate::message::Packed>,
+    ) {
         let size: usize = objects.iter().map(|object| object.len()).sum();
-        self.links.event_sent(link, cursor.seq, size);
+        self.event_sent(link, cursor.seq, size);
         let message = Message::Event { cursor, address: Address(address), objects };
-        self.links.send(turn, link, message);
-        self.links.watch(turn, link);
-        Ok(())
-    }
-
-    /// Everything that makes an address readable to somebody who has its key, in the order in
-    /// which it has to be admitted: (identity), bindings, container; or what took it away. Empty
-    /// if there is nothing here. Frames that lost come last: without their containers, they are
-    /// taken only beside the one that won.
-    pub(crate) fn bundle(
-        &self,
-        turn: &Turn<'_>,
-        address: &Ghid,
-        with_identities: bool,
-    ) -> Result<Vec<Packed>, ViewError> {
-        let mut bundle = Bundle { turn, with_identities, objects: Vec::new() };
-        if let Some(head) = shelf::head(turn, address)? {
-            bundle.identity(&head.binder)?;
-            bundle.object(&head.frame)?;
-            bundle.object(&head.target)?;
-            for fork in &head.forks {
-                bundle.object(fork)?;
-            }
-            if head.debound {
-                bundle.debindings(address)?;
-            }
-            return Ok(bundle.objects);
-        }
-        match shelf::bytes(turn, address)?.as_deref().and_then(Stored::read) {
-            Some(Stored::Container { author }) if shelf::is_object(turn, address)? => {
-                bundle.identity(&author)?;
-                for (holder, binder) in shelf::static_holders(turn, address)? {
-                    bundle.identity(&binder)?;
-                    bundle.object(&holder)?;
-                }
-                bundle.object(address)?;
-            }
-            Some(Stored::Container { .. }) | None => {
-                bundle.debindings(address)?;
-                // A static object goes when its binding is debound, which has an own address.
-                let binding =
-                    StaticBinding::make(&Nobody(self.account.identity().identity()), *address)
-                        .ghid();
-                bundle.debindings(&binding)?;
-            }
-            Some(_) => bundle.object(address)?,
-        }
-        Ok(bundle.objects)
-    }
-
-    /// What took an own static object away, as an item of reconciliation.
-    pub(super) fn gone_static(&self, address: &Ghid) -> Ghid {
-        let identity = &Nobody(self.account.identity().identity());
-        let binding = StaticBinding::make(identity, *address).ghid();
-        Debinding::make(identity, binding).ghid()
+        self.send(turn, link, message);
+        self.watch(turn, link);
     }
 }
 
-struct Bundle<'t, 'v> {
-    turn: &'t Turn<'v>,
-    with_identities: bool,
-    objects: Vec<Packed>,
-}
-
-impl Bundle<'_, '_> {
-    fn object(&mut self, ghid: &Ghid) -> Result<(), ViewError> {
-        if let Some(bytes) = shelf::bytes(self.turn, ghid)? {
-            self.objects.push(Packed::from(bytes));
-        }
-        Ok(())
+impl Engine {
+    /// What this account's device can say of addresses.
+    pub(crate) fn holdings(&self) -> Holdings {
+        Holdings::Account { suite: self.account.identity().identity().suite(), me: self.me }
     }
 
-    fn identity(&mut self, ghid: &Ghid) -> Result<(), ViewError> {
-        if self.with_identities { self.object(ghid) } else { Ok(()) }
-    }
-
-    fn debindings(&mut self, target: &Ghid) -> Result<(), ViewError> {
-        for debinding in shelf::debindings(self.turn, target, DEBINDINGS_MAX)? {
-            self.object(&debinding)?;
-        }
-        Ok(())
+    /// Tells links what is new, and followers what changed.
+    pub(crate) fn pump_links(&mut self, turn: &mut Turn<'_>) -> Result<(), ViewError> {
+        self.tell_links_of_interests(turn)?;
+        self.pump_uploads(turn)?;
+        let holdings = self.holdings();
+        self.links.pump(turn, &self.feed, holdings)
     }
 }

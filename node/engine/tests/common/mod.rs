@@ -13,8 +13,8 @@ use golix::{Ghid, PrivateIdentity, Suite};
 use hypergolix_engine::account::{self, ScryptCost};
 use hypergolix_engine::view::{Row, Table, Time, View, ViewError, Write};
 use hypergolix_engine::{
-    Account, Effect, Engine, EngineConfig, Entropy, Input, LinkId, Message, Outcome, Signatures,
-    Timer,
+    Account, Control, Effect, Engine, EngineConfig, Entropy, Input, LinkId, Message, Outcome,
+    Persister, PersisterConfig, Signatures, Timer,
 };
 use hypergolix_ipc::{
     ApiId, ConnectionId, IpcError, Notice, NoticeId, ObjectRecord, Reply, Request, RequestToken,
@@ -126,12 +126,41 @@ pub fn account_of_suite_1(number: usize) -> (Account, Disk) {
     (account, disk)
 }
 
+/// What decides at a node.
+pub enum Brain {
+    Node(Box<Engine>),
+    Server(Box<Persister>),
+}
+
+impl Brain {
+    pub fn handle(
+        &mut self,
+        input: Input,
+        now: Time,
+        view: &dyn View,
+    ) -> Result<Outcome, ViewError> {
+        match self {
+            Self::Node(engine) => engine.handle(input, now, view),
+            Self::Server(persister) => persister.handle(input, now, view),
+        }
+    }
+
+    pub fn is_server(&self) -> bool {
+        matches!(self, Self::Server(_))
+    }
+}
+
 pub struct Node {
     /// Answers and notices in the order in which they went out, while somebody looks.
     pub spoken: Option<Vec<Effect>>,
-    pub engine: Engine,
+    pub engine: Brain,
     pub disk: Disk,
+    /// Of a server: somebody's; it does not know it.
     pub account: Account,
+    /// Of a server.
+    pub config: Option<PersisterConfig>,
+    /// Answers to the operator.
+    pub controlled: Vec<Result<String, String>>,
     pub device: Vec<u8>,
     pub answers: BTreeMap<(ConnectionId, RequestToken), Result<Reply, IpcError>>,
     pub notices: BTreeMap<ConnectionId, Vec<Notice>>,
@@ -191,10 +220,52 @@ impl World {
         for number in 0..nodes {
             let (account, disk) = account(number);
             let disk = Disk(disk.0, Arc::default());
-            let node = world.open(number, account, disk);
+            let node = world.open(number, account, disk, None);
             world.nodes.push(node);
         }
         world
+    }
+
+    /// Adds another device of a node's account, which has nothing but the root object.
+    pub fn second_device(&mut self, of: usize, password: &str) -> Result<usize, String> {
+        let number = self.nodes.len();
+        let user_id = self.nodes[of].account.user_id();
+        let root = self.root(of);
+        let mut entropy = Seeded(9_000 + number as u64);
+        let (account, writes) = account::join(&user_id, &root, password, &mut entropy)
+            .map_err(|error| error.to_string())?;
+        let mut disk = Disk::default();
+        disk.apply(writes);
+        let node = self.open(number, account, disk, None);
+        self.nodes.push(node);
+        Ok(number)
+    }
+
+    /// What a device that holds an account's root gives to whoever asks for it.
+    pub fn root(&mut self, of: usize) -> Vec<hypergolix_engine::message::Packed> {
+        let user_id = self.nodes[of].account.user_id();
+        let stranger = peer::Peer::link(self, of, 250);
+        stranger.get(self, user_id)
+    }
+
+    /// Adds a server, with an empty disk.
+    pub fn server(&mut self, config: PersisterConfig) -> usize {
+        let number = self.nodes.len();
+        let node = self.open(number, account(0).0, Disk::default(), Some(config));
+        self.nodes.push(node);
+        number
+    }
+
+    /// A server loses everything it stored, but not its device key.
+    pub fn wipe(&mut self, number: usize) {
+        self.nodes[number].disk = Disk::default();
+        self.restart(number);
+    }
+
+    /// What the operator of a server, or the user of a node, is told.
+    pub fn control(&mut self, number: usize, control: Control) -> Result<String, String> {
+        self.input(number, Input::Control { id: 1, control });
+        self.nodes[number].controlled.pop().expect("an answer")
     }
 
     /// One node of each suite named.
@@ -205,23 +276,33 @@ impl World {
                 Suite::Suite1 => account_of_suite_1(number),
                 Suite::Suite3 => account(number),
             };
-            let node = world.open(number, account, disk);
+            let node = world.open(number, account, disk, None);
             world.nodes.push(node);
         }
         world
     }
 
-    fn open(&mut self, number: usize, account: Account, mut disk: Disk) -> Node {
+    fn open(
+        &mut self,
+        number: usize,
+        account: Account,
+        mut disk: Disk,
+        server: Option<PersisterConfig>,
+    ) -> Node {
         self.seed += 1;
         let device = vec![number as u8; 38];
-        let (engine, outcome) = Engine::open(
-            account.clone(),
-            EngineConfig::default(),
-            device.clone(),
-            Box::new(Seeded(self.seed)),
-            self.now,
-            &disk,
-        )
+        let entropy = Box::new(Seeded(self.seed));
+        let (engine, outcome) = match &server {
+            None => {
+                let config = EngineConfig::default();
+                Engine::open(account.clone(), config, device.clone(), entropy, self.now, &disk)
+                    .map(|(engine, outcome)| (Brain::Node(Box::new(engine)), outcome))
+            }
+            Some(config) => {
+                Persister::open(config.clone(), device.clone(), entropy, self.now, &disk)
+                    .map(|(persister, outcome)| (Brain::Server(Box::new(persister)), outcome))
+            }
+        }
         .expect("a sound disk");
         disk.apply(outcome.writes);
         let mut timers = BTreeMap::new();
@@ -242,6 +323,8 @@ impl World {
             engine,
             disk,
             account,
+            config: server,
+            controlled: Vec::new(),
             device,
             answers: BTreeMap::new(),
             notices: BTreeMap::new(),
@@ -261,7 +344,8 @@ impl World {
         self.played.retain(|(node, _), _| *node != number);
         self.queue.retain(|(node, _)| *node != number);
         let (account, disk) = (self.nodes[number].account.clone(), self.nodes[number].disk.clone());
-        let mut node = self.open(number, account, disk);
+        let config = self.nodes[number].config.clone();
+        let mut node = self.open(number, account, disk, config);
         let before = &mut self.nodes[number];
         // What was said before it died was heard.
         node.answers = std::mem::take(&mut before.answers);
@@ -277,7 +361,8 @@ impl World {
         self.links.insert((b, link), a);
         for (node, other) in [(a, b), (b, a)] {
             let device = self.nodes[other].device.clone();
-            self.queue.push_back((node, Input::LinkUp { link, device }));
+            let remote = self.nodes[other].engine.is_server();
+            self.queue.push_back((node, Input::LinkUp { link, device, remote }));
         }
         self.run();
         link
@@ -288,7 +373,7 @@ impl World {
         let link = LinkId(self.next_link);
         self.next_link += 1;
         self.played.insert((node, link), Vec::new());
-        self.input(node, Input::LinkUp { link, device });
+        self.input(node, Input::LinkUp { link, device, remote: false });
         link
     }
 
@@ -483,6 +568,7 @@ impl World {
             Effect::SetTimer { timer, at } => {
                 self.nodes[number].timers.insert(timer, at);
             }
+            Effect::Controlled { answer, .. } => self.nodes[number].controlled.push(answer),
             Effect::Prove { link, statement } => {
                 let message = self.nodes[number].account.keys().prove(&statement);
                 self.carry_out(number, Effect::Send { link, message });

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use golix::object::{Container, DynamicBinding, Request as Sealed, RequestBody, Verified};
 use golix::{ChainKey, Ghid, Identity, PrivateIdentity, Suite};
-use hypergolix_engine::message::{Address, Packed};
+use hypergolix_engine::message::{Address, Packed, Role, VERSION};
 use hypergolix_engine::view::Table;
 use hypergolix_engine::{Input, LinkId, Message};
 use hypergolix_ipc::ApiId;
@@ -26,6 +26,7 @@ pub struct Peer {
     pub nonce: [u8; 32],
     /// The node's.
     pub theirs: [u8; 32],
+    pub role: Role,
 }
 
 impl Peer {
@@ -41,9 +42,17 @@ impl Peer {
         let device = vec![seed | 0x80; 38];
         let link = world.play(node, device.clone());
         let nonce = Sha512::digest(link.0.to_be_bytes())[..32].try_into().expect("32 bytes");
-        let mut peer = Self { node, link, me: identity(seed), device, nonce, theirs: [0; 32] };
+        let mut peer = Self {
+            node,
+            link,
+            me: identity(seed),
+            device,
+            nonce,
+            theirs: [0; 32],
+            role: Role::Node,
+        };
         match peer.heard(world).as_slice() {
-            [Message::Hello { version: 1, nonce }] => peer.theirs = *nonce,
+            [Message::Hello { version: VERSION, nonce, .. }] => peer.theirs = *nonce,
             other => panic!("a node greets first: {other:?}"),
         }
         peer
@@ -51,7 +60,7 @@ impl Peer {
 
     pub fn greet(&mut self, world: &mut World) {
         let nonce = self.nonce;
-        self.say(world, Message::Hello { version: 1, nonce });
+        self.say(world, Message::Hello { version: VERSION, nonce, role: self.role });
     }
 
     pub fn say(&self, world: &mut World, message: Message) {

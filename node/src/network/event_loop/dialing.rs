@@ -187,6 +187,7 @@ impl EventLoop {
         now: Instant,
     ) {
         tracing::trace!(%error, "a dial failed");
+        self.remote_dial_failed(connection, error, now);
         for configured in &mut self.configured {
             if configured.dialing == Some(connection) {
                 configured.dialing = None;

@@ -136,6 +136,7 @@ impl EventLoop {
             }
         }
         tracing::debug!(peer = %id, %address, dialer = endpoint.is_dialer(), "connected");
+        self.remote_connected(id, connection, now);
         let peer = self.peers.entry(id).or_insert_with(|| Peer::new(now));
         peer.connections.insert(connection, Connection { address, since: now });
         if self.local < id {
@@ -193,6 +194,8 @@ impl EventLoop {
         peer.opening = None;
         peer.reopen_at = None;
         self.book.lost(&id, peer.lived(now), now);
+        self.remote_lost(&id, now);
+        let Some(peer) = self.peers.get_mut(&id) else { return };
         if let Some(current) = &peer.link {
             current.link.connection_gone();
         } else {
@@ -259,6 +262,7 @@ impl EventLoop {
         stream: Stream,
         now: Instant,
     ) {
+        let remote = self.is_remote(&id);
         let we_open = self.we_open(&id);
         let Some(peer) = self.peers.get_mut(&id) else { return };
         let previous = peer.link.take().map(|current| current.link);
@@ -270,7 +274,7 @@ impl EventLoop {
         self.shared.links().insert(link.id, Arc::clone(&link));
         tracing::info!(peer = %id, link = link.id.0, "link up");
         let outlet = Arc::clone(&self.outlet);
-        self.links.spawn(link::run(Arc::clone(&link), stream, previous, outlet));
+        self.links.spawn(link::run(Arc::clone(&link), stream, previous, outlet, remote));
         peer.link = Some(Current { link, connection, since: now });
         peer.reopen_at = None;
         peer.restarted = false;

@@ -1,0 +1,199 @@
+//! The devices of an account: each has a slot of its own in frame counters and record stamps, so that
+//! no two of them ever sign the same counter.
+
+use golix::Ghid;
+use golix::object::{Object, Verified};
+use hypergolix_ipc::LostState;
+use hypergolix_ipc::limits::LOST_STATES_MAX;
+
+use crate::content::Content;
+use crate::engine::Engine;
+use crate::keyring::Record;
+use crate::shelf;
+use crate::sync::{Feed, META_EPOCH};
+use crate::turn::{Turn, key};
+use crate::view::{Entropy, Table, Time, ViewError, Write};
+
+/// Meta row: the slot of this device, 1 byte.
+const META_SLOT: &[u8] = b"device slot";
+
+/// The slot of this device; `first` where none was drawn yet.
+pub(crate) fn slot(turn: &mut Turn<'_>, first: u8) -> Result<u8, ViewError> {
+    match turn.get(Table::Meta, META_SLOT)?.as_deref() {
+        Some([slot]) => Ok(*slot),
+        Some(_) => Err(ViewError("the slot of this device is damaged".into())),
+        None => {
+            set_slot(turn, first);
+            Ok(first)
+        }
+    }
+}
+
+/// Meta row: the account has other devices.
+const META_OTHERS: &[u8] = b"other devices";
+
+pub(crate) fn has_others(turn: &Turn<'_>) -> Result<bool, ViewError> {
+    Ok(turn.get(Table::Meta, META_OTHERS)?.is_some())
+}
+
+/// Meta row: a state that this device wrote and nobody else has yet.
+fn unconfirmed(address: &Ghid) -> Vec<u8> {
+    key(&[b"unconfirmed ", address.as_bytes()])
+}
+
+fn set_slot(turn: &mut Turn<'_>, slot: u8) {
+    turn.put(Table::Meta, META_SLOT, [slot]);
+}
+
+/// Whether a meta row is about the device and not about the account: backups leave it out.
+pub fn is_of_the_device(key: &[u8]) -> bool {
+    key == META_SLOT || key == META_OTHERS || key == META_EPOCH || key.starts_with(b"unconfirmed ")
+}
+
+/// What a store that was filled from a backup needs to be a device of its own.
+pub fn restored(entropy: &mut dyn Entropy) -> Vec<Write> {
+    let mut turn = Turn::new(&super::Nothing, entropy, Time::default());
+    draw_slot(&mut turn);
+    turn.finish().writes
+}
+
+/// Draws a slot for a device that joins an account: any but 0, which old writers use, and 1, which
+/// the first device has. Who draws another's moves on as soon as they meet.
+pub(crate) fn draw_slot(turn: &mut Turn<'_>) -> u8 {
+    loop {
+        let [slot] = turn.random();
+        if slot > 1 {
+            set_slot(turn, slot);
+            turn.put(Table::Meta, META_OTHERS, []);
+            return slot;
+        }
+    }
+}
+
+/// What this device wrote last, before another one of the account writes on.
+pub(crate) struct OwnState {
+    frame: Ghid,
+    content: Content,
+}
+
+impl Engine {
+    /// The state that this device wrote, if `object` may take its place.
+    pub(crate) fn own_state(
+        &mut self,
+        turn: &mut Turn<'_>,
+        object: &Verified,
+    ) -> Result<Option<OwnState>, ViewError> {
+        let Object::DynamicBinding(frame) = object.object() else {
+            return Ok(None);
+        };
+        if frame.binder() != self.me || frame.targets().len() < 2 {
+            return Ok(None);
+        }
+        let Some(head) = shelf::head(turn, &frame.dynamic())? else {
+            return Ok(None);
+        };
+        let ours = head.counter & 0xff == u64::from(self.config.slot);
+        if !ours || frame.counter() <= head.counter || frame.targets().contains(&head.target) {
+            return Ok(None);
+        }
+        // A frame names only the state before it. So whether the other device knew ours, some states
+        // ago, is told by whether it had left this device.
+        if has_others(turn)? && turn.get(Table::Meta, &unconfirmed(&frame.dynamic()))?.is_none() {
+            return Ok(None);
+        }
+        Ok(self
+            .resolve(turn, &frame.dynamic())?
+            .map(|resolved| OwnState { frame: head.frame, content: resolved.content }))
+    }
+
+    /// Another device of the account wrote an object of ours. If it did not know what this one had
+    /// written, both wrote at once: its frame wins, on all devices alike, and what lost is kept and
+    /// reported.
+    pub(crate) fn other_device_wrote(
+        &mut self,
+        turn: &mut Turn<'_>,
+        object: &Verified,
+        before: Option<OwnState>,
+    ) -> Result<(), ViewError> {
+        match object.object() {
+            Object::StaticBinding(binding) if binding.binder() == self.me => {
+                self.feed.touch(turn, &binding.target())
+            }
+            Object::DynamicBinding(frame) if frame.binder() == self.me => {
+                if frame.counter() & 0xff == u64::from(self.config.slot) {
+                    self.change_slot(turn);
+                }
+                Self::met_another(turn)?;
+                turn.delete(Table::Meta, unconfirmed(&frame.dynamic()));
+                match before {
+                    Some(before) => self.keep_lost(turn, frame.dynamic(), &before),
+                    None => Ok(()),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The account has other devices, as this one knows from now on.
+    pub(crate) fn met_another(turn: &mut Turn<'_>) -> Result<(), ViewError> {
+        if !has_others(turn)? {
+            turn.put(Table::Meta, META_OTHERS, []);
+        }
+        Ok(())
+    }
+
+    /// This device wrote an object: until somebody has it, another device cannot know.
+    pub(crate) fn wrote(turn: &mut Turn<'_>, address: &Ghid) -> Result<(), ViewError> {
+        if has_others(turn)? {
+            turn.put(Table::Meta, unconfirmed(address), []);
+        }
+        Ok(())
+    }
+
+    /// Another device of the account, or a persister, has the change with this number of our feed.
+    pub(crate) fn confirmed(turn: &mut Turn<'_>, seq: u64) -> Result<(), ViewError> {
+        if has_others(turn)?
+            && let Some(address) = Feed::at(turn, seq)?
+            && turn.get(Table::Meta, &unconfirmed(&address))?.is_some()
+        {
+            turn.delete(Table::Meta, unconfirmed(&address));
+        }
+        Ok(())
+    }
+
+    fn keep_lost(
+        &mut self,
+        turn: &mut Turn<'_>,
+        address: Ghid,
+        lost: &OwnState,
+    ) -> Result<(), ViewError> {
+        turn.log("two devices wrote at once; the state that lost is kept", address.short());
+        let body = [&address.as_bytes()[..], &lost.content.state].concat();
+        self.keyring.put(turn, Record::Lost, lost.frame.as_bytes(), &body)
+    }
+
+    /// States that lost against another device's, as many as fit into an answer.
+    pub(crate) fn lost_states(&self, turn: &Turn<'_>) -> Result<Vec<LostState>, ViewError> {
+        let damaged = || ViewError("the record of a lost state is damaged".into());
+        let mut lost = Vec::new();
+        let mut room = LOST_STATES_MAX;
+        for (name, body) in self.keyring.all(turn, Record::Lost)? {
+            let frame = Ghid::from_bytes(&name).map_err(|_| damaged())?;
+            let (object, state) = body.split_at_checked(Ghid::LEN).ok_or_else(damaged)?;
+            let object = Ghid::from_bytes(object).map_err(|_| damaged())?;
+            if state.len() <= room {
+                room -= state.len();
+                lost.push(LostState { frame, object, state: state.into() });
+            }
+        }
+        Ok(lost)
+    }
+
+    /// Another device signs with our slot: from now on we have another one.
+    pub(crate) fn change_slot(&mut self, turn: &mut Turn<'_>) {
+        let slot = draw_slot(turn);
+        self.config.slot = slot;
+        self.keyring = self.account.keyring(slot);
+        turn.log("another device of this account had the same slot", format!("now {slot}"));
+    }
+}

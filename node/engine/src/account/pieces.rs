@@ -1,0 +1,263 @@
+//! How account records travel between the devices of an account.
+//!
+//! Records are divided into 256 buckets by the first byte of their blinded names, and each bucket is
+//! the state of a dynamic object of the account, its *piece*: the sealed rows as they are stored. A
+//! change rewrites one piece, some kilobytes. A device that receives a piece takes the rows that are
+//! newer than its own; if its own are newer, or missing there, it writes the piece again. So all
+//! devices end with the same rows, whoever was away and whichever frame won, and nothing is lost: the
+//! rows are the truth, the pieces only carry them.
+//!
+//! ```text
+//! version 1 | rows: key 32 | length u32 | sealed row
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use golix::Ghid;
+use golix::object::DynamicBinding;
+use hypergolix_ipc::ApiId;
+
+use super::Account;
+use crate::content::Content;
+use crate::effect::Effect;
+use crate::engine::{Engine, News};
+use crate::keyring::{Keyring, Merged, Record, Stamped};
+use crate::limits;
+use crate::shelf;
+use crate::timer::Timer;
+use crate::turn::Turn;
+use crate::view::{Row, ViewError};
+
+const VERSION: u8 = 1;
+const KEY_LEN: usize = 32;
+
+/// The pieces of an account.
+pub(crate) struct Pieces {
+    addresses: Vec<Ghid>,
+    buckets: BTreeMap<Ghid, u8>,
+    /// Changed since their pieces were written.
+    dirty: BTreeSet<u8>,
+}
+
+impl Pieces {
+    pub(crate) fn new(account: &Account) -> Self {
+        let suite = account.suite();
+        let me = account.fingerprint();
+        let addresses: Vec<Ghid> = (0..=u8::MAX)
+            .map(|bucket| DynamicBinding::dynamic_address(suite, &me, &account.piece_birth(bucket)))
+            .collect();
+        let buckets = addresses.iter().copied().zip(0..=u8::MAX).collect();
+        Self { addresses, buckets, dirty: BTreeSet::new() }
+    }
+
+    /// Which bucket's piece an address is.
+    pub(crate) fn bucket_of(&self, address: &Ghid) -> Option<u8> {
+        self.buckets.get(address).copied()
+    }
+
+    /// The addresses of all pieces, also of those that nothing was written to yet.
+    pub(crate) fn addresses(&self) -> &[Ghid] {
+        &self.addresses
+    }
+}
+
+impl Engine {
+    /// Records changed in this turn: their pieces are written soon, together.
+    pub(crate) fn note_changed_records(&mut self, turn: &mut Turn<'_>) {
+        let changed = turn.take_buckets();
+        self.write_soon(turn, changed);
+    }
+
+    fn write_soon(&mut self, turn: &mut Turn<'_>, buckets: BTreeSet<u8>) {
+        if buckets.is_empty() {
+            return;
+        }
+        if self.pieces.dirty.is_empty() {
+            let at = turn.now() + limits::PIECES_DELAY;
+            turn.effect(Effect::SetTimer { timer: Timer::Pieces, at });
+        }
+        self.pieces.dirty.extend(buckets);
+    }
+
+    /// Writes the pieces of all buckets that changed.
+    pub(crate) fn write_pieces(&mut self, turn: &mut Turn<'_>) -> Result<(), ViewError> {
+        for bucket in std::mem::take(&mut self.pieces.dirty) {
+            self.write_piece(turn, bucket)?;
+        }
+        Ok(())
+    }
+
+    /// Writes every piece that lags behind its records: what a stop came between.
+    pub(crate) fn check_pieces(&mut self, turn: &mut Turn<'_>) -> Result<(), ViewError> {
+        let mut lag = BTreeSet::new();
+        for bucket in 0..=u8::MAX {
+            let rows = Keyring::bucket(turn, bucket)?;
+            if !rows.is_empty() && self.piece(turn, bucket)? != Some(rows) {
+                lag.insert(bucket);
+            }
+        }
+        self.write_soon(turn, lag);
+        Ok(())
+    }
+
+    fn piece(&mut self, turn: &mut Turn<'_>, bucket: u8) -> Result<Option<Vec<Row>>, ViewError> {
+        let address = self.pieces.addresses[usize::from(bucket)];
+        let resolved = self.resolve_any(turn, &address)?;
+        Ok(resolved.and_then(|resolved| decode(&resolved.content.state)))
+    }
+
+    fn write_piece(&mut self, turn: &mut Turn<'_>, bucket: u8) -> Result<(), ViewError> {
+        let address = self.pieces.addresses[usize::from(bucket)];
+        let content = Content {
+            epoch: 0,
+            dynamic: true,
+            private: None,
+            legroom: 0,
+            api: ApiId::ZERO,
+            state: encode(&Keyring::bucket(turn, bucket)?).into(),
+        };
+        let (step, before) = match shelf::head(turn, &address)? {
+            Some(head) => ((head.counter >> 8) + 1, vec![head.target, head.birth]),
+            None => (1, vec![self.account.piece_birth(bucket)]),
+        };
+        let chain = self.own_chain(turn, &address, step)?;
+        let (frame, container) = self.seal_step(turn, &chain, address, &content, &before);
+        for object in [frame, container] {
+            if let Err(rejection) = self.store(turn, &object)? {
+                turn.log("a piece of the account cannot be written", rejection.to_string());
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// A piece has a new frame. Ours say nothing new; another device's may.
+    pub(crate) fn piece_changed(
+        &mut self,
+        turn: &mut Turn<'_>,
+        address: Ghid,
+        bucket: u8,
+    ) -> Result<(), ViewError> {
+        let own = shelf::head(turn, &address)?
+            .is_none_or(|head| head.counter & 0xff == u64::from(self.config.slot));
+        if !own {
+            self.arrived_pieces.insert(bucket);
+        }
+        Ok(())
+    }
+
+    /// Takes what other devices wrote, once frames and containers are both here.
+    pub(crate) fn merge_pieces(&mut self, turn: &mut Turn<'_>) -> Result<(), ViewError> {
+        for bucket in std::mem::take(&mut self.arrived_pieces) {
+            let Some(theirs) = self.piece(turn, bucket)? else {
+                continue;
+            };
+            let mut ours: BTreeMap<Vec<u8>, Vec<u8>> =
+                Keyring::bucket(turn, bucket)?.into_iter().collect();
+            let mut again = false;
+            for (row, sealed) in theirs {
+                ours.remove(&row);
+                let Some(kind) = Record::of_row(&row) else {
+                    continue;
+                };
+                match self.keyring.merge(turn, &row, &sealed)? {
+                    Merged::Taken(record) => self.record_arrived(turn, kind, &record)?,
+                    Merged::Same => {}
+                    Merged::Ours => again = true,
+                }
+            }
+            if again || !ours.is_empty() {
+                self.write_soon(turn, BTreeSet::from([bucket]));
+            }
+        }
+        Ok(())
+    }
+
+    /// What is in memory follows a record of another device.
+    fn record_arrived(
+        &mut self,
+        turn: &mut Turn<'_>,
+        kind: Record,
+        record: &Stamped,
+    ) -> Result<(), ViewError> {
+        let address = |bytes: &[u8]| Ghid::from_bytes(bytes).ok();
+        match kind {
+            Record::Secret => {
+                if let Some(address) = address(&record.name) {
+                    self.chains.forget(&address);
+                    self.contents.forget(&address);
+                    self.arrived.insert(address);
+                }
+            }
+            Record::Share => {
+                let body = (!record.forgotten).then_some(&record.body[..]);
+                self.merge_share(turn, &record.name, body)?;
+            }
+            Record::Follow => {
+                if let Some((followed, source)) = record.name.split_at_checked(Ghid::LEN)
+                    && let (Some(followed), Some(source)) = (address(followed), address(source))
+                {
+                    if record.forgotten {
+                        self.unfollowed(turn, followed, source);
+                    } else {
+                        self.followed(turn, followed, source);
+                    }
+                }
+            }
+            // Looked up when they are needed.
+            Record::Epochs | Record::NextSecret => {
+                if let Some(address) = address(&record.name) {
+                    self.chains.forget(&address);
+                    self.contents.forget(&address);
+                    self.news.push(News::Updated(address, None));
+                }
+            }
+            Record::Token | Record::Checkpoint | Record::Lost | Record::Recipient => {}
+        }
+        Ok(())
+    }
+}
+
+fn encode(rows: &[Row]) -> Vec<u8> {
+    let mut bytes = vec![VERSION];
+    for (key, value) in rows {
+        bytes.extend_from_slice(key);
+        bytes.extend_from_slice(&(value.len() as u32).to_be_bytes());
+        bytes.extend_from_slice(value);
+    }
+    bytes
+}
+
+fn decode(bytes: &[u8]) -> Option<Vec<Row>> {
+    let (&version, mut rest) = bytes.split_first()?;
+    if version != VERSION {
+        return None;
+    }
+    let mut rows = Vec::new();
+    while !rest.is_empty() {
+        let (key, after) = rest.split_at_checked(KEY_LEN)?;
+        let (len, after) = after.split_first_chunk::<4>()?;
+        let (value, after) = after.split_at_checked(u32::from_be_bytes(*len) as usize)?;
+        rows.push((key.to_vec(), value.to_vec()));
+        rest = after;
+    }
+    Some(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_piece_reads_back_and_half_of_one_does_not() {
+        let rows = vec![(vec![1; 32], vec![2; 100]), (vec![3; 32], vec![])];
+        let bytes = encode(&rows);
+        assert_eq!(decode(&bytes), Some(rows));
+        assert_eq!(decode(&encode(&[])), Some(Vec::new()));
+        let whole = [1, 1 + 32 + 4 + 100, bytes.len()];
+        for len in 0..bytes.len() {
+            assert_eq!(decode(&bytes[..len]).is_some(), whole.contains(&len), "{len}");
+        }
+        assert_eq!(decode(&[&[9], &bytes[1..]].concat()), None);
+    }
+}

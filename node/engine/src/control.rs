@@ -1,0 +1,42 @@
+//! What the user of a node or the operator of a persister may ask beside everything else.
+
+use golix::Ghid;
+
+/// A question or an order that comes through the control socket of the process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Control {
+    /// What it is doing, as JSON.
+    Figures,
+    /// Node: register at every linked persister.
+    Register {
+        /// What the operators gave out, if they did.
+        token: Option<String>,
+    },
+    /// Persister: who stores how much.
+    Users,
+    /// Persister: registers an identity, or takes that back.
+    Admit {
+        /// Whom.
+        identity: Ghid,
+        /// Whether it is registered from now on.
+        registered: bool,
+    },
+    /// Persister: makes a token with which one identity can register.
+    Invite,
+    /// Persister: what an identity may store; `None` takes the usual figure.
+    Quota {
+        /// Whose.
+        identity: Ghid,
+        /// Bytes of its objects.
+        bytes: Option<u64>,
+        /// Their number.
+        objects: Option<u64>,
+    },
+    /// Persister: refuses whatever an identity publishes, and its links; or no longer.
+    Ban {
+        /// Whom.
+        identity: Ghid,
+        /// Whether it is banned from now on.
+        banned: bool,
+    },
+}

@@ -1,0 +1,855 @@
+//! What a node does at a persister of its configuration.
+//!
+//! It says who it is, subscribes to everything that it has or follows, and uploads what is its own:
+//! first what its feed has after the place that the persister confirmed, then whatever a comparison
+//! finds missing there, whoever made it. So a persister that lost everything is filled again by
+//! those who hold. Requests that are owed go into the recipients' mailboxes, as one way beside the
+//! direct one; requests from the own mailbox are debound once they are handled durably.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use golix::object::{Debinding, Kind, Object, StaticBinding, Unverified};
+use golix::{Ghid, Identity};
+
+use crate::effect::Effect;
+use crate::engine::Engine;
+use crate::input::LinkId;
+use crate::limits;
+use crate::message::{Address, Cursor, LIST_MAX, Message, Packed, Role};
+use crate::shelf;
+use crate::sync::compare::Items;
+use crate::sync::{Detail, Feed};
+use crate::timer::Timer;
+use crate::turn::{Turn, key};
+use crate::verdict;
+use crate::view::{Table, ViewError};
+
+/// Distinguishes rows about what was uploaded from those about what was seen.
+const UPLOADED: &[u8] = b"u";
+
+/// Something that was sent to a persister to be stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Parcel {
+    /// The newest state of an address, with its number if it is the next one of our feed.
+    State { address: Ghid, seq: Option<u64> },
+    /// What is owed to somebody.
+    Mail { recipient: Ghid, number: u64 },
+    /// The end of a request from our mailbox.
+    Release,
+}
+
+/// A node's side of a link to a persister.
+#[derive(Debug, Default)]
+pub(crate) struct Client {
+    /// Addresses that were subscribed to.
+    listed: BTreeSet<Ghid>,
+    /// Bindings of addresses of which nothing was known there, and these.
+    bindings: BTreeMap<Ghid, Ghid>,
+    /// The last change of our feed that was considered.
+    position: u64,
+    /// The place in our feed that is written down.
+    written: u64,
+    /// What a comparison found missing there.
+    missing: BTreeSet<Ghid>,
+    /// What is being compared.
+    compared: Items,
+    /// Debts to put into mailboxes there.
+    to_mail: BTreeSet<(Ghid, u64)>,
+    /// Ends of requests from our mailbox.
+    to_release: VecDeque<Ghid>,
+    under_way: BTreeMap<u32, (Parcel, usize)>,
+    under_way_bytes: usize,
+    /// Debts that wait in their recipients' mailboxes there.
+    mailed: BTreeSet<(Ghid, u64)>,
+    /// Debts that it does not take.
+    unmailable: BTreeSet<(Ghid, u64)>,
+    /// Identities asked for.
+    asked: BTreeMap<u32, Ghid>,
+    /// Addresses that it does not take, and why.
+    refused: BTreeMap<Ghid, u32>,
+    /// Uploads that it confirmed.
+    confirmed: u64,
+    /// Older states than ours that it sent.
+    older: u64,
+    /// It has no room now.
+    is_paused: bool,
+    /// It said so before it ended the link.
+    pub(crate) farewell: Option<u32>,
+}
+
+impl Client {
+    fn has_room(&self) -> bool {
+        !self.is_paused
+            && self.under_way.len() < limits::PUBLISHES_IN_FLIGHT
+            && self.under_way_bytes < limits::PUBLISHES_IN_FLIGHT_BYTES
+    }
+
+    pub(super) fn bytes_under_way(&self) -> usize {
+        self.under_way_bytes
+    }
+
+    pub(super) fn is_owed(&self) -> bool {
+        !self.under_way.is_empty() || !self.asked.is_empty()
+    }
+
+    fn refuse(&mut self, address: Ghid, result: u32) {
+        if self.refused.len() < limits::REFUSED_MAX {
+            self.refused.insert(address, result);
+        }
+    }
+}
+
+/// A registration at every linked persister.
+#[derive(Debug)]
+pub(crate) struct Registering {
+    /// Whom to tell.
+    control: u64,
+    /// Answers by device; `None` while it is out.
+    answers: BTreeMap<LinkId, (Vec<u8>, Option<u32>)>,
+}
+
+impl Engine {
+    /// The other side is a persister that we may use.
+    pub(super) fn persister_up(
+        &mut self,
+        turn: &mut Turn<'_>,
+        link: LinkId,
+        epoch: u64,
+    ) -> Result<(), ViewError> {
+        self.prove(turn, link);
+        let device = self.links.get(link).map(|state| state.device.clone());
+        self.farewells.retain(|other, _| Some(other) != device.as_ref());
+        let Some(state) = self.links.get(link) else {
+            return Ok(());
+        };
+        let row = turn.get(Table::Cursors, &key(&[UPLOADED, &state.device]))?;
+        // Another epoch: it lost what it had.
+        let written = row.and_then(|row| {
+            let (theirs, ours) = row.split_at_checked(8)?;
+            (theirs == epoch.to_be_bytes()).then(|| ours.try_into().ok().map(u64::from_be_bytes))?
+        });
+        if let Some(state) = self.links.get_mut(link) {
+            state.client.position = written.unwrap_or(0).min(self.feed.last());
+            state.client.written = written.unwrap_or(0);
+        }
+        let mut addresses: BTreeSet<Ghid> = Feed::addresses(turn)?.into_iter().collect();
+        addresses.extend(self.follows.addresses());
+        addresses.insert(self.account.user_id());
+        addresses.extend(self.pieces.addresses());
+        let cursor = self.links.cursor(turn, link)?.unwrap_or(Cursor { epoch: 0, seq: 0 });
+        self.list(turn, link, addresses, Some(cursor));
+        let recipients = self.outbox.recipients();
+        self.owed_at(turn, link, &recipients)?;
+        self.compare(turn, link)?;
+        self.compare_regularly(turn, link);
+        Ok(())
+    }
+
+    /// Subscribes to addresses, once each.
+    fn list(
+        &mut self,
+        turn: &mut Turn<'_>,
+        link: LinkId,
+        addresses: impl IntoIterator<Item = Ghid>,
+        cursor: Option<Cursor>,
+    ) {
+        let Some(state) = self.links.get_mut(link) else {
+            return;
+        };
+        let room = limits::SUBSCRIPTIONS_PER_LINK.saturating_sub(state.client.listed.len());
+        let new: Vec<Address> = addresses
+            .into_iter()
+            .filter(|address| state.client.listed.insert(*address))
+            .map(Address)
+            .take(room)
+            .collect();
+        for addresses in new.chunks(LIST_MAX) {
+            let addresses = addresses.to_vec();
+            self.links.send(turn, link, Message::Subscribe { addresses, cursor });
+        }
+    }
+
+    /// Something is followed from now on, or no longer.
+    pub(super) fn follow_at_persisters(&mut self, turn: &mut Turn<'_>, addresses: &BTreeSet<Ghid>) {
+        for link in self.links.persisters() {
+            // No cursor: the state as it is now, then every change.
+            self.list(turn, link, addresses.iter().copied(), None);
+        }
+    }
+
+    pub(super) fn unfollow_at_persisters(&mut self, turn: &mut Turn<'_>, address: Ghid) {
+        for link in self.links.persisters() {
+            if let Some(state) = self.links.get_mut(link)
+                && state.client.listed.remove(&address)
+            {
+                let addresses = vec![Address(address)];
+                self.links.send(turn, link, Message::Unsubscribe { addresses });
+            }
+        }
+    }
+
+    /// Something is owed to these: it goes into their mailboxes, once we know their identities.
+    pub(super) fn owed_at(
+        &mut self,
+        turn: &mut Turn<'_>,
+        link: LinkId,
+        recipients: &[Ghid],
+    ) -> Result<(), ViewError> {
+        for recipient in recipients {
+            if shelf::bytes(turn, recipient)?.is_none() {
+                // We hear who that is, now or as soon as somebody knows.
+                self.list(turn, link, [*recipient], None);
+            }
+            let owed = self.outbox.undelivered(recipient);
+            if let Some(state) = self.links.get_mut(link) {
+                state.client.to_mail.extend(owed.into_iter().map(|number| (*recipient, number)));
+            }
+        }
+        Ok(())
+    }
+
+    /// What is compared with a persister: everything that we subscribed to there.
+    pub(super) fn items_at_persister(
+        &self,
+        turn: &Turn<'_>,
+        link: LinkId,
+    ) -> Result<Items, ViewError> {
+        let Some(state) = self.links.get(link) else {
+            return Ok(Items::new());
+        };
+        self.holdings().items(turn, state.client.listed.iter().copied())
+    }
+
+    pub(super) fn compares_with(&mut self, link: LinkId, items: Items) {
+        if let Some(state) = self.links.get_mut(link) {
+            state.client.compared = items;
+        }
+    }
+
+    /// A comparison found that these items are missing there.
+    pub(super) fn missing_there(
+        &mut self,
+        turn: &Turn<'_>,
+        link: LinkId,
+        items: &[[u8; 32]],
+        done: bool,
+    ) -> Result<(), ViewError> {
+        for item in items {
+            let Some(state) = self.links.get(link) else {
+                return Ok(());
+            };
+            let client = &state.client;
+            let Some(address) = client.compared.get(item).copied() else {
+                continue;
+            };
+            let is_state = |parcel: &Parcel| matches!(parcel, Parcel::State { address: other, .. } if *other == address);
+            let under_way = client.under_way.values().any(|(parcel, _)| is_state(parcel));
+            let comes = Feed::place(turn, &address)?.is_some_and(|seq| seq > client.position)
+                && self.is_ours(turn, &address)?;
+            if !under_way
+                && !comes
+                && let Some(state) = self.links.get_mut(link)
+            {
+                state.client.missing.insert(address);
+            }
+        }
+        if done && let Some(state) = self.links.get_mut(link) {
+            state.client.compared.clear();
+        }
+        Ok(())
+    }
+
+    /// Uploads what is missing at persisters, as far as their windows go.
+    pub(super) fn pump_uploads(&mut self, turn: &mut Turn<'_>) -> Result<(), ViewError> {
+        for link in self.links.persisters() {
+            self.upload(turn, link)?;
+            self.mail(turn, link)?;
+        }
+        Ok(())
+    }
+
+    fn upload(&mut self, turn: &mut Turn<'_>, link: LinkId) -> Result<(), ViewError> {
+        loop {
+            let Some(state) = self.links.get_mut(link) else {
+                return Ok(());
+            };
+            if !state.client.has_room() {
+                return Ok(());
+            }
+            if let Some(request) = state.client.to_release.pop_front() {
+                let objects = self.released(turn, request)?;
+                self.send_parcel(turn, link, Parcel::Release, objects);
+                continue;
+            }
+            if let Some(address) = state.client.missing.pop_first() {
+                self.upload_one(turn, link, address, None)?;
+                continue;
+            }
+            let position = state.client.position;
+            if position >= self.feed.last() {
+                return Ok(());
+            }
+            let changes = Feed::after(turn, position, limits::FEED_BATCH)?;
+            if changes.is_empty() {
+                state.client.position = self.feed.last();
+                return Ok(());
+            }
+            for (seq, address) in changes {
+                let Some(state) = self.links.get_mut(link) else {
+                    return Ok(());
+                };
+                if !state.client.has_room() {
+                    return Ok(());
+                }
+                state.client.position = seq;
+                if self.is_ours(turn, &address)? {
+                    self.upload_one(turn, link, address, Some(seq))?;
+                }
+            }
+        }
+    }
+
+    fn upload_one(
+        &mut self,
+        turn: &mut Turn<'_>,
+        link: LinkId,
+        address: Ghid,
+        seq: Option<u64>,
+    ) -> Result<(), ViewError> {
+        let objects = self.holdings().bundle(turn, &address, Detail::Everything)?;
+        if objects.is_empty() {
+            return Ok(());
+        }
+        // No cursor to go back to: we have the newest state, or hear of a newer one.
+        let nowhere = Some(Cursor { epoch: 0, seq: 0 });
+        self.list(turn, link, [address], nowhere);
+        self.send_parcel(turn, link, Parcel::State { address, seq }, objects);
+        Ok(())
+    }
+
+    fn send_parcel(
+        &mut self,
+        turn: &mut Turn<'_>,
+        link: LinkId,
+        parcel: Parcel,
+        objects: Vec<Packed>,
+    ) {
+        let size: usize = objects.iter().map(|object| object.len()).sum();
+        let Some(id) = self.links.number(link) else {
+            return;
+        };
+        if let Some(state) = self.links.get_mut(link) {
+            state.client.under_way.insert(id, (parcel, size));
+            state.client.under_way_bytes += size;
+        }
+        self.links.send(turn, link, Message::Publish { id, objects });
+        self.links.watch(turn, link);
+    }
+
+    /// Whether this account made, holds, deleted or let go of an address: then it sees to it that
+    /// persisters know.
+    fn is_ours(&self, turn: &Turn<'_>, address: &Ghid) -> Result<bool, ViewError> {
+        if shelf::head(turn, address)?.is_some_and(|head| head.binder == self.me) {
+            return Ok(true);
+        }
+        let suite = self.account.identity().identity().suite();
+        let binding = StaticBinding::address_of(suite, &self.me, address);
+        for ours in [
+            binding,
+            Debinding::address_of(suite, &self.me, address),
+            Debinding::address_of(suite, &self.me, &binding),
+        ] {
+            if shelf::bytes(turn, &ours)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Puts what is owed into the mailboxes of its recipients.
+    fn mail(&mut self, turn: &mut Turn<'_>, link: LinkId) -> Result<(), ViewError> {
+        while let Some(state) = self.links.get_mut(link)
+            && state.client.has_room()
+            && let Some(debt) = state.client.to_mail.pop_first()
+        {
+            let client = &mut state.client;
+            let (recipient, number) = debt;
+            let parcel = Parcel::Mail { recipient, number };
+            if client.mailed.contains(&debt)
+                || client.unmailable.contains(&debt)
+                || client.under_way.values().any(|(other, _)| *other == parcel)
+            {
+                continue;
+            }
+            let Some(gidc) = shelf::bytes(turn, &recipient)? else {
+                // It is asked for; without it nothing can be sealed.
+                continue;
+            };
+            let Some((object, mut objects)) = self.owed_request(turn, recipient, number)? else {
+                continue;
+            };
+            objects.insert(1, Packed::from(gidc));
+            if let Some(object) = object
+                && !self.is_ours(turn, &object)?
+                && let Some(state) = self.links.get_mut(link)
+            {
+                // Somebody else's, shared on: its author may not use this persister.
+                state.client.missing.insert(object);
+            }
+            self.send_parcel(turn, link, parcel, objects);
+        }
+        Ok(())
+    }
+
+    /// Whether a debt waits at every linked persister that takes it.
+    pub(crate) fn is_mailed_everywhere(&self, recipient: Ghid, number: u64) -> bool {
+        self.links.persisters().into_iter().all(|link| {
+            self.links.get(link).is_none_or(|state| {
+                let debt = (recipient, number);
+                state.client.mailed.contains(&debt) || state.client.unmailable.contains(&debt)
+            })
+        })
+    }
+
+    /// A link is gone: what was only waited for there is at all others now.
+    pub(super) fn persister_down(&mut self, turn: &mut Turn<'_>) -> Result<(), ViewError> {
+        let mut mailed = BTreeSet::new();
+        for link in self.links.persisters() {
+            mailed.extend(self.links.get(link).iter().flat_map(|state| &state.client.mailed));
+        }
+        for (recipient, number) in mailed {
+            self.mailed(turn, recipient, number, false)?;
+        }
+        Ok(())
+    }
+
+    /// A persister answered for a parcel; false if this was none.
+    pub(super) fn parcel_arrived(
+        &mut self,
+        turn: &mut Turn<'_>,
+        link: LinkId,
+        id: u32,
+        results: &[u32],
+    ) -> Result<bool, ViewError> {
+        let Some(state) = self.links.get_mut(link) else {
+            return Ok(false);
+        };
+        let client = &mut state.client;
+        let Some((parcel, size)) = client.under_way.remove(&id) else {
+            return Ok(false);
+        };
+        client.under_way_bytes -= size;
+        match parcel {
+            Parcel::State { address, seq } => match worst(results) {
+                verdict::STORED => {
+                    client.refused.remove(&address);
+                    client.confirmed += 1;
+                    if let Some(seq) = seq {
+                        Self::confirmed(turn, seq)?;
+                    }
+                }
+                result if verdict::is_temporary(result) => {
+                    client.refuse(address, result);
+                    client.missing.insert(address);
+                    self.pause_uploads(turn, link);
+                }
+                result if is_somebodys_fault(result) => client.refuse(address, result),
+                // It knows better: a newer state, or a deletion that comes to us as an event.
+                _ => {}
+            },
+            Parcel::Mail { recipient, number } => {
+                // Our identity, the recipient's, the request.
+                match results.get(2).copied().unwrap_or(verdict::MALFORMED) {
+                    verdict::STORED | verdict::DEBOUND => {
+                        client.mailed.insert((recipient, number));
+                        client.confirmed += 1;
+                        let handled = results.get(2) == Some(&verdict::DEBOUND);
+                        self.mailed(turn, recipient, number, handled)?;
+                    }
+                    result if verdict::is_temporary(result) => {
+                        client.to_mail.insert((recipient, number));
+                        self.pause_uploads(turn, link);
+                    }
+                    result => {
+                        client.unmailable.insert((recipient, number));
+                        turn.log("a server does not take a request", verdict::describe(result));
+                    }
+                }
+            }
+            Parcel::Release => {}
+        }
+        self.write_position(turn, link);
+        Ok(true)
+    }
+
+    /// Remembers how far the persister has our feed, now and then: what it has twice costs little.
+    fn write_position(&mut self, turn: &mut Turn<'_>, link: LinkId) {
+        let Some(state) = self.links.get_mut(link) else {
+            return;
+        };
+        let Role::Persister { epoch } = state.role else {
+            return;
+        };
+        let first = state.client.under_way.values().filter_map(|(parcel, _)| match parcel {
+            Parcel::State { seq, .. } => *seq,
+            Parcel::Mail { .. } | Parcel::Release => None,
+        });
+        let (reached, idle) = match first.min() {
+            Some(seq) => (seq - 1, false),
+            None => (state.client.position, true),
+        };
+        let due = if idle { 1 } else { limits::UPLOADS_UNWRITTEN };
+        if reached >= state.client.written.saturating_add(due) {
+            state.client.written = reached;
+            let row = [epoch.to_be_bytes(), reached.to_be_bytes()].concat();
+            turn.put(Table::Cursors, key(&[UPLOADED, &state.device]), row);
+        }
+    }
+
+    fn pause_uploads(&mut self, turn: &mut Turn<'_>, link: LinkId) {
+        if let Some(state) = self.links.get_mut(link)
+            && !std::mem::replace(&mut state.client.is_paused, true)
+        {
+            let at = turn.now() + limits::UPLOADS_PAUSE;
+            turn.effect(Effect::SetTimer { timer: Timer::Uploads(link), at });
+        }
+    }
+
+    /// The pause is over.
+    pub(crate) fn resume_uploads(&mut self, link: LinkId) {
+        if let Some(state) = self.links.get_mut(link) {
+            state.client.is_paused = false;
+        }
+    }
+
+    // Identities.
+
+    /// Asks a persister for an identity that is needed and not known.
+    pub(crate) fn find_identity(
+        &mut self,
+        turn: &mut Turn<'_>,
+        link: LinkId,
+        identity: Ghid,
+    ) -> Result<(), ViewError> {
+        if shelf::bytes(turn, &identity)?.is_some() {
+            return Ok(());
+        }
+        let Some(id) = self.links.number(link) else {
+            return Ok(());
+        };
+        if let Some(state) = self.links.get_mut(link) {
+            let asked = &mut state.client.asked;
+            let known = asked.values().any(|other| *other == identity);
+            if known || asked.len() >= limits::GETS_IN_FLIGHT {
+                return Ok(());
+            }
+            asked.insert(id, identity);
+        }
+        self.links.send(turn, link, Message::Get { id, address: Address(identity) });
+        self.links.watch(turn, link);
+        Ok(())
+    }
+
+    /// An answer to that; false if it is one to something else.
+    pub(super) fn identity_answered(
+        &mut self,
+        turn: &mut Turn<'_>,
+        link: LinkId,
+        id: u32,
+        objects: &[Packed],
+    ) -> Result<bool, ViewError> {
+        let Some(state) = self.links.get_mut(link) else {
+            return Ok(false);
+        };
+        let Some(identity) = state.client.asked.remove(&id) else {
+            return Ok(false);
+        };
+        self.look_at_identities(turn, &identity, objects)?;
+        self.author_answered(turn, link, &identity)?;
+        for author in self.inbox.awaited_at(link) {
+            self.find_identity(turn, link, author)?;
+        }
+        Ok(true)
+    }
+
+    /// Keeps `identity` if it is among the objects and somebody waits for it.
+    pub(super) fn look_at_identities(
+        &mut self,
+        turn: &mut Turn<'_>,
+        identity: &Ghid,
+        objects: &[Packed],
+    ) -> Result<(), ViewError> {
+        let wanted = self.outbox.recipients().contains(identity) || self.inbox.awaits(identity);
+        if !wanted || shelf::bytes(turn, identity)?.is_some() {
+            return Ok(());
+        }
+        if let Some(found) = find(identity, objects) {
+            self.keep_identity(turn, &found)?;
+            for link in self.links.persisters() {
+                self.owed_at(turn, link, &[*identity])?;
+            }
+            for link in self.links.proven_any(&BTreeSet::from([*identity])) {
+                self.send_owed(turn, link, *identity)?;
+            }
+        }
+        Ok(())
+    }
+
+    // Requests from our mailbox.
+
+    /// A request that a persister handed over was handled: it need not keep it any longer. Said
+    /// of every one, also of those that do not open, so that it tells nothing.
+    pub(crate) fn release_mail(&mut self, link: Option<LinkId>, objects: &[Packed]) {
+        let Some(link) = link.filter(|link| self.links.persisters().contains(link)) else {
+            return;
+        };
+        for bytes in objects {
+            if let Ok(request) = Unverified::parse(bytes)
+                && request.kind() == Kind::Request
+                && let Some(state) = self.links.get_mut(link)
+            {
+                state.client.to_release.push_back(request.ghid());
+            }
+        }
+    }
+
+    /// What ends a request: our debinding of it. It leaves in the turn that made it, with its
+    /// signature.
+    fn released(&self, turn: &Turn<'_>, request: Ghid) -> Result<Vec<Packed>, ViewError> {
+        let own = self.account.identity().identity();
+        let address = Debinding::address_of(own.suite(), &self.me, &request);
+        let debinding = match shelf::bytes(turn, &address)? {
+            Some(bytes) => bytes,
+            None => Debinding::make(&self.signer(), request).bytes().to_vec(),
+        };
+        Ok(vec![Packed::from(own.encode()), Packed::from(debinding)])
+    }
+
+    /// An object that was shared through a mailbox is gone before it was ever seen here: a persister
+    /// has nothing of it but its owner's debinding.
+    pub(super) fn gone_before_seen(
+        &mut self,
+        turn: &mut Turn<'_>,
+        link: LinkId,
+        address: &Ghid,
+        objects: &[Packed],
+    ) -> Result<(), ViewError> {
+        let Some(state) = self.links.get(link).filter(|state| state.is_persister()) else {
+            return Ok(());
+        };
+        let address = state.client.bindings.get(address).unwrap_or(address);
+        let address = &address.clone();
+        if !self.follows.contains(address)
+            || shelf::head(turn, address)?.is_some()
+            || shelf::is_object(turn, address)?
+        {
+            return Ok(());
+        }
+        let sources = self.follows.sources(address);
+        if objects.is_empty() {
+            return self.watch_bindings(turn, link, address, &sources);
+        }
+        for bytes in objects {
+            let Ok(object) = Unverified::parse(bytes) else { continue };
+            let Some(debinder) = object.author().filter(|author| sources.contains(author)) else {
+                continue;
+            };
+            let identity = match find(&debinder, objects) {
+                Some(identity) => Some(identity),
+                None => shelf::identity(turn, &debinder)?,
+            };
+            let Some(identity) = identity else { continue };
+            let Ok(verified) = object.verify(Some(&identity)) else { continue };
+            let Object::Debinding(debinding) = verified.object() else { continue };
+            let binding = StaticBinding::address_of(identity.suite(), &debinder, address);
+            if [*address, binding].contains(&debinding.target()) {
+                for source in &sources {
+                    self.withdraw_unreadable(turn, address, source)?;
+                }
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing is known of an address there. If it is a static object that was deleted before the
+    /// persister had it, the debinding is known by the address of the binding.
+    fn watch_bindings(
+        &mut self,
+        turn: &mut Turn<'_>,
+        link: LinkId,
+        address: &Ghid,
+        sources: &BTreeSet<Ghid>,
+    ) -> Result<(), ViewError> {
+        for source in sources {
+            let Some(identity) = shelf::identity(turn, source)? else { continue };
+            let binding = StaticBinding::address_of(identity.suite(), source, address);
+            if let Some(state) = self.links.get_mut(link) {
+                state.client.bindings.insert(binding, *address);
+            }
+            self.list(turn, link, [binding], None);
+        }
+        Ok(())
+    }
+
+    /// Takes note of what a persister sent that was no news.
+    pub(super) fn note_older(&mut self, link: LinkId, results: &[u32]) {
+        if let Some(state) = self.links.get_mut(link)
+            && state.is_persister()
+        {
+            let older = results.iter().filter(|result| **result == verdict::OLD_FRAME);
+            state.client.older += older.count() as u64;
+        }
+    }
+
+    // Registration.
+
+    /// Asks every linked persister to register us.
+    pub(crate) fn register(&mut self, turn: &mut Turn<'_>, control: u64, token: Option<&str>) {
+        let links = self.links.persisters();
+        if links.is_empty() {
+            let answer = Err("no server is connected; 'hypergolix status' shows the remotes and \
+                              why they are not reached, 'hypergolix config --addhost' adds one"
+                .to_owned());
+            turn.effect(Effect::Controlled { id: control, answer });
+            return;
+        }
+        let mut answers = BTreeMap::new();
+        for link in links {
+            let Some(id) = self.links.number(link) else { continue };
+            let device = self.links.get(link).map(|state| state.device.clone());
+            answers.insert(link, (device.unwrap_or_default(), None));
+            let token = token.map(str::to_owned);
+            self.links.send(turn, link, Message::Register { id, token });
+        }
+        if let Some(before) = self.registering.replace(Registering { control, answers }) {
+            turn.effect(Effect::Controlled { id: before.control, answer: Ok(before.json()) });
+        }
+    }
+
+    /// A persister answered, or is gone.
+    pub(super) fn registered(&mut self, turn: &mut Turn<'_>, link: LinkId, result: u32) {
+        if let Some(registering) = &mut self.registering
+            && let Some((_, answer)) = registering.answers.get_mut(&link)
+        {
+            answer.get_or_insert(result);
+            if registering.answers.values().all(|(_, answer)| answer.is_some())
+                && let Some(done) = self.registering.take()
+            {
+                let answer = Ok(done.json());
+                turn.effect(Effect::Controlled { id: done.control, answer });
+            }
+        }
+        if result == verdict::STORED
+            && let Some(state) = self.links.get_mut(link)
+        {
+            // What was too much may fit now.
+            let refused = std::mem::take(&mut state.client.refused);
+            state.client.missing.extend(refused.into_keys());
+            state.client.unmailable.clear();
+        }
+    }
+
+    /// A persister says why it is about to end the link.
+    pub(super) fn refused_by(&mut self, turn: &mut Turn<'_>, link: LinkId, result: u32) {
+        turn.log("a server refuses this account", verdict::describe(result));
+        if let Some(state) = self.links.get_mut(link) {
+            self.farewells.insert(state.device.clone(), result);
+            state.client.farewell = Some(result);
+        }
+    }
+
+    /// Persisters, for people: JSON objects.
+    pub(crate) fn persisters_json(&self, turn: &Turn<'_>) -> Result<String, ViewError> {
+        let mut lines = Vec::new();
+        for link in self.links.persisters() {
+            let Some(state) = self.links.get(link) else { continue };
+            let client = &state.client;
+            let mut pending = client.missing.len() + client.under_way.len();
+            let left = Feed::after(turn, client.position, limits::FEED_BATCH)?;
+            for (_, address) in left {
+                pending += usize::from(self.is_ours(turn, &address)?);
+            }
+            let refusal = client.refused.values().copied().max();
+            let refusal = client.farewell.or(refusal).map(verdict::describe);
+            lines.push(format!(
+                "{{\"device\":\"{}\",\"pending\":{pending},\"confirmed\":{},\"refused\":{},\
+                 \"refusal\":{},\"mailed\":{},\"older_states\":{}}}",
+                hex(&state.device),
+                client.confirmed,
+                client.refused.len(),
+                refusal.map_or_else(|| "null".to_owned(), |text| format!("\"{text}\"")),
+                client.mailed.len(),
+                client.older,
+            ));
+        }
+        for (device, result) in &self.farewells {
+            if !self
+                .links
+                .persisters()
+                .iter()
+                .any(|link| self.links.get(*link).is_some_and(|state| state.device == *device))
+            {
+                lines.push(format!(
+                    "{{\"device\":\"{}\",\"refusal\":\"{}\"}}",
+                    hex(device),
+                    verdict::describe(*result)
+                ));
+            }
+        }
+        Ok(format!("[{}]", lines.join(",")))
+    }
+}
+
+impl Registering {
+    fn json(&self) -> String {
+        let answers: Vec<String> = self
+            .answers
+            .values()
+            .map(|(device, answer)| {
+                let text = match answer {
+                    Some(verdict::STORED) => "registered",
+                    Some(result) => verdict::describe(*result),
+                    None => "it did not answer",
+                };
+                let done = *answer == Some(verdict::STORED);
+                format!(
+                    "{{\"device\":\"{}\",\"registered\":{done},\"answer\":\"{text}\"}}",
+                    hex(device)
+                )
+            })
+            .collect();
+        format!("[{}]", answers.join(","))
+    }
+}
+
+/// The first result that is not "stored", those that somebody has to do something about first.
+fn worst(results: &[u32]) -> u32 {
+    let find = |test: fn(u32) -> bool| results.iter().copied().find(|result| test(*result));
+    find(is_somebodys_fault)
+        .or_else(|| find(verdict::is_temporary))
+        .or_else(|| find(|result| result != verdict::STORED))
+        .unwrap_or(verdict::STORED)
+}
+
+fn is_somebodys_fault(result: u32) -> bool {
+    matches!(result, verdict::QUOTA | verdict::NOT_REGISTERED | verdict::BANNED)
+}
+
+fn find(identity: &Ghid, objects: &[Packed]) -> Option<Identity> {
+    objects.iter().find_map(|bytes| {
+        let verified = Unverified::parse(bytes).ok()?.verify(None).ok()?;
+        match verified.object() {
+            Object::Identity(found) if found.ghid() == *identity => Some(found.clone()),
+            _ => None,
+        }
+    })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,245 @@
+//! One account on several devices.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{PASSWORD, Seeded, World, record};
+use golix::Ghid;
+use hypergolix_engine::account::{self, ScryptCost, UnlockError};
+use hypergolix_engine::{PersisterConfig, limits};
+use hypergolix_ipc::{ApiId, AppToken, ConnectionId, Notice, ObjectRecord, Reply, Request};
+
+fn token(world: &mut World, node: usize, app: ConnectionId, asked: Option<AppToken>) -> AppToken {
+    match world.ask(node, app, Request::RegisterToken(asked)) {
+        Ok(Reply::Token(token)) => token,
+        other => panic!("token: {other:?}"),
+    }
+}
+
+fn states(notices: &[Notice]) -> Vec<Vec<u8>> {
+    let state = |notice: &Notice| match notice {
+        Notice::Update(record) => Some(record.state.to_vec()),
+        _ => None,
+    };
+    notices.iter().filter_map(state).collect()
+}
+
+fn settle(world: &mut World) {
+    world.advance(limits::PIECES_DELAY + Duration::from_secs(2));
+}
+
+/// Two devices of one account, linked.
+fn two() -> (World, usize) {
+    let mut world = World::new(1);
+    let second = world.second_device(0, PASSWORD).expect("the right password");
+    world.connect(0, second);
+    (world, second)
+}
+
+#[test]
+fn a_second_device_gets_everything() {
+    let mut world = World::new(2);
+    let (alice, bob) = (world.app(0, 1), world.app(1, 1));
+    world.ask(0, alice, Request::RegisterApi(ApiId::JSON)).expect("registered");
+    let known = token(&mut world, 0, alice, None);
+    let object = world.new_object(0, alice, b"public");
+    world.push(0, alice, object, b"newer");
+    let private = ObjectRecord { private: true, ..record(b"secret", true) };
+    let Ok(Reply::Address(private)) = world.ask(0, alice, Request::New(private)) else {
+        panic!("made")
+    };
+    let Ok(Reply::Address(fixed)) = world.ask(0, alice, Request::New(record(b"fixed", false)))
+    else {
+        panic!("made")
+    };
+    world.ask(0, alice, Request::SetStartup(object)).expect("set");
+    // Something that bob shared: one is taken, another waits for an application that wants it.
+    world.connect(0, 1);
+    let recipient = world.nodes[0].account.fingerprint();
+    let theirs = world.new_object(1, bob, b"theirs");
+    world.ask(1, bob, Request::Share { object: theirs, recipient }).expect("shared");
+    let other = ObjectRecord { api: ApiId([9; 64]), ..record(b"waits", true) };
+    let Ok(Reply::Address(waits)) = world.ask(1, bob, Request::New(other)) else { panic!("made") };
+    world.ask(1, bob, Request::Share { object: waits, recipient }).expect("shared");
+    assert_eq!(world.notices(0, alice).len(), 1);
+    settle(&mut world);
+
+    let second = world.second_device(0, PASSWORD).expect("the right password");
+    world.connect(0, second);
+    settle(&mut world);
+    let app = world.app(second, 1);
+    assert_eq!(token(&mut world, second, app, Some(known)), known);
+    let startup = world.ask(second, app, Request::StartupObject);
+    assert_eq!(startup, Ok(Reply::Startup(Some(object))));
+    for (address, state) in
+        [(object, &b"newer"[..]), (private, b"secret"), (fixed, b"fixed"), (theirs, b"theirs")]
+    {
+        let found = world.state(second, app, address);
+        assert_eq!(found.as_deref(), Ok(state), "{}", String::from_utf8_lossy(state));
+    }
+    world.ask(second, app, Request::RegisterApi(ApiId([9; 64]))).expect("registered");
+    let told = world.notices(second, app);
+    assert!(
+        matches!(told.as_slice(), [Notice::Share { object, .. }] if *object == waits),
+        "the one that waits, and not the one that was taken: {told:?}"
+    );
+    assert_eq!(world.state(second, app, waits).expect("shared"), b"waits");
+    // It was taken: nobody is given it again, here or there.
+    settle(&mut world);
+    let late = world.app(0, 9);
+    world.ask(0, late, Request::RegisterApi(ApiId([9; 64]))).expect("registered");
+    assert!(world.notices(0, late).is_empty());
+}
+
+#[test]
+fn both_write_and_both_hear() {
+    let (mut world, second) = two();
+    let (here, there) = (world.app(0, 1), world.app(second, 1));
+    let object = world.new_object(0, here, b"0");
+    assert_eq!(world.state(second, there, object).expect("here"), b"0");
+    world.push(second, there, object, b"1");
+    assert_eq!(states(&world.notices(0, here)), [b"1".to_vec()]);
+    world.push(0, here, object, b"2");
+    assert_eq!(states(&world.notices(second, there)), [b"2".to_vec()]);
+    world.ask(second, there, Request::Delete(object)).expect("deleted");
+    assert_eq!(world.notices(0, here), vec![Notice::Deleted(object)]);
+    world.state(0, here, object).expect_err("deleted");
+}
+
+#[test]
+fn of_two_states_written_at_once_one_wins_everywhere_and_the_other_is_kept() {
+    let (mut world, second) = two();
+    let (here, there) = (world.app(0, 1), world.app(second, 1));
+    let object = world.new_object(0, here, b"0");
+    assert_eq!(world.state(second, there, object).expect("here"), b"0");
+    let link = world.links.keys().map(|(_, link)| *link).max().expect("linked");
+    world.disconnect(link);
+    world.push(0, here, object, b"of the first");
+    world.push(second, there, object, b"of the second");
+    world.connect(0, second);
+    settle(&mut world);
+    let winner = world.state(0, here, object).expect("here");
+    assert_eq!(world.state(second, there, object).expect("here"), winner);
+    let lost: Vec<(usize, Vec<u8>)> = [(0, here), (second, there)]
+        .into_iter()
+        .flat_map(|(node, app)| match world.ask(node, app, Request::LostStates) {
+            Ok(Reply::LostStates(lost)) => {
+                lost.into_iter().map(move |lost| (node, lost.state.to_vec())).collect::<Vec<_>>()
+            }
+            other => panic!("lost states: {other:?}"),
+        })
+        .collect();
+    let (loser, expected) = if winner == b"of the first" {
+        (second, &b"of the second"[..])
+    } else {
+        (0, &b"of the first"[..])
+    };
+    assert_eq!(lost, [(loser, expected.to_vec())]);
+    // What the other device knew is not lost, however much it wrote since.
+    let link = world.links.keys().map(|(_, link)| *link).max().expect("linked");
+    world.push(0, here, object, b"seen");
+    world.disconnect(link);
+    for state in [&b"a"[..], b"b", b"c"] {
+        world.push(second, there, object, state);
+    }
+    world.connect(0, second);
+    assert_eq!(world.state(0, here, object).expect("here"), b"c");
+    let Ok(Reply::LostStates(again)) = world.ask(0, here, Request::LostStates) else {
+        panic!("lost states")
+    };
+    assert_eq!(again.len(), lost.iter().filter(|(node, _)| *node == 0).count());
+}
+
+#[test]
+fn records_written_apart_are_merged() {
+    let (mut world, second) = two();
+    let link = world.links.keys().map(|(_, link)| *link).max().expect("linked");
+    world.disconnect(link);
+    let mut tokens = Vec::new();
+    for (node, number) in [(0, 1), (second, 1), (0, 2), (second, 2)] {
+        for app in 0..20 {
+            let app = world.app(node, number * 100 + app);
+            tokens.push(token(&mut world, node, app, None));
+            world.input(node, hypergolix_engine::Input::AppDisconnected { connection: app });
+        }
+    }
+    settle(&mut world);
+    world.connect(0, second);
+    settle(&mut world);
+    settle(&mut world);
+    for node in [0, second] {
+        for (number, known) in tokens.iter().enumerate() {
+            let app = world.app(node, 1_000 + number as u64);
+            let known = world.ask(node, app, Request::RegisterToken(Some(*known)));
+            assert!(known.is_ok(), "token {number} is unknown at {node}: {known:?}");
+            world.input(node, hypergolix_engine::Input::AppDisconnected { connection: app });
+        }
+    }
+}
+
+#[test]
+fn devices_that_never_meet_agree_through_a_server() {
+    let mut world = World::new(1);
+    let server = world.server(PersisterConfig::default());
+    let here = world.app(0, 1);
+    let known = token(&mut world, 0, here, None);
+    let object = world.new_object(0, here, b"0");
+    world.connect(0, server);
+    settle(&mut world);
+    let second = world.second_device(0, PASSWORD).expect("the right password");
+    world.connect(second, server);
+    settle(&mut world);
+    let there = world.app(second, 1);
+    assert_eq!(token(&mut world, second, there, Some(known)), known);
+    assert_eq!(world.state(second, there, object).expect("fetched"), b"0");
+    world.push(second, there, object, b"1");
+    assert_eq!(world.state(0, here, object).expect("here"), b"1");
+    assert_eq!(states(&world.notices(0, here)), [b"1".to_vec()]);
+}
+
+#[test]
+fn a_password_is_changed_in_one_write() {
+    let mut world = World::new(1);
+    let account = world.nodes[0].account.clone();
+    let mut entropy = Seeded(77);
+    let writes = account::change_password(
+        &world.nodes[0].disk,
+        &account,
+        "another long password",
+        ScryptCost::LOWEST,
+        &mut entropy,
+    )
+    .expect("changed");
+    world.nodes[0].disk.apply(writes);
+    let disk = &world.nodes[0].disk;
+    let old = account::unlock(disk, PASSWORD);
+    assert!(matches!(old, Err(UnlockError::WrongPassword)), "{old:?}");
+    let new = account::unlock(disk, "another long password").expect("the new one");
+    assert_eq!(new.fingerprint(), account.fingerprint());
+    world.restart(0);
+    assert!(world.second_device(0, PASSWORD).is_err());
+    world.second_device(0, "another long password").expect("the new one");
+}
+
+#[test]
+fn nobody_joins_with_a_wrong_password_or_another_root() {
+    let mut world = World::new(2);
+    let user_id = world.nodes[0].account.user_id();
+    let (root, other) = (world.root(0), world.root(1));
+    let join = |objects: &[_], password: &str| {
+        account::join(&user_id, objects, password, &mut Seeded(1)).map(|_| ())
+    };
+    assert!(matches!(join(&root, "a wrong password"), Err(UnlockError::WrongPassword)));
+    assert!(matches!(join(&other, PASSWORD), Err(UnlockError::Damaged(_))));
+    assert!(matches!(join(&[], PASSWORD), Err(UnlockError::Damaged(_))));
+    for missing in 0..root.len() {
+        let mut part = root.clone();
+        part.remove(missing);
+        assert!(matches!(join(&part, PASSWORD), Err(UnlockError::Damaged(_))), "{missing}");
+    }
+    assert_eq!(account::root_counter(&user_id, &other), None);
+    assert_eq!(account::root_counter(&user_id, &root), Some(256));
+    join(&root, PASSWORD).expect("the right one");
+    let _: Ghid = user_id;
+}

@@ -1,0 +1,102 @@
+//! A login on a device that has nothing of the account: finds its root object.
+//!
+//! Any device of the account, any persister and anybody else who holds the root gives it to whoever
+//! asks for its address; it proves itself, and what it holds is sealed under the password.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use golix::Ghid;
+use hypergolix_engine::message::{Address, Packed, VERSION};
+use hypergolix_engine::{LinkId, Message, Role, account};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
+
+use crate::network::{Network, NetworkConfig, NetworkError, NetworkEvent};
+
+/// How long others may take to answer. Enough for a server that sleeps and a LAN without multicast.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Once somebody has answered, others have this long to show a newer root.
+const GRACE: Duration = Duration::from_millis(1_500);
+
+/// Events that may wait.
+const EVENTS_MAX: usize = 64;
+
+/// Why no root was found.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoginError {
+    /// Nobody who was reached has it.
+    #[error(
+        "no device or server that holds this account was reached in {patience} s ({without} answered \
+         that they do not have it); start Hypergolix where the account is, on the same LAN or with the \
+         same server, name the server here with 'hypergolix config --addhost', and check the user id"
+    )]
+    NotFound {
+        /// How long was waited, seconds.
+        patience: u64,
+        /// How many answered, and do not have it.
+        without: usize,
+    },
+    /// The network does not start.
+    #[error("the network does not start: {0}")]
+    Network(#[from] NetworkError),
+    /// The system gives no random numbers.
+    #[error("the system gives no random numbers: {0}")]
+    Random(#[from] getrandom::Error),
+}
+
+/// Asks everybody in reach for the root object at `user_id`; the newest that was shown.
+///
+/// # Errors
+/// [`LoginError`].
+pub async fn fetch_root(config: NetworkConfig, user_id: Ghid) -> Result<Vec<Packed>, LoginError> {
+    let (events, mut taken) = mpsc::channel(EVENTS_MAX);
+    let network = Network::start(config, events)?;
+    let found = ask_around(&network, &mut taken, user_id).await;
+    network.shutdown().await;
+    found
+}
+
+async fn ask_around(
+    network: &Network,
+    events: &mut mpsc::Receiver<NetworkEvent>,
+    user_id: Ghid,
+) -> Result<Vec<Packed>, LoginError> {
+    let mut deadline = Instant::now() + PATIENCE;
+    let mut best: Option<(u64, Vec<Packed>)> = None;
+    let mut without = 0;
+    let mut asked: BTreeSet<LinkId> = BTreeSet::new();
+    while let Ok(Some(event)) = timeout_at(deadline, events.recv()).await {
+        match event {
+            NetworkEvent::LinkUp { link, .. } => {
+                let mut nonce = [0; 32];
+                getrandom::fill(&mut nonce)?;
+                network.send(link, Message::Hello { version: VERSION, nonce, role: Role::Node });
+            }
+            NetworkEvent::Message { link, message } => match message {
+                Message::Hello { .. } if asked.insert(link) => {
+                    network.send(link, Message::Get { id: 1, address: Address(user_id) });
+                }
+                Message::Object { id: 1, objects } => {
+                    let Some(counter) = account::root_counter(&user_id, &objects) else {
+                        without += 1;
+                        continue;
+                    };
+                    if best.is_none() {
+                        deadline = Instant::now() + GRACE;
+                    }
+                    if best.as_ref().is_none_or(|(newest, _)| counter > *newest) {
+                        best = Some((counter, objects));
+                    }
+                }
+                Message::Ping { id } => network.send(link, Message::Pong { id }),
+                _ => {}
+            },
+            NetworkEvent::Drained { .. } | NetworkEvent::LinkDown { .. } => {}
+        }
+    }
+    let patience = PATIENCE.as_secs();
+    best.map(|(_, objects)| objects).ok_or(LoginError::NotFound { patience, without })
+}
