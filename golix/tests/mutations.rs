@@ -373,7 +373,7 @@ fn the_originals_are_accepted() {
 fn no_mutation_is_accepted() {
     let count = std::env::var("GOLIX_MUTATIONS").map_or(DEFAULT, |count| count.parse().unwrap());
     // Somewhat more, because a few come out as originals and are not counted.
-    let list = mutations(count + count / 100);
+    let list = mutations(count + count / 20);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let mut table = Table::new();
     std::thread::scope(|scope| {
