@@ -4,6 +4,9 @@ pub(crate) mod primitives;
 pub(crate) mod suite1;
 pub(crate) mod suite3;
 
+#[cfg(test)]
+mod edge_tests;
+
 use std::sync::Arc;
 
 use x25519_dalek::{PublicKey as ExchangeKey, StaticSecret};

@@ -1,0 +1,4 @@
+//! Published edge cases through our own primitives, exactly as the suites call them.
+
+mod cctv;
+mod wycheproof;
