@@ -17,6 +17,7 @@ use curve25519_dalek::scalar::Scalar;
 use curve25519_dalek::traits::Identity as _;
 use data_encoding::HEXLOWER;
 
+use crate::suite::Keys;
 use crate::suite::primitives::sha512;
 use crate::suite::suite3::PublicKeys;
 
@@ -158,7 +159,7 @@ fn vectors() -> Vec<Vector> {
 }
 
 fn ours(vector: &Vector) -> bool {
-    PublicKeys::decode(&vector.key, &[9; 32], &[10; 32])
+    PublicKeys::decode(&vector.key, &[9; 32], &[10; 32], Keys::Unknown)
         .is_ok_and(|keys| keys.verify_statement(vector.message.as_bytes(), &vector.signature))
 }
 
@@ -210,7 +211,7 @@ fn our_profile_takes_one_of_the_edge_cases() {
 fn s_is_below_the_order() {
     let vectors = vectors();
     let good = vectors.iter().find(|vector| ours(vector)).unwrap();
-    let keys = PublicKeys::decode(&good.key, &[9; 32], &[10; 32]).unwrap();
+    let keys = PublicKeys::decode(&good.key, &[9; 32], &[10; 32], Keys::Unknown).unwrap();
     // L = 2^252 + 27742317777372353535851937790883648493, little-endian.
     let order: [u8; 32] = [
         0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde,

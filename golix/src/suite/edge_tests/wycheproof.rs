@@ -15,7 +15,7 @@ use crate::object::RequestFault;
 use crate::suite::primitives::{
     aes256_gcm_open, aes256_gcm_seal, hkdf_sha512, hmac_sha512, x25519,
 };
-use crate::suite::{suite1, suite3};
+use crate::suite::{Keys, suite1, suite3};
 
 /// How the cases of one file ended.
 #[derive(Default)]
@@ -37,7 +37,8 @@ fn ed25519() {
     let mut count = Count::default();
     let (encryption, exchange) = ([9; 32], [10; 32]);
     for group in eddsa::TestSet::load(eddsa::TestName::Ed25519).unwrap().test_groups {
-        let keys = suite3::PublicKeys::decode(&group.key.pk, &encryption, &exchange).unwrap();
+        let keys = suite3::PublicKeys::decode(&group.key.pk, &encryption, &exchange, Keys::Unknown)
+            .unwrap();
         for case in group.tests {
             let good = keys.verify_statement(&case.msg, &case.sig);
             assert_eq!(good, case.result == TestResult::Valid, "{case:?}");
@@ -67,7 +68,7 @@ fn x25519_agreement() {
             below[31] &= 0x7f;
             let top = below[1..31].iter().all(|&byte| byte == 0xff) && below[31] == 0x7f;
             let canonical = public[31] < 0x80 && !(top && below[0] >= borrow);
-            let key = suite3::PublicKeys::decode(&signature, &[9; 32], &public);
+            let key = suite3::PublicKeys::decode(&signature, &[9; 32], &public, Keys::Unknown);
             let other = public != [9; 32];
             assert_eq!(key.is_ok(), canonical && !zero && other, "{case:?}");
         }
@@ -177,7 +178,7 @@ fn rsa_pss() {
     for group in rsa_pss_verify::TestSet::load(file).unwrap().test_groups {
         let n = modulus(&group.key.n);
         let (_, other) = another_key(&n);
-        let keys = suite1::PublicKeys::decode(&n, &other, &[9; 32]).unwrap();
+        let keys = suite1::PublicKeys::decode(&n, &other, &[9; 32], Keys::Unknown).unwrap();
         for case in group.tests {
             let good = keys.verify_statement(&case.msg, &case.sig);
             assert_eq!(good, case.result == TestResult::Valid, "{case:?}");
