@@ -370,9 +370,11 @@ impl Loop {
                 requests.push((*connection, *token));
             }
             if let Input::AppRequest { connection, request, .. } = &input {
+                // Before anything was written, the last commit is all there is to see.
+                let nothing_yet = batch.is_empty() && effects.is_empty();
                 if !is_read(request) {
                     behind.insert(*connection);
-                } else if !unsigned.is_empty() && !behind.contains(connection) {
+                } else if (nothing_yet || !unsigned.is_empty()) && !behind.contains(connection) {
                     read(&mut self.brain, &self.apps, &mut batch, &mut effects, input, now)?;
                     continue;
                 }
