@@ -11,7 +11,11 @@
 //! Exit status: 0 if it is what it says, 1 if a rule is broken (which is named) or a file cannot be
 //! read, 2 if it is well-formed and the identity of its author was not given.
 
-#![expect(clippy::disallowed_methods, reason = "this is the world: files and arguments")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "this is the world: files and arguments"
+)]
 #![expect(clippy::disallowed_macros, reason = "its output is the point")]
 
 use std::fmt::Write as _;

@@ -213,20 +213,20 @@ proptest! {
     }
 
     #[test]
-    fn marks(counter: u64, frame in ghid(), other in ghid(), which in 0..3) {
-        let owner = [Owner::Proven, Owner::Birth(other), Owner::Unproven(other)][which as usize];
+    fn marks(counter: u64, frame in ghid(), other in ghid(), which in 0usize..3) {
+        let owner = [Owner::Proven, Owner::Birth(other), Owner::Unproven(other)][which];
         let mark = Mark { newest: HighWater { counter, frame }, owner };
         prop_assert_eq!(Mark::decode(&mark.encode()), Some(mark));
     }
 
     #[test]
-    fn pending_rows(a in ghid(), b in ghid(), which in 0..4) {
+    fn pending_rows(a in ghid(), b in ghid(), which in 0usize..4) {
         let row = [
             Pending::Collect { address: a },
             Pending::Disprove { target: a },
             Pending::Announce { target: a, after: b },
             Pending::Unproven { debinder: a, debinding: b },
-        ][which as usize];
+        ][which];
         prop_assert_eq!(Pending::decode(&row.key(), &row.value()), Some(row));
     }
 
