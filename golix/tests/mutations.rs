@@ -147,7 +147,10 @@ impl World {
                 let Some(me) = self.people.iter().find(|person| person.ghid() == to) else {
                     return Some("RECIPIENT_UNKNOWN");
                 };
-                request.examine(me, |ghid| self.identity(ghid)).err().map(|fault| fault.rule())
+                request
+                    .examine(me, |ghid| self.identity(ghid))
+                    .err()
+                    .map(golix::object::RequestFault::rule)
             }
             Object::Container(_)
             | Object::StaticBinding(_)
@@ -390,7 +393,9 @@ fn no_mutation_is_accepted() {
         for worker in workers {
             for (row, rules) in worker.join().expect("none is accepted") {
                 let row = table.entry(row).or_default();
-                rules.into_iter().for_each(|(rule, n)| *row.entry(rule).or_default() += n);
+                for (rule, n) in rules {
+                    *row.entry(rule).or_default() += n;
+                }
             }
         }
     });

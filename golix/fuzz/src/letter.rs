@@ -51,7 +51,7 @@ pub fn letter(data: &[u8]) {
     assert_eq!(examined.as_ref().ok(), opened.as_ref(), "one verdict, however it is asked for");
     match examined {
         Ok(body) => {
-            assert_eq!(rewrite(&author.expect("proven").ghid(), &body, letter.len()), letter)
+            assert_eq!(rewrite(&author.expect("proven").ghid(), &body, letter.len()), letter);
         }
         Err(RequestFault::Decrypt | RequestFault::Recipient | RequestFault::Exchange) => {
             panic!("it was sealed to him")

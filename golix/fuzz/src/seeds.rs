@@ -29,7 +29,7 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
                 Kind::Request => "request",
             };
             // As it is, and with everything mended.
-            for recipe in [0, 254 | u8::from(suite == Suite::Suite3)] {
+            for recipe in [0, 0xfe | u8::from(suite == Suite::Suite3)] {
                 seeds.push((name, [&[recipe][..], &bytes].concat()));
                 let at = Kind::ALL.iter().position(|one| *one == kind).expect("one of all");
                 seeds.push(("verify", [&[at as u8, recipe][..], &bytes].concat()));
