@@ -71,6 +71,11 @@ impl Keys {
         signature
     }
 
+    /// The GIDC, and its signature of a statement under a label.
+    pub(crate) fn vouch(&self, label: &str, statement: &[u8]) -> (Vec<u8>, Vec<u8>) {
+        (self.0.identity().encode(), self.0.sign_statement(label, statement))
+    }
+
     /// Does what [`Effect::Prove`](crate::Effect) asks; the message to send.
     pub fn prove(&self, statement: &[u8]) -> Message {
         proof(&self.0, statement)

@@ -20,6 +20,7 @@ pub mod message;
 mod objects;
 mod pace;
 pub mod persister;
+pub mod route;
 mod sharing;
 mod shelf;
 mod signer;
