@@ -94,7 +94,9 @@ async fn ask_around(
                 Message::Ping { id } => network.send(link, Message::Pong { id }),
                 _ => {}
             },
-            NetworkEvent::Drained { .. } | NetworkEvent::LinkDown { .. } => {}
+            NetworkEvent::Drained { .. }
+            | NetworkEvent::LinkDown { .. }
+            | NetworkEvent::Found { .. } => {}
         }
     }
     let patience = PATIENCE.as_secs();

@@ -11,6 +11,7 @@ mod address_book;
 mod beacon;
 mod behaviour;
 mod device_key;
+mod dht;
 mod event_loop;
 pub mod limits;
 mod link;
@@ -25,20 +26,22 @@ use std::time::{Duration, Instant};
 
 use hypergolix_engine::input::LinkId;
 use hypergolix_engine::message::Message;
+use hypergolix_engine::route::{Host, Route, Subject};
 use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId, Swarm, TransportError, noise, swarm};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use beacon::BEACON_PORT;
 pub use device_key::{DeviceKeyError, load_or_create};
+pub use dht::{DhtConfig, DhtMode, DhtStatus, Presence, RecordCaps};
 pub use wire::LINK_PROTOCOL;
 
 use beacon::Beacon;
 use behaviour::Behaviour;
-use event_loop::EventLoop;
+use event_loop::{Dht, EventLoop};
 use link::{End, Link, Outlet};
 
 /// What a network is started with.
@@ -71,6 +74,8 @@ pub struct NetworkConfig {
     pub inbound: (u32, u32),
     /// Resident memory of the process, bytes, above which new connections are refused.
     pub memory_max: usize,
+    /// The distributed hash table.
+    pub dht: DhtConfig,
 }
 
 /// A remote: where a persister is to be found.
@@ -135,6 +140,7 @@ impl NetworkConfig {
             connections_in: limits::CONNECTIONS_IN,
             inbound: (limits::INBOUND_BURST, limits::INBOUND_RATE),
             memory_max: limits::MEMORY_MAX,
+            dht: DhtConfig::default(),
         }
     }
 }
@@ -163,6 +169,13 @@ pub enum NetworkEvent {
     Drained {
         /// On which link.
         link: LinkId,
+    },
+    /// The DHT said where a subject is to be found. These devices are being dialled; there may be none.
+    Found {
+        /// What was looked for.
+        subject: Subject,
+        /// Who serves it, verified.
+        routes: Vec<Route>,
     },
     /// A link ended. What was queued for it is gone.
     LinkDown {
@@ -206,6 +219,8 @@ pub struct NetworkStatus {
     pub dials: usize,
     /// The remotes.
     pub remotes: Vec<RemoteStatus>,
+    /// The distributed hash table, unless it is switched off.
+    pub dht: Option<DhtStatus>,
 }
 
 /// One linked device.
@@ -258,7 +273,24 @@ pub struct Network {
     stop: CancellationToken,
     tasks: TaskTracker,
     targets: Arc<watch::Sender<Targets>>,
+    orders: mpsc::Sender<Order>,
 }
+
+/// What the node wants of the DHT.
+#[derive(Debug)]
+enum Order {
+    /// Say this of ourselves from now on, and nothing else.
+    Present(Vec<Presence>),
+    /// Look for a subject, dial who serves it, and say so.
+    Seek(Subject),
+    /// Only look.
+    Find(Subject, oneshot::Sender<Vec<Route>>),
+    /// Dial a device.
+    Visit(Host),
+}
+
+/// Orders that may wait; more are dropped, and given again by who needs them.
+const ORDERS_MAX: usize = 1_024;
 
 impl Network {
     /// Starts listening, discovery and the swarm's task. Needs a tokio runtime.
@@ -294,18 +326,21 @@ impl Network {
             addresses: 0,
             dials: 0,
             remotes: Vec::new(),
+            dht: None,
         };
         let shared = Arc::new(Shared { links: Mutex::default(), status: Mutex::new(status) });
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let (targets, wanted) =
             watch::channel(Targets { peers: config.peers, remotes: config.remotes });
+        let (orders, taken) = mpsc::channel(ORDERS_MAX);
+        let dht = Dht::new(config.dht, taken);
         let event_loop =
-            EventLoop::new(swarm, Arc::clone(&shared), Outlet::new(events), beacon, wanted)
+            EventLoop::new(swarm, Arc::clone(&shared), Outlet::new(events), beacon, wanted, dht)
                 .waiting(config.waits);
         tasks.spawn(event_loop.run(stop.clone()));
         tasks.close();
-        Ok(Self { shared, stop, tasks, targets: Arc::new(targets) })
+        Ok(Self { shared, stop, tasks, targets: Arc::new(targets), orders })
     }
 
     /// Queues a message; never waits. On a link that is gone it goes nowhere; a queue longer than
@@ -329,6 +364,35 @@ impl Network {
     /// Dials other peers and remotes from now on; links to remotes that are no longer among them end.
     pub fn retarget(&self, targets: Targets) {
         self.targets.send_replace(targets);
+    }
+
+    /// Says in the DHT from now on where these subjects are to be found: at this device.
+    pub fn present(&self, presences: Vec<Presence>) {
+        self.order(Order::Present(presences));
+    }
+
+    /// Looks for a subject in the DHT, dials whoever serves it, and says so with
+    /// [`NetworkEvent::Found`].
+    pub fn seek(&self, subject: Subject) {
+        self.order(Order::Seek(subject));
+    }
+
+    /// What the DHT says of a subject; nobody is dialled for a link.
+    pub async fn find(&self, subject: Subject) -> Vec<Route> {
+        let (answer, answered) = oneshot::channel();
+        self.order(Order::Find(subject, answer));
+        answered.await.unwrap_or_default()
+    }
+
+    /// Dials a device that was heard of.
+    pub fn visit(&self, host: Host) {
+        self.order(Order::Visit(host));
+    }
+
+    fn order(&self, order: Order) {
+        if self.orders.try_send(order).is_err() {
+            tracing::debug!("too many orders for the DHT");
+        }
     }
 
     /// What the network is doing.

@@ -751,7 +751,7 @@ fn event_input(event: NetworkEvent, links: &mut HashSet<LinkId>) -> Option<Input
         NetworkEvent::Message { link, message } => {
             links.contains(&link).then_some(Input::LinkMessage { link, message })
         }
-        NetworkEvent::Drained { .. } => None,
+        NetworkEvent::Drained { .. } | NetworkEvent::Found { .. } => None,
         NetworkEvent::LinkDown { link } => links.remove(&link).then_some(Input::LinkDown { link }),
     }
 }

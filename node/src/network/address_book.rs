@@ -36,6 +36,8 @@ const COURTESY: Duration = Duration::from_millis(200);
 pub(super) enum Source {
     /// An announcement on the LAN, by anybody.
     Announced,
+    /// A route record that its identity signed, or somebody who serves what is looked for.
+    Found,
     /// The peer itself, over an authenticated connection.
     Peer,
     /// The configuration; never forgotten.

@@ -6,8 +6,9 @@ use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::identity::Keypair;
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
-use libp2p::{PeerId, identify, mdns, memory_connection_limits, ping};
+use libp2p::{PeerId, identify, kad, mdns, memory_connection_limits, ping};
 
+use super::dht::{self, Records};
 use super::substream;
 use super::{NetworkConfig, limits};
 
@@ -23,6 +24,7 @@ pub(super) struct Behaviour {
     pub(super) identify: identify::Behaviour,
     ping: ping::Behaviour,
     pub(super) mdns: Toggle<mdns::tokio::Behaviour>,
+    pub(super) kad: Toggle<kad::Behaviour<Records>>,
 }
 
 impl Behaviour {
@@ -39,10 +41,11 @@ impl Behaviour {
         Self {
             limits: connection_limits::Behaviour::new(limits),
             memory: memory_connection_limits::Behaviour::with_max_bytes(config.memory_max),
-            links: substream::Behaviour::new(config.inbound),
+            links: substream::Behaviour::new(key.public().to_peer_id(), config.inbound),
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
             mdns: mdns.then(|| responder(key.public().to_peer_id())).flatten().into(),
+            kad: dht::behaviour(key.public().to_peer_id(), &config.dht).into(),
         }
     }
 }

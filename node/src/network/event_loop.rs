@@ -3,6 +3,7 @@
 //! Of a pair, the device with the smaller peer id opens the link's substream, on the connection
 //! it likes best, and closes the others; the other device follows.
 
+mod dht;
 mod dialing;
 mod links;
 mod remotes;
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use libp2p::core::transport::ListenerId;
 use libp2p::swarm::behaviour::NewListenAddr;
-use libp2p::swarm::{FromSwarm, NetworkBehaviour, SwarmEvent};
+use libp2p::swarm::{ConnectionId, FromSwarm, NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, identify, mdns, ping};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -26,8 +27,9 @@ use super::behaviour::{self, Behaviour, BehaviourEvent};
 use super::limits::{ADDRESSES_PER_PEER, MDNS_ENTRIES, REFUSED_FOR, SHUTDOWN};
 use super::link::{End, Ended, Outlet};
 use super::substream;
-use super::wire::LINK_PROTOCOL;
+use super::wire::{LINK_PROTOCOL, NO_LINK_PROTOCOL};
 use super::{PeerStatus, Shared, Targets};
+pub(super) use dht::Dht;
 use dialing::{Attempt, Configured};
 use links::Peer;
 use remotes::Remote;
@@ -70,6 +72,9 @@ pub(super) struct EventLoop {
     outlet: Arc<Outlet>,
     book: AddressBook,
     peers: HashMap<PeerId, Peer>,
+    /// Connections that are for something else than a link.
+    linkless: HashMap<ConnectionId, (PeerId, Multiaddr)>,
+    dht: Dht,
     attempts: HashMap<PeerId, Attempt>,
     configured: Vec<Configured>,
     remotes: Vec<Remote>,
@@ -93,6 +98,7 @@ impl EventLoop {
         outlet: Outlet,
         beacon: Option<Beacon>,
         mut wanted: watch::Receiver<Targets>,
+        dht: Dht,
     ) -> Self {
         let now = Instant::now();
         let local = *swarm.local_peer_id();
@@ -104,6 +110,8 @@ impl EventLoop {
             outlet: Arc::new(outlet),
             book: AddressBook::new(local),
             peers: HashMap::new(),
+            linkless: HashMap::new(),
+            dht,
             attempts: HashMap::new(),
             configured: Vec::new(),
             remotes: Vec::new(),
@@ -151,6 +159,8 @@ impl EventLoop {
                     Some(heard) => self.on_beacon(heard),
                     None => self.beacon = None,
                 },
+                Some(order) = self.dht.orders.recv() => self.on_order(order, Instant::now()),
+                Some(sealed) = self.dht.sealing.join_next() => self.on_sealed(sealed),
                 Ok(()) = self.wanted.changed() => {
                     let targets = self.wanted.borrow_and_update().clone();
                     self.retarget(targets, Instant::now());
@@ -185,6 +195,7 @@ impl EventLoop {
         };
         let _ = tokio::time::timeout(SHUTDOWN, drain).await;
         self.shared.links().clear();
+        self.keep_records_now().await;
     }
 
     // Time
@@ -192,7 +203,7 @@ impl EventLoop {
     fn next_wake(&self) -> Instant {
         let dial = self.next_dial();
         let reopen = self.peers.values().filter_map(|peer| peer.reopen_at).min();
-        [dial, reopen, self.next_remote()]
+        [dial, reopen, self.next_remote(), self.next_dht()]
             .into_iter()
             .flatten()
             .fold(self.housekeeping, Instant::min)
@@ -202,10 +213,12 @@ impl EventLoop {
         self.tick_dials(now);
         self.tick_remotes(now);
         self.tick_links(now);
+        self.tick_dht(now);
         if self.housekeeping <= now {
             self.housekeeping = now + HOUSEKEEPING;
             self.book.expire(now);
             self.bound_mdns(now);
+            self.keep_records();
             self.publish();
         }
     }
@@ -257,9 +270,10 @@ impl EventLoop {
             BehaviourEvent::Links(substream::Event { peer, connection, outcome }) => {
                 self.on_substream(peer, connection, outcome, now);
             }
-            BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
-                self.on_identified(peer_id, &info, now);
+            BehaviourEvent::Identify(identify::Event::Received { peer_id, info, connection_id }) => {
+                self.on_identified(peer_id, connection_id, &info, now);
             }
+            BehaviourEvent::Kad(event) => self.on_kad(event, now),
             BehaviourEvent::Ping(ping::Event { peer, result: Ok(rtt), .. }) => {
                 if let Some(peer) = self.peers.get_mut(&peer) {
                     peer.rtt = Some(rtt);
@@ -303,19 +317,23 @@ impl EventLoop {
         self.disconnect(id, now);
     }
 
-    fn on_identified(&mut self, id: PeerId, info: &identify::Info, now: Instant) {
-        if !info.protocols.contains(&LINK_PROTOCOL) {
+    fn on_identified(
+        &mut self,
+        id: PeerId,
+        connection: ConnectionId,
+        info: &identify::Info,
+        now: Instant,
+    ) {
+        if ![LINK_PROTOCOL, NO_LINK_PROTOCOL].iter().any(|name| info.protocols.contains(name)) {
             self.refuse_foreign(id, now);
             return;
         }
-        if self.waits {
-            return;
-        }
-        let Some(peer) = self.peers.get(&id) else { return };
-        let remote: Vec<_> = peer
-            .connections
-            .values()
-            .filter_map(|connection| address_book::ip_of(&connection.address))
+        let linkless = self.linkless.get(&connection).map(|(_, address)| address);
+        let connections = self.peers.get(&id).into_iter().flat_map(|peer| peer.connections.values());
+        let remote: Vec<_> = connections
+            .map(|connection| &connection.address)
+            .chain(linkless)
+            .filter_map(address_book::ip_of)
             .collect();
         // Where it listens on this LAN, or at the address that it comes from; nobody else's.
         let believable = |address: &&Multiaddr| {
@@ -325,9 +343,23 @@ impl EventLoop {
                 ip == *remote || lan && (remote.is_loopback() || !ip.is_loopback())
             })
         };
-        for address in info.listen_addrs.iter().filter(believable).take(ADDRESSES_PER_PEER) {
-            self.learn(id, address, Source::Peer, now);
-            self.book.supersede(&id, address);
+        let listens: Vec<_> =
+            info.listen_addrs.iter().filter(believable).take(ADDRESSES_PER_PEER).cloned().collect();
+        self.dht_meets(id, connection, &info.protocols, &listens);
+        let linked = self.peers.get(&id).is_some_and(Peer::is_linked);
+        if self.waits {
+            return;
+        }
+        if !linked && !self.book.knows(&id) {
+            // It may have come for something else: it is worth dialling once it has a link.
+            if let Some(peer) = self.peers.get_mut(&id) {
+                peer.listens = listens;
+            }
+            return;
+        }
+        for address in listens {
+            self.learn(id, &address, Source::Peer, now);
+            self.book.supersede(&id, &address);
         }
     }
 
@@ -369,6 +401,7 @@ impl EventLoop {
             let (tcp, quic) = self.listening.ports();
             beacon.listen(address_book::ipv4_of(&addresses), tcp, quic);
         }
+        self.dht_moved(Instant::now());
         self.publish();
     }
 
@@ -393,7 +426,7 @@ impl EventLoop {
 
     // Status
 
-    fn publish(&self) {
+    fn publish(&mut self) {
         let peers = self
             .peers
             .iter()
@@ -411,11 +444,14 @@ impl EventLoop {
                 })
             })
             .collect();
+        let remotes = self.remote_status(Instant::now());
+        let dht = self.dht_status();
         let mut status = self.shared.status();
         status.listen = self.listening.addresses.keys().cloned().collect();
         status.peers = peers;
         status.addresses = self.book.len();
         status.dials = self.attempts.len();
-        status.remotes = self.remote_status(Instant::now());
+        status.remotes = remotes;
+        status.dht = dht;
     }
 }

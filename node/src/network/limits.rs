@@ -128,6 +128,15 @@ pub const BEACONS_PER_HOST: u32 = 16;
 /// Network interfaces that a beacon is sent on.
 pub const INTERFACES_MAX: usize = 32;
 
+/// Subjects that one device may be found for in the DHT: itself, its account, what it publishes.
+pub const PRESENCES_MAX: usize = 1_002;
+
+/// Lookups in the DHT at one time; more wait.
+pub const FINDS_MAX: usize = 8;
+
+/// Records being written into the DHT at one time.
+pub const PUTS_MAX: usize = 4;
+
 /// How long an orderly stop may take to send what is queued.
 pub const SHUTDOWN: Duration = Duration::from_secs(1);
 

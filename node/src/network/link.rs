@@ -180,6 +180,14 @@ impl Outlet {
         Self { events, sizes: Mutex::default() }
     }
 
+    /// Passes on an event that nobody misses for ever; dropped when the node is behind.
+    pub(super) fn hint(&self, event: NetworkEvent) {
+        if let Ok(permit) = self.events.try_reserve() {
+            self.sizes.lock().unwrap_or_else(PoisonError::into_inner).push_back(0);
+            permit.send(event);
+        }
+    }
+
     /// Passes on one event of `size` bytes; `false` when the node is gone. Cancel-safe.
     async fn send(&self, event: NetworkEvent, size: usize) -> bool {
         let Ok(mut permit) = self.events.reserve().await else { return false };

@@ -1,19 +1,25 @@
 //! The swarm's part of the link protocol: opens the substream on a chosen connection, accepts the
 //! other side's, refuses peers and floods of connections.
 //!
+//! Not every connection is for a link: lookups in the DHT dial whoever lies on the way. The side that
+//! dialled knows, and says so with the name of the substream that it opens or accepts.
+//!
 //! `libp2p-stream` does the same for any connection of a peer at random and keeps a channel for
 //! every connection it ever saw; a link wants the connection that the node chose.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::convert::Infallible;
+use std::future::{Ready, ready};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
-use libp2p::core::upgrade::ReadyUpgrade;
+use libp2p::core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo};
 use libp2p::swarm::handler::{
     ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound,
 };
+use libp2p::swarm::behaviour::{ConnectionClosed, DialFailure, ListenFailure};
 use libp2p::swarm::{
     ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm,
     NetworkBehaviour, NotifyHandler, StreamUpgradeError, SubstreamProtocol, ToSwarm,
@@ -22,7 +28,7 @@ use libp2p::{Multiaddr, PeerId, Stream, StreamProtocol};
 
 use super::address_book::ip_of;
 use super::limits::{PrefixLimiter, REFUSED_MAX};
-use super::wire::LINK_PROTOCOL;
+use super::wire::{LINK_PROTOCOL, NO_LINK_PROTOCOL};
 
 /// What happened to a link's substream.
 #[derive(Debug)]
@@ -40,6 +46,8 @@ pub(super) enum Outcome {
     Failed { foreign: bool },
     /// The peer opened one.
     Accepted(Stream),
+    /// The peer dialled for something else than a link.
+    NotWanted,
 }
 
 /// Why a connection is denied.
@@ -56,6 +64,13 @@ pub(super) struct Behaviour {
     events: VecDeque<ToSwarm<Event, Open>>,
     refused: HashMap<PeerId, Instant>,
     inbound: PrefixLimiter,
+    local: PeerId,
+    /// Our dials that want a link.
+    expected: HashSet<ConnectionId>,
+    /// Connections for links, by peer. Whatever else is dialled to these is for the link too.
+    linked: HashMap<PeerId, HashSet<ConnectionId>>,
+    /// Connections that we dialled for something else.
+    linkless: HashSet<ConnectionId>,
 }
 
 /// Asks a connection's handler for the substream.
@@ -64,8 +79,12 @@ pub(super) struct Open;
 
 impl Behaviour {
     /// `inbound`: new connections of one address prefix, at once and a second.
-    pub(super) fn new((burst, rate): (u32, u32)) -> Self {
+    pub(super) fn new(local: PeerId, (burst, rate): (u32, u32)) -> Self {
         Self {
+            local,
+            expected: HashSet::new(),
+            linked: HashMap::new(),
+            linkless: HashSet::new(),
             events: VecDeque::new(),
             refused: HashMap::new(),
             inbound: PrefixLimiter::new(burst, rate),
@@ -79,6 +98,26 @@ impl Behaviour {
             handler: NotifyHandler::One(connection),
             event: Open,
         });
+    }
+
+    /// A dial that is to become a link. Every other one is for something else.
+    pub(super) fn expect(&mut self, connection: ConnectionId) {
+        self.expected.insert(connection);
+    }
+
+    /// Whether we dialled this for something else than a link.
+    pub(super) fn is_linkless(&self, connection: ConnectionId) -> bool {
+        self.linkless.contains(&connection)
+    }
+
+    /// The peer dialled this for something else.
+    pub(super) fn forget(&mut self, peer: &PeerId, connection: ConnectionId) {
+        if let Some(connections) = self.linked.get_mut(peer) {
+            connections.remove(&connection);
+            if connections.is_empty() {
+                self.linked.remove(peer);
+            }
+        }
     }
 
     /// Denies every connection of `peer` until `period` has passed.
@@ -99,11 +138,23 @@ impl Behaviour {
         self.refused.get(peer).is_some_and(|until| *until > Instant::now())
     }
 
-    fn admit(&self, peer: &PeerId) -> Result<Handler, ConnectionDenied> {
-        if self.refuses(peer) {
+    fn admit(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+        link: bool,
+    ) -> Result<Handler, ConnectionDenied> {
+        if self.refuses(&peer) {
             return Err(ConnectionDenied::new(Refusal::Peer));
         }
-        Ok(Handler::default())
+        if link {
+            self.linked.entry(peer).or_default().insert(connection);
+        } else {
+            self.linkless.insert(connection);
+        }
+        // Who would open the link says that there is none.
+        let asked = !link && self.local < peer;
+        Ok(Handler { link, asked, opening: false, outcomes: VecDeque::new() })
     }
 }
 
@@ -123,26 +174,47 @@ impl NetworkBehaviour for Behaviour {
 
     fn handle_established_inbound_connection(
         &mut self,
-        _: ConnectionId,
+        connection: ConnectionId,
         peer: PeerId,
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<Handler, ConnectionDenied> {
-        self.admit(&peer)
+        self.admit(peer, connection, true)
     }
 
     fn handle_established_outbound_connection(
         &mut self,
-        _: ConnectionId,
+        connection: ConnectionId,
         peer: PeerId,
         _: &Multiaddr,
         _: Endpoint,
         _: PortUse,
     ) -> Result<Handler, ConnectionDenied> {
-        self.admit(&peer)
+        let link = self.expected.remove(&connection) || self.linked.contains_key(&peer);
+        self.admit(peer, connection, link)
     }
 
-    fn on_swarm_event(&mut self, _: FromSwarm<'_>) {}
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        match event {
+            FromSwarm::ConnectionClosed(ConnectionClosed { peer_id, connection_id, .. }) => {
+                self.linkless.remove(&connection_id);
+                self.forget(&peer_id, connection_id);
+            }
+            FromSwarm::DialFailure(DialFailure { connection_id, .. }) => {
+                self.expected.remove(&connection_id);
+                self.linkless.remove(&connection_id);
+                self.linked.retain(|_, connections| {
+                    connections.remove(&connection_id);
+                    !connections.is_empty()
+                });
+            }
+            FromSwarm::ListenFailure(ListenFailure { connection_id, peer_id: Some(peer), .. }) => {
+                self.forget(&peer, connection_id);
+            }
+            // The rest does not concern single connections; the enum is open upstream.
+            _ => {}
+        }
+    }
 
     fn on_connection_handler_event(
         &mut self,
@@ -162,9 +234,51 @@ impl NetworkBehaviour for Behaviour {
 /// Outcomes of one connection that may wait for the swarm; more inbound substreams are dropped.
 const OUTCOMES_MAX: usize = 4;
 
+/// The names that a substream may have: the link's, and the one that says that there is none.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Names {
+    link: bool,
+    none: bool,
+}
+
+impl UpgradeInfo for Names {
+    type Info = StreamProtocol;
+    type InfoIter = std::iter::Chain<
+        std::option::IntoIter<StreamProtocol>,
+        std::option::IntoIter<StreamProtocol>,
+    >;
+
+    fn protocol_info(&self) -> Self::InfoIter {
+        let link = self.link.then_some(LINK_PROTOCOL);
+        link.into_iter().chain(self.none.then_some(NO_LINK_PROTOCOL))
+    }
+}
+
+impl InboundUpgrade<Stream> for Names {
+    type Output = Option<Stream>;
+    type Error = Infallible;
+    type Future = Ready<Result<Option<Stream>, Infallible>>;
+
+    fn upgrade_inbound(self, stream: Stream, name: StreamProtocol) -> Self::Future {
+        ready(Ok((name == LINK_PROTOCOL).then_some(stream)))
+    }
+}
+
+impl OutboundUpgrade<Stream> for Names {
+    type Output = Option<Stream>;
+    type Error = Infallible;
+    type Future = Ready<Result<Option<Stream>, Infallible>>;
+
+    fn upgrade_outbound(self, stream: Stream, name: StreamProtocol) -> Self::Future {
+        ready(Ok((name == LINK_PROTOCOL).then_some(stream)))
+    }
+}
+
 /// One connection's part.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Handler {
+    /// Whether the connection may carry a link.
+    link: bool,
     /// Whether [`Open`] came and its substream was not asked for yet.
     asked: bool,
     /// Whether a substream is being negotiated.
@@ -173,9 +287,9 @@ pub(super) struct Handler {
 }
 
 impl Handler {
-    fn accepted(&mut self, stream: Stream) {
+    fn accepted(&mut self, stream: Option<Stream>) {
         if self.outcomes.len() < OUTCOMES_MAX {
-            self.outcomes.push_back(Outcome::Accepted(stream));
+            self.outcomes.push_back(stream.map_or(Outcome::NotWanted, Outcome::Accepted));
         }
     }
 }
@@ -183,13 +297,13 @@ impl Handler {
 impl ConnectionHandler for Handler {
     type FromBehaviour = Open;
     type ToBehaviour = Outcome;
-    type InboundProtocol = ReadyUpgrade<StreamProtocol>;
-    type OutboundProtocol = ReadyUpgrade<StreamProtocol>;
+    type InboundProtocol = Names;
+    type OutboundProtocol = Names;
     type InboundOpenInfo = ();
     type OutboundOpenInfo = ();
 
     fn listen_protocol(&self) -> SubstreamProtocol<Self::InboundProtocol> {
-        SubstreamProtocol::new(ReadyUpgrade::new(LINK_PROTOCOL), ())
+        SubstreamProtocol::new(Names { link: self.link, none: true }, ())
     }
 
     fn poll(
@@ -203,7 +317,7 @@ impl ConnectionHandler for Handler {
             self.asked = false;
             self.opening = true;
             return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest {
-                protocol: SubstreamProtocol::new(ReadyUpgrade::new(LINK_PROTOCOL), ()),
+                protocol: SubstreamProtocol::new(Names { link: self.link, none: true }, ()),
             });
         }
         Poll::Pending
@@ -227,10 +341,15 @@ impl ConnectionHandler for Handler {
                 protocol, ..
             }) => {
                 self.opening = false;
-                self.outcomes.push_back(Outcome::Opened(protocol));
+                if self.link {
+                    self.outcomes.push_back(protocol.map_or(Outcome::NotWanted, Outcome::Opened));
+                }
             }
             ConnectionEvent::DialUpgradeError(DialUpgradeError { error, .. }) => {
                 self.opening = false;
+                if !self.link {
+                    return;
+                }
                 let foreign = matches!(error, StreamUpgradeError::NegotiationFailed);
                 self.outcomes.push_back(Outcome::Failed { foreign });
             }

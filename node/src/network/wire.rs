@@ -12,6 +12,9 @@ use super::limits::{FRAME_GRACE, FRAME_RATE, READ_CHUNK};
 /// Name of the link protocol, version 1.
 pub const LINK_PROTOCOL: StreamProtocol = StreamProtocol::new("/hypergolix/link/1");
 
+/// Says on a connection that it is not for a link.
+pub const NO_LINK_PROTOCOL: StreamProtocol = StreamProtocol::new("/hypergolix/no-link/1");
+
 /// Bytes of the length prefix.
 pub(super) const PREFIX_LEN: usize = 4;
 

@@ -119,6 +119,7 @@ impl EventLoop {
         let opts = DialOpts::peer_id(peer).condition(PeerCondition::Always).addresses(addresses);
         let opts = if tcp { opts.allocate_new_port().build() } else { opts.build() };
         let connection = opts.connection_id();
+        self.swarm.behaviour_mut().links.expect(connection);
         match self.swarm.dial(opts) {
             Ok(()) => {
                 if let Some(attempt) = self.attempts.get_mut(&peer) {
@@ -144,6 +145,7 @@ impl EventLoop {
             let address = configured.address.clone();
             let opts = DialOpts::unknown_peer_id().address(address).allocate_new_port().build();
             let connection = opts.connection_id();
+            self.swarm.behaviour_mut().links.expect(connection);
             match self.swarm.dial(opts) {
                 Ok(()) => configured.dialing = Some(connection),
                 Err(_) => configured.pause(now),

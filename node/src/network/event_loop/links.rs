@@ -10,7 +10,7 @@ use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId, Stream};
 
 use super::EventLoop;
-use crate::network::address_book;
+use crate::network::address_book::{self, Source};
 use crate::network::limits::{LINK_FRESH, LINK_STABLE, REFUSED_FOR, TokenBucket};
 use crate::network::link::{self, End, Ended, Link};
 use crate::network::substream::Outcome;
@@ -57,6 +57,8 @@ pub(super) struct Peer {
     pub(super) lived: Duration,
     pub(super) links: TokenBucket,
     pub(super) rtt: Option<Duration>,
+    /// Where it listens, as it says, until it has a link.
+    pub(super) listens: Vec<Multiaddr>,
 }
 
 impl Peer {
@@ -71,6 +73,7 @@ impl Peer {
             lived: Duration::ZERO,
             links: TokenBucket::new(LINKS_BURST, LINKS_RATE, now),
             rtt: None,
+            listens: Vec::new(),
         }
     }
 
@@ -125,8 +128,15 @@ impl EventLoop {
         endpoint: &ConnectedPoint,
         now: Instant,
     ) {
-        self.attempts.remove(&id);
         let address = endpoint.get_remote_address().clone();
+        if endpoint.is_dialer() {
+            self.dht.dialled.insert(connection, address.clone());
+        }
+        if self.swarm.behaviour().links.is_linkless(connection) {
+            self.linkless.insert(connection, (id, address));
+            return;
+        }
+        self.attempts.remove(&id);
         self.book.connected(&id, endpoint.is_dialer().then_some(&address), now);
         for configured in &mut self.configured {
             if configured.dialing == Some(connection) {
@@ -169,6 +179,8 @@ impl EventLoop {
     }
 
     pub(super) fn on_closed(&mut self, id: PeerId, connection: ConnectionId, now: Instant) {
+        self.linkless.remove(&connection);
+        self.dht.dialled.remove(&connection);
         let Some(peer) = self.peers.get_mut(&id) else { return };
         if peer.connections.remove(&connection).is_none() {
             return;
@@ -203,6 +215,24 @@ impl EventLoop {
         }
         if let Some(beacon) = &self.beacon {
             beacon.hurry();
+        }
+    }
+
+    /// A peer dialled for something else than a link: it counts as a connection of nobody.
+    fn not_for_a_link(&mut self, id: PeerId, connection: ConnectionId, now: Instant) {
+        self.swarm.behaviour_mut().links.forget(&id, connection);
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if peer.opening.is_some_and(|(opening, _)| opening == connection) {
+            peer.opening = None;
+        }
+        let Some(Connection { address, .. }) = peer.connections.remove(&connection) else { return };
+        self.linkless.insert(connection, (id, address));
+        if peer.connections.is_empty() && peer.link.is_none() {
+            // Who is known is dialled for a link, as if it had never been there.
+            self.peers.remove(&id);
+            self.book.lost(&id, Duration::ZERO, now);
+        } else if self.we_open(&id) {
+            self.open_link(id, now);
         }
     }
 
@@ -251,6 +281,7 @@ impl EventLoop {
             Outcome::Accepted(stream) if !we_open && peer.links.try_take(now) => {
                 self.start_link(id, connection, stream, now);
             }
+            Outcome::NotWanted => self.not_for_a_link(id, connection, now),
             Outcome::Opened(_) | Outcome::Failed { .. } | Outcome::Accepted(_) => {}
         }
     }
@@ -278,6 +309,7 @@ impl EventLoop {
         peer.link = Some(Current { link, connection, since: now });
         peer.reopen_at = None;
         peer.restarted = false;
+        let listens = std::mem::take(&mut peer.listens);
 
         // The opener closes all other connections; the other side those that the link outlived.
         let since = peer.connections.get(&connection).map_or(now, |chosen| chosen.since);
@@ -291,6 +323,10 @@ impl EventLoop {
             .collect();
         for other in surplus {
             self.close_connection(id, other);
+        }
+        for address in listens {
+            self.learn(id, &address, Source::Peer, now);
+            self.book.supersede(&id, &address);
         }
         self.publish();
     }

@@ -63,6 +63,11 @@ impl Remote {
         }
     }
 
+    /// Where it is dialled.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = &Multiaddr> {
+        self.target.addresses.iter()
+    }
+
     fn way_of(&self, connection: ConnectionId) -> Option<usize> {
         self.ways.iter().position(|way| way.dialing == Some(connection))
     }
@@ -111,6 +116,7 @@ impl EventLoop {
                 let address = way.address.clone();
                 let opts = DialOpts::unknown_peer_id().address(address).allocate_new_port().build();
                 let connection = opts.connection_id();
+                self.swarm.behaviour_mut().links.expect(connection);
                 match self.swarm.dial(opts) {
                     Ok(()) => self.remotes[index].ways[number].dialing = Some(connection),
                     Err(error) => self.remotes[index].failed(number, &error.to_string(), now),

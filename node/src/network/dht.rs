@@ -1,0 +1,646 @@
+//! The distributed hash table: its settings, and the records that this device keeps for others.
+//!
+//! Kademlia as libp2p has it, under a protocol name of our own. Only route records are kept
+//! (`hypergolix_engine::route`), and each is checked before it is stored; provider records of the
+//! library are refused. What is kept is bounded in total, for each device that brought it and for each
+//! address prefix that it came from, ends with its lifetime, and survives a restart in a file:
+//!
+//! ```text
+//! "hgxdht1\0" | record: key 32 | until u64 | source u8 length, peer id | prefix u8 length, text |
+//! own u8 | value u32 length, bytes | … | first 32 bytes of SHA-512 of everything before
+//! ```
+//!
+//! The file is written anew, whole or not at all; losing it costs what publishers bring again in hours.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::net::IpAddr;
+use std::num::NonZeroUsize;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use hypergolix_engine::account::Keys;
+use hypergolix_engine::route::{self, Refusal, Subject};
+use libp2p::kad::store::{self, RecordStore};
+use libp2p::kad::{self, ProviderRecord, Record, RecordKey, StoreInserts};
+use libp2p::{PeerId, StreamProtocol};
+use sha2::{Digest, Sha512};
+
+use super::limits;
+
+/// Name of our DHT.
+pub(super) const KAD_PROTOCOL: StreamProtocol = StreamProtocol::new("/hgx/kad/1");
+
+/// Time that one lookup may take.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Pause between looks at the own neighbourhood.
+const BOOTSTRAP_INTERVAL: Duration = Duration::from_secs(5 * 60);
+
+/// Paths of a lookup that share no device, so that one hostile device spoils one of them.
+const PATHS: NonZeroUsize = NonZeroUsize::new(3).expect("not zero");
+
+/// Longest packet of the DHT: one record and the addresses of twenty devices.
+const PACKET_MAX: usize = 64 * 1024;
+
+const MAGIC: &[u8; 8] = b"hgxdht1\0";
+const CHECKSUM: usize = 32;
+
+/// Whether a device takes part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DhtMode {
+    /// No.
+    #[default]
+    Off,
+    /// It asks, and keeps records for others once it knows that it can be reached.
+    Auto,
+    /// It only asks.
+    Client,
+    /// It keeps records for others.
+    Server,
+}
+
+/// The settings.
+#[derive(Debug, Clone, Default)]
+pub struct DhtConfig {
+    /// Whether to take part.
+    pub mode: DhtMode,
+    /// Where records are kept over a restart; in memory without.
+    pub file: Option<PathBuf>,
+    /// How much is kept.
+    pub caps: RecordCaps,
+    /// What to say of ourselves.
+    pub presences: Vec<Presence>,
+}
+
+/// How much is kept for others. Guesses, except where a source is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordCaps {
+    /// Records. The library's own store keeps 1,024.
+    pub records: usize,
+    /// Bytes of their values.
+    pub bytes: usize,
+    /// Records that one device brought.
+    pub of_device: usize,
+    /// Records that devices of one address prefix brought (IPv4 /24, IPv6 /48), together.
+    pub of_prefix: usize,
+}
+
+impl Default for RecordCaps {
+    fn default() -> Self {
+        Self { records: 4_096, bytes: 4 << 20, of_device: 64, of_prefix: 512 }
+    }
+}
+
+impl RecordCaps {
+    /// Of servers.
+    pub const SERVER: Self =
+        Self { records: 65_536, bytes: 64 << 20, of_device: 256, of_prefix: 4_096 };
+}
+
+/// Something that can be found at this device.
+#[derive(Clone)]
+pub struct Presence {
+    /// What.
+    pub subject: Subject,
+    /// Signs it, if it is an identity.
+    pub keys: Option<Keys>,
+}
+
+impl std::fmt::Debug for Presence {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Presence({:?})", self.subject)
+    }
+}
+
+/// The DHT at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DhtStatus {
+    /// How we take part.
+    pub mode: DhtMode,
+    /// Whether we keep records for others now.
+    pub serves: bool,
+    /// Devices in the routing table.
+    pub peers: usize,
+    /// Records that are kept for others, and their bytes.
+    pub records: usize,
+    /// Their bytes.
+    pub bytes: usize,
+    /// Records that were refused since the start.
+    pub refused: u64,
+    /// Subjects that can be found at this device.
+    pub presences: usize,
+    /// Of these, those that the DHT took.
+    pub published: usize,
+    /// Lookups under way.
+    pub finds: usize,
+}
+
+/// The behaviour, unless it is switched off.
+pub(super) fn behaviour(local: PeerId, config: &DhtConfig) -> Option<kad::Behaviour<Records>> {
+    if config.mode == DhtMode::Off {
+        return None;
+    }
+    let records = Records::open(local, config.caps, config.file.clone(), now());
+    let mut settings = kad::Config::new(KAD_PROTOCOL);
+    settings
+        .disjoint_query_paths(true)
+        .set_parallelism(PATHS)
+        .set_query_timeout(QUERY_TIMEOUT)
+        .set_record_filtering(StoreInserts::FilterBoth)
+        // Whoever a record is about writes it again; nobody else prolongs or spreads it.
+        .set_replication_interval(None)
+        .set_publication_interval(None)
+        .set_provider_publication_interval(None)
+        .set_record_ttl(Some(Duration::from_millis(route::LIFETIME)))
+        .set_caching(kad::Caching::Disabled)
+        // Only who said in `identify` that it serves, and where.
+        .set_kbucket_inserts(kad::BucketInserts::Manual)
+        .set_periodic_bootstrap_interval(Some(BOOTSTRAP_INTERVAL))
+        .set_max_packet_size(PACKET_MAX);
+    let mut kad = kad::Behaviour::with_config(local, records, settings);
+    kad.set_mode(match config.mode {
+        DhtMode::Off | DhtMode::Auto => None,
+        DhtMode::Client => Some(kad::Mode::Client),
+        DhtMode::Server => Some(kad::Mode::Server),
+    });
+    Some(kad)
+}
+
+/// Milliseconds since 1970, as this machine has it.
+pub(super) fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Kept {
+    value: Vec<u8>,
+    /// When the last of its entries ends to count, milliseconds since 1970.
+    until: u64,
+    /// Who brought it first, and from where.
+    source: PeerId,
+    prefix: String,
+    /// Written by this device.
+    own: bool,
+}
+
+/// Records of others, and our own.
+pub(super) struct Records {
+    local: PeerId,
+    caps: RecordCaps,
+    kept: HashMap<RecordKey, Kept>,
+    of_device: HashMap<PeerId, usize>,
+    of_prefix: HashMap<String, usize>,
+    bytes: usize,
+    /// Of these, our own: records and bytes.
+    own: (usize, usize),
+    file: Option<PathBuf>,
+    changed: bool,
+    refused: u64,
+}
+
+impl Records {
+    /// Reads the file, if there is one that is whole.
+    pub(super) fn open(local: PeerId, caps: RecordCaps, file: Option<PathBuf>, now: u64) -> Self {
+        let mut new = Self {
+            local,
+            caps,
+            kept: HashMap::new(),
+            of_device: HashMap::new(),
+            of_prefix: HashMap::new(),
+            bytes: 0,
+            own: (0, 0),
+            file,
+            changed: false,
+            refused: 0,
+        };
+        if let Some(path) = new.file.clone() {
+            match read_file(&path, caps) {
+                Ok(records) => {
+                    for (key, kept) in records {
+                        if kept.until > now && new.has_room(&kept.source, &kept.prefix, 0) {
+                            new.insert(key, kept);
+                        }
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => tracing::warn!(%error, "the records of the DHT cannot be read"),
+            }
+        }
+        new.changed = false;
+        new
+    }
+
+    /// Takes a record that a device brought, if it is one and there is room.
+    pub(super) fn admit(
+        &mut self,
+        record: &Record,
+        source: PeerId,
+        from: Option<IpAddr>,
+        now: u64,
+    ) -> Result<(), Refusal> {
+        let result = self.try_admit(record, source, from, now);
+        if result.is_err() {
+            self.refused += 1;
+        }
+        result
+    }
+
+    fn try_admit(
+        &mut self,
+        record: &Record,
+        source: PeerId,
+        from: Option<IpAddr>,
+        now: u64,
+    ) -> Result<(), Refusal> {
+        let key = record.key.as_ref();
+        let stored = self.kept.get(&record.key);
+        let value = route::merge(key, stored.map(|kept| kept.value.as_slice()), &record.value, now)?;
+        let until = route::check(key, &record.value, now)?;
+        let until = stored.map_or(until, |kept| kept.until.max(until));
+        if let Some(kept) = self.kept.get_mut(&record.key) {
+            self.bytes = self.bytes - kept.value.len() + value.len();
+            if kept.own {
+                self.own.1 = self.own.1 - kept.value.len() + value.len();
+            }
+            (kept.value, kept.until) = (value, until);
+            self.changed = true;
+            return Ok(());
+        }
+        let prefix = from.map(prefix).unwrap_or_default();
+        if !self.has_room(&source, &prefix, value.len()) {
+            self.expire(now);
+        }
+        if !self.has_room(&source, &prefix, value.len())
+            && !self.make_room(&record.key, &source, &prefix, value.len())
+        {
+            return Err(Refusal::Full);
+        }
+        self.insert(record.key.clone(), Kept { value, until, source, prefix, own: false });
+        Ok(())
+    }
+
+    fn is_within_shares(&self, source: &PeerId, prefix: &str) -> bool {
+        self.of_device.get(source).is_none_or(|count| *count < self.caps.of_device)
+            && self.of_prefix.get(prefix).is_none_or(|count| *count < self.caps.of_prefix)
+    }
+
+    fn has_room(&self, source: &PeerId, prefix: &str, len: usize) -> bool {
+        self.is_within_shares(source, prefix)
+            && self.kept.len() < self.caps.records
+            && self.bytes + len <= self.caps.bytes
+    }
+
+    /// The record farthest from us gives way to one that is nearer: others keep it, too.
+    fn make_room(&mut self, key: &RecordKey, source: &PeerId, prefix: &str, len: usize) -> bool {
+        if !self.is_within_shares(source, prefix) {
+            return false;
+        }
+        let local = kad::KBucketKey::from(self.local);
+        let distance = |key: &RecordKey| local.distance(&kad::KBucketKey::from(key.clone()));
+        let others = self.kept.iter().filter(|(_, kept)| !kept.own);
+        let Some(farthest) = others.map(|(key, _)| key).max_by_key(|key| distance(key)).cloned()
+        else {
+            return false;
+        };
+        if distance(&farthest) <= distance(key) {
+            return false;
+        }
+        self.take_out(&farthest);
+        self.kept.len() < self.caps.records && self.bytes + len <= self.caps.bytes
+    }
+
+    fn insert(&mut self, key: RecordKey, kept: Kept) {
+        self.take_out(&key);
+        self.bytes += kept.value.len();
+        if kept.own {
+            self.own = (self.own.0 + 1, self.own.1 + kept.value.len());
+        } else {
+            *self.of_device.entry(kept.source).or_default() += 1;
+            *self.of_prefix.entry(kept.prefix.clone()).or_default() += 1;
+        }
+        self.kept.insert(key, kept);
+        self.changed = true;
+    }
+
+    fn take_out(&mut self, key: &RecordKey) {
+        let Some(kept) = self.kept.remove(key) else { return };
+        self.bytes -= kept.value.len();
+        self.changed = true;
+        if kept.own {
+            self.own = (self.own.0 - 1, self.own.1 - kept.value.len());
+            return;
+        }
+        if let Some(count) = self.of_device.get_mut(&kept.source) {
+            *count -= 1;
+            if *count == 0 {
+                self.of_device.remove(&kept.source);
+            }
+        }
+        if let Some(count) = self.of_prefix.get_mut(&kept.prefix) {
+            *count -= 1;
+            if *count == 0 {
+                self.of_prefix.remove(&kept.prefix);
+            }
+        }
+    }
+
+    /// Forgets what ended to count.
+    pub(super) fn expire(&mut self, now: u64) {
+        let over = self.kept.iter().filter(|(_, kept)| kept.until <= now);
+        let over: Vec<RecordKey> = over.map(|(key, _)| key.clone()).collect();
+        for key in over {
+            self.take_out(&key);
+        }
+    }
+
+    /// Records kept for others, and their bytes.
+    pub(super) fn kept(&self) -> (usize, usize) {
+        (self.kept.len() - self.own.0, self.bytes - self.own.1)
+    }
+
+    /// Records refused since the start.
+    pub(super) fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// What to write into which file, if anything changed since this was asked.
+    pub(super) fn to_keep(&mut self) -> Option<(PathBuf, Vec<u8>)> {
+        let path = self.file.clone()?;
+        if !std::mem::replace(&mut self.changed, false) {
+            return None;
+        }
+        let mut bytes = MAGIC.to_vec();
+        for (key, kept) in &self.kept {
+            let Ok(key) = <[u8; 32]>::try_from(key.as_ref()) else { continue };
+            bytes.extend_from_slice(&key);
+            bytes.extend_from_slice(&kept.until.to_be_bytes());
+            for name in [kept.source.to_bytes().as_slice(), kept.prefix.as_bytes()] {
+                bytes.push(name.len() as u8);
+                bytes.extend_from_slice(name);
+            }
+            bytes.push(u8::from(kept.own));
+            bytes.extend_from_slice(&(kept.value.len() as u32).to_be_bytes());
+            bytes.extend_from_slice(&kept.value);
+        }
+        let digest = Sha512::digest(&bytes);
+        bytes.extend_from_slice(&digest[..CHECKSUM]);
+        Some((path, bytes))
+    }
+}
+
+/// Writes the file: whole or not at all, mode 0600.
+pub(super) fn keep(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension("new");
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}
+
+fn read_file(path: &Path, caps: RecordCaps) -> io::Result<Vec<(RecordKey, Kept)>> {
+    let damaged = || io::Error::new(io::ErrorKind::InvalidData, "it is damaged");
+    // Beside its value a record has less than this.
+    let longest = caps.bytes + caps.records * 256 + 4_096;
+    if fs::metadata(path)?.len() > longest as u64 {
+        return Err(damaged());
+    }
+    let bytes = fs::read(path)?;
+    let (body, checksum) = bytes.split_last_chunk::<CHECKSUM>().ok_or_else(damaged)?;
+    if Sha512::digest(body)[..CHECKSUM] != checksum[..] {
+        return Err(damaged());
+    }
+    let mut rest = body.strip_prefix(MAGIC).ok_or_else(damaged)?;
+    let mut records = Vec::new();
+    while !rest.is_empty() {
+        let mut read = || {
+            let mut take = |len: usize| {
+                let (part, after) = rest.split_at_checked(len)?;
+                rest = after;
+                Some(part)
+            };
+            let key = RecordKey::new(&take(32)?);
+            let until = u64::from_be_bytes(take(8)?.try_into().ok()?);
+            let len = usize::from(take(1)?[0]);
+            let source = PeerId::from_bytes(take(len)?).ok()?;
+            let len = usize::from(take(1)?[0]);
+            let prefix = String::from_utf8(take(len)?.to_vec()).ok()?;
+            let own = take(1)?[0] != 0;
+            let len = u32::from_be_bytes(take(4)?.try_into().ok()?) as usize;
+            let value = take(len)?.to_vec();
+            Some((key, Kept { value, until, source, prefix, own }))
+        };
+        records.push(read().ok_or_else(damaged)?);
+    }
+    Ok(records)
+}
+
+/// The prefix that shares a cap: IPv4 /24, IPv6 /48.
+fn prefix(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => {
+            let [a, b, c, _] = ip.octets();
+            format!("{a}.{b}.{c}")
+        }
+        IpAddr::V6(ip) => {
+            let [a, b, c, ..] = ip.segments();
+            format!("{a:x}:{b:x}:{c:x}")
+        }
+    }
+}
+
+impl RecordStore for Records {
+    type RecordsIter<'a> = std::vec::IntoIter<Cow<'a, Record>>;
+    type ProvidedIter<'a> = std::iter::Empty<Cow<'a, ProviderRecord>>;
+
+    fn get(&self, key: &RecordKey) -> Option<Cow<'_, Record>> {
+        let kept = self.kept.get(key)?;
+        let left = Duration::from_millis(kept.until.checked_sub(now())?);
+        Some(Cow::Owned(Record {
+            key: key.clone(),
+            value: kept.value.clone(),
+            publisher: None,
+            expires: Instant::now().checked_add(left),
+        }))
+    }
+
+    /// Only for our own; what others bring passes [`Records::admit`].
+    fn put(&mut self, record: Record) -> store::Result<()> {
+        let now = now();
+        let stored = self.kept.get(&record.key).map(|kept| kept.value.as_slice());
+        let value = match route::merge(record.key.as_ref(), stored, &record.value, now) {
+            Ok(value) => value,
+            // Full of other devices, or said before: it is sent all the same.
+            Err(Refusal::Full | Refusal::Replayed) => return Ok(()),
+            Err(_) => return Err(store::Error::ValueTooLarge),
+        };
+        let Ok(until) = route::check(record.key.as_ref(), &record.value, now) else {
+            return Err(store::Error::ValueTooLarge);
+        };
+        let kept =
+            Kept { value, until, source: self.local, prefix: String::new(), own: true };
+        self.insert(record.key, kept);
+        Ok(())
+    }
+
+    fn remove(&mut self, key: &RecordKey) {
+        self.take_out(key);
+    }
+
+    fn records(&self) -> Self::RecordsIter<'_> {
+        let records: Vec<_> = self.kept.keys().filter_map(|key| self.get(key)).collect();
+        records.into_iter()
+    }
+
+    fn add_provider(&mut self, _: ProviderRecord) -> store::Result<()> {
+        Err(store::Error::MaxProvidedKeys)
+    }
+
+    fn providers(&self, _: &RecordKey) -> Vec<ProviderRecord> {
+        Vec::new()
+    }
+
+    fn provided(&self) -> Self::ProvidedIter<'_> {
+        std::iter::empty()
+    }
+
+    fn remove_provider(&mut self, _: &RecordKey, _: &PeerId) {}
+}
+
+/// Devices of one public address prefix in one bucket of the routing table (threats.md A3).
+pub(super) const PREFIX_PER_BUCKET: usize = 2;
+
+/// Whether an address counts for [`PREFIX_PER_BUCKET`], and its prefix.
+pub(super) fn public_prefix(address: &libp2p::Multiaddr) -> Option<String> {
+    let ip = super::address_book::ip_of(address)?;
+    (!super::address_book::is_lan(ip)).then(|| prefix(ip))
+}
+
+/// Subjects that one device may be found for.
+pub(super) const PRESENCES_MAX: usize = limits::PRESENCES_MAX;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use golix::Ghid;
+    use hypergolix_engine::route::{Host, Route};
+
+    fn record(number: u32, now: u64) -> Record {
+        let subject = Subject::Root(Ghid::of(&number.to_be_bytes()));
+        let host = Host { device: vec![7; 38], addresses: vec![vec![4, 127, 0, 0, 1]] };
+        let route = Route { host, persisters: Vec::new(), stamp: now };
+        let epoch = route::epoch_of(now);
+        let value = subject.seal(epoch, &route, None, [number as u8; 12]);
+        Record::new(subject.key(epoch).to_vec(), value)
+    }
+
+    const CAPS: RecordCaps =
+        RecordCaps { records: 200, bytes: 1 << 20, of_device: 10, of_prefix: 40 };
+
+    fn ip(last: u8) -> Option<IpAddr> {
+        Some(IpAddr::from([203, 0, 113, last]))
+    }
+
+    #[test]
+    fn a_flood_from_one_device_or_one_prefix_fills_its_share() {
+        let mut records = Records::open(PeerId::random(), CAPS, None, now());
+        let flooder = PeerId::random();
+        let taken = (0..100)
+            .filter(|number| records.admit(&record(*number, now()), flooder, ip(1), now()).is_ok());
+        assert_eq!(taken.count(), CAPS.of_device);
+        // Sybils: a new device for each record, from one prefix.
+        let taken = (100..300).filter(|number| {
+            let from = ip(*number as u8);
+            records.admit(&record(*number, now()), PeerId::random(), from, now()).is_ok()
+        });
+        assert_eq!(taken.count(), CAPS.of_prefix - CAPS.of_device);
+        // Others still get in.
+        let elsewhere = Some(IpAddr::from([198, 51, 100, 1]));
+        assert!(records.admit(&record(999, now()), PeerId::random(), elsewhere, now()).is_ok());
+        assert_eq!(records.kept().0, CAPS.of_prefix + 1);
+        assert_eq!(records.refused(), 90 + 170);
+    }
+
+    #[test]
+    fn the_nearest_records_are_kept_when_there_is_no_room() {
+        let local = PeerId::random();
+        let mut records = Records::open(local, CAPS, None, now());
+        let all: Vec<Record> = (0..500).map(|number| record(number, now())).collect();
+        for (number, record) in all.iter().enumerate() {
+            let from = Some(IpAddr::from([10, number as u8, (number >> 8) as u8, 1]));
+            let _ = records.admit(record, PeerId::random(), from, now());
+        }
+        let (count, bytes) = records.kept();
+        assert_eq!(count, CAPS.records);
+        assert!(bytes <= CAPS.bytes);
+        let local = kad::KBucketKey::from(local);
+        let mut nearest: Vec<_> = all.iter().map(|record| record.key.clone()).collect();
+        nearest.sort_by_key(|key| local.distance(&kad::KBucketKey::from(key.clone())));
+        assert!(nearest[..CAPS.records].iter().all(|key| records.get(key).is_some()));
+    }
+
+    #[test]
+    fn records_survive_a_restart_and_a_damaged_file_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dht.records");
+        let local = PeerId::random();
+        let open = |now| Records::open(local, CAPS, Some(path.clone()), now);
+        let mut records = open(now());
+        assert!(records.to_keep().is_none());
+        for number in 0..20 {
+            let source = PeerId::random();
+            records.admit(&record(number, now()), source, ip(1), now()).unwrap();
+        }
+        let (to, bytes) = records.to_keep().expect("changed");
+        keep(&to, &bytes).unwrap();
+        assert!(records.to_keep().is_none(), "once");
+        let again = open(now());
+        assert_eq!(again.kept, records.kept);
+        assert_eq!(again.of_prefix, records.of_prefix);
+        assert_eq!(again.bytes, records.bytes);
+        assert_eq!(open(now() + route::LIFETIME + 1).kept(), (0, 0), "over");
+        let mut bad = fs::read(&path).unwrap();
+        bad[100] ^= 1;
+        fs::write(&path, bad).unwrap();
+        assert_eq!(open(now()).kept(), (0, 0));
+    }
+
+    #[test]
+    fn what_is_no_route_record_changes_nothing() {
+        let mut records = Records::open(PeerId::random(), CAPS, None, now());
+        let source = PeerId::random();
+        let good = record(1, now());
+        records.admit(&good, source, ip(1), now()).unwrap();
+        let before = records.kept.clone();
+        let mut foreign = record(2, now());
+        foreign.key = good.key.clone();
+        let mut forged = record(3, now());
+        let last = forged.value.len() - 1;
+        forged.value[last] ^= 1;
+        let mut long = record(4, now());
+        long.value.resize(route::RECORD_MAX + 1, 0);
+        let mut text = record(5, now());
+        text.value = b"anything".to_vec();
+        let old = record(6, now() - route::LIFETIME);
+        for (bad, why) in [
+            (&foreign, Refusal::Foreign),
+            (&forged, Refusal::Forged),
+            (&long, Refusal::TooLong),
+            (&text, Refusal::Malformed),
+            (&old, Refusal::Expired),
+            (&good, Refusal::Replayed),
+        ] {
+            assert_eq!(records.admit(bad, source, ip(1), now()), Err(why));
+        }
+        assert_eq!(records.kept, before);
+    }
+}
