@@ -143,13 +143,15 @@ impl Behaviour {
         peer: PeerId,
         connection: ConnectionId,
         link: bool,
+        counts: bool,
     ) -> Result<Handler, ConnectionDenied> {
         if self.refuses(&peer) {
             return Err(ConnectionDenied::new(Refusal::Peer));
         }
-        if link {
+        // What others dialled counts once it has a link: only they know what it is for.
+        if counts {
             self.linked.entry(peer).or_default().insert(connection);
-        } else {
+        } else if !link {
             self.linkless.insert(connection);
         }
         // Who would open the link says that there is none.
@@ -179,7 +181,7 @@ impl NetworkBehaviour for Behaviour {
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<Handler, ConnectionDenied> {
-        self.admit(peer, connection, true)
+        self.admit(peer, connection, true, false)
     }
 
     fn handle_established_outbound_connection(
@@ -191,7 +193,7 @@ impl NetworkBehaviour for Behaviour {
         _: PortUse,
     ) -> Result<Handler, ConnectionDenied> {
         let link = self.expected.remove(&connection) || self.linked.contains_key(&peer);
-        self.admit(peer, connection, link)
+        self.admit(peer, connection, link, link)
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
@@ -222,6 +224,9 @@ impl NetworkBehaviour for Behaviour {
         connection: ConnectionId,
         outcome: Outcome,
     ) {
+        if matches!(outcome, Outcome::Opened(_) | Outcome::Accepted(_)) {
+            self.linked.entry(peer).or_default().insert(connection);
+        }
         self.events.push_back(ToSwarm::GenerateEvent(Event { peer, connection, outcome }));
     }
 
