@@ -44,7 +44,8 @@ pub struct Config {
     /// Addresses of this device to listen and announce on. Default none: all of them. With
     /// 127.0.0.1 alone nothing leaves the machine.
     pub listen: Vec<IpAddr>,
-    /// Whether to take part in the distributed hash table. Default no; has no effect yet.
+    /// Whether to take part in the distributed hash table: records say, to whoever
+    /// knows the fingerprint, where this device is. Default no.
     pub dht: bool,
     /// Devices to keep dialling, as multiaddresses.
     pub peers: Vec<Multiaddr>,

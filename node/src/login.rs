@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use golix::Ghid;
 use hypergolix_engine::message::{Address, Packed, VERSION};
+use hypergolix_engine::route::Subject;
 use hypergolix_engine::{LinkId, Message, Role, account};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
@@ -19,6 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Once somebody has answered, others have this long to show a newer root.
 const GRACE: Duration = Duration::from_millis(1_500);
+
+/// Pause before the DHT is asked, and between questions.
+const SEEK_PAUSE: Duration = Duration::from_secs(2);
 
 /// Events that may wait.
 const EVENTS_MAX: usize = 64;
@@ -68,7 +72,18 @@ async fn ask_around(
     let mut best: Option<(u64, Vec<Packed>)> = None;
     let mut without = 0;
     let mut asked: BTreeSet<LinkId> = BTreeSet::new();
-    while let Ok(Some(event)) = timeout_at(deadline, events.recv()).await {
+    let mut seek_at = Instant::now() + SEEK_PAUSE;
+    loop {
+        let event = match timeout_at(deadline.min(seek_at), events.recv()).await {
+            Ok(Some(event)) => event,
+            Err(_) if Instant::now() < deadline => {
+                // Who serves the root is dialled; whoever answers is asked like anybody.
+                network.seek(Subject::Root(user_id));
+                seek_at = Instant::now() + SEEK_PAUSE;
+                continue;
+            }
+            Ok(None) | Err(_) => break,
+        };
         match event {
             NetworkEvent::LinkUp { link, .. } => {
                 let mut nonce = [0; 32];

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use golix::{Ghid, PrivateIdentity, Suite};
 use hypergolix_engine::account::{self, AccountError, RecoveryKey, ScryptCost, UnlockError};
+use hypergolix_engine::route::Subject;
 use hypergolix_engine::{Account, ViewError, Write};
 use hypergolix_ipc::Server;
 use tokio::sync::{mpsc, oneshot};
@@ -16,7 +17,9 @@ use crate::brain::Purpose;
 use crate::config::Config;
 use crate::control::{ControlSocket, Reload};
 use crate::ipc_service::{COMMANDS_MAX, Command, IpcService};
-use crate::network::{self, DeviceKeyError, Network, NetworkConfig, NetworkError};
+use crate::network::{
+    self, DeviceKeyError, DhtConfig, DhtMode, Network, NetworkConfig, NetworkError, Presence,
+};
 use crate::paths::Home;
 use crate::run::{Loop, OsEntropy, Parts, RunError};
 use crate::shutdown::STOP_DEADLINE;
@@ -227,6 +230,11 @@ pub fn network_config(home: &Home, config: &Config) -> Result<NetworkConfig, Nod
         listen_hosts: config.listen.clone(),
         peers: targets.peers,
         remotes: targets.remotes,
+        dht: DhtConfig {
+            mode: if config.dht { DhtMode::Auto } else { DhtMode::Off },
+            file: Some(home.path().join("dht.records")),
+            ..DhtConfig::default()
+        },
         ..NetworkConfig::new(network::load_or_create(&home.device_key())?)
     })
 }
@@ -261,7 +269,15 @@ impl Node {
     ) -> Result<Self, NodeError> {
         let Unlocked { store, account } = unlocked;
         let (events, events_taken) = mpsc::channel(EVENTS_MAX);
-        let network = Network::start(network_config(&home, &config)?, events)?;
+        let mut settings = network_config(&home, &config)?;
+        settings.dht.presences = vec![
+            Presence {
+                subject: Subject::Identity(account.fingerprint()),
+                keys: Some(account.keys()),
+            },
+            Presence { subject: Subject::Root(account.user_id()), keys: None },
+        ];
+        let network = Network::start(settings, events)?;
         let fingerprint = account.fingerprint();
         let control = home.control();
         let config = Arc::new(Mutex::new(config));

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::brain::Purpose;
 use crate::control::ControlSocket;
 use crate::ipc_service::{COMMANDS_MAX, Command};
-use crate::network::{self, Network, NetworkConfig};
+use crate::network::{self, DhtConfig, DhtMode, Network, NetworkConfig, RecordCaps};
 use crate::node::{EVENTS_MAX, NodeError, end_of, spawn};
 use crate::run::{Parts, RunError};
 use crate::shutdown::STOP_DEADLINE;
@@ -119,6 +119,12 @@ impl Server {
                 connections_in: CONNECTIONS_IN,
                 inbound: INBOUND,
                 memory_max: MEMORY_MAX,
+                dht: DhtConfig {
+                    mode: DhtMode::Server,
+                    file: options.cache.as_deref().map(|folder| folder.join("dht.records")),
+                    caps: RecordCaps::SERVER,
+                    presences: Vec::new(),
+                },
                 ..NetworkConfig::new(key)
             },
             events,

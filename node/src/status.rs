@@ -7,7 +7,7 @@ use golix::Ghid;
 use serde_json::{Map, Value, json};
 
 use crate::config::Config;
-use crate::network::{Network, RemoteStatus};
+use crate::network::{DhtStatus, Network, RemoteStatus};
 use crate::paths::Home;
 
 /// What a node knows of itself.
@@ -80,6 +80,7 @@ impl Facts {
             "remotes": remotes,
             "addresses_known": network.addresses,
             "dials": network.dials,
+            "dht": network.dht.map(dht_facts),
             "storage_bytes": storage.bytes,
             "low_on_space": storage.low_on_space,
             "deletions_not_compacted": storage.deletions_not_compacted,
@@ -98,6 +99,20 @@ impl Facts {
         }
         Value::Object(facts).to_string()
     }
+}
+
+/// The distributed hash table: how we take part, who is known, what is kept, what is said of us.
+fn dht_facts(dht: DhtStatus) -> Value {
+    json!({
+        "serves": dht.serves,
+        "peers": dht.peers,
+        "records": dht.records,
+        "record_bytes": dht.bytes,
+        "refused": dht.refused,
+        "own": dht.presences,
+        "own_published": dht.published,
+        "lookups": dht.finds,
+    })
 }
 
 /// One remote: how the network sees it, and how the engine does.

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use golix::{Ghid, Suite};
 use hypergolix_engine::account::{self, Keys, ScryptCost};
 use hypergolix_engine::route::{self, Subject};
-use hypergolix_node::run::OsEntropy;
 use hypergolix_node::network::{
     DhtConfig, DhtMode, Network, NetworkConfig, NetworkEvent, Presence,
 };
+use hypergolix_node::run::OsEntropy;
 use libp2p::identity::Keypair;
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::mpsc;

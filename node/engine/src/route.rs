@@ -222,9 +222,7 @@ impl Subject {
         let spot = self.spot(epoch);
         let mut plain = write_hosts(route);
         let (identity, signature) = match keys {
-            Some(keys) => {
-                keys.vouch(LABEL_ROUTE, &self.statement(epoch, route.stamp, &plain))
-            }
+            Some(keys) => keys.vouch(LABEL_ROUTE, &self.statement(epoch, route.stamp, &plain)),
             None => (Vec::new(), Vec::new()),
         };
         for part in [identity, signature] {
@@ -304,12 +302,7 @@ pub fn check(key: &[u8], record: &[u8], now: u64) -> Result<u64, Refusal> {
 ///
 /// # Errors
 /// [`Refusal`]; then nothing changes.
-pub fn merge(
-    key: &[u8],
-    stored: Option<&[u8]>,
-    new: &[u8],
-    now: u64,
-) -> Result<Vec<u8>, Refusal> {
+pub fn merge(key: &[u8], stored: Option<&[u8]>, new: &[u8], now: u64) -> Result<Vec<u8>, Refusal> {
     let mut entries: BTreeMap<[u8; 16], (u64, &[u8])> = BTreeMap::new();
     for bytes in stored.map(read_record).transpose()?.into_iter().flatten() {
         if let Ok(entry) = Entry::read(bytes)
@@ -365,8 +358,17 @@ impl<'a> Entry<'a> {
             let nonce = reader.take(NONCE)?;
             let sealed = reader.0;
             let signature = *signature;
-            (version == [VERSION])
-                .then_some(Self { head, epoch, public, tag, stamp, nonce, sealed, signed, signature })
+            (version == [VERSION]).then_some(Self {
+                head,
+                epoch,
+                public,
+                tag,
+                stamp,
+                nonce,
+                sealed,
+                signed,
+                signature,
+            })
         };
         parts().ok_or(Refusal::Malformed)
     }
@@ -443,8 +445,7 @@ fn write_hosts(route: &Route) -> Vec<u8> {
         };
         short(bytes, &host.device);
         let fits = |address: &&Vec<u8>| address.len() <= NAME_MAX;
-        let addresses: Vec<_> =
-            host.addresses.iter().filter(fits).take(ADDRESSES_MAX).collect();
+        let addresses: Vec<_> = host.addresses.iter().filter(fits).take(ADDRESSES_MAX).collect();
         bytes.push(addresses.len() as u8);
         for address in addresses {
             short(bytes, address);
@@ -610,9 +611,8 @@ mod tests {
         let subject = Subject::Identity(me);
         let (epoch, now) = (epoch_of(NOON), NOON);
         let key = subject.key(epoch);
-        let make = |device, stamp| {
-            subject.seal(epoch, &route(device, stamp), Some(&keys), [device; 12])
-        };
+        let make =
+            |device, stamp| subject.seal(epoch, &route(device, stamp), Some(&keys), [device; 12]);
         let mut stored = merge(&key, None, &make(1, now), now).expect("new");
         assert_eq!(merge(&key, Some(&stored), &make(1, now), now), Err(Refusal::Replayed));
         assert_eq!(merge(&key, Some(&stored), &make(1, now - 1), now), Err(Refusal::Replayed));

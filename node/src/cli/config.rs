@@ -19,9 +19,6 @@ use super::{Cli, ConfigArgs, Listen, Named, Only, note, say};
 /// How long registering waits for a server to be connected.
 const CONNECTING: Duration = Duration::from_secs(5);
 
-const DHT_LATER: &str = "note: this version has no distributed hash table yet; the setting is \
-    kept for the one that has";
-
 /// Shows or changes the configuration.
 pub fn run(args: ConfigArgs) -> anyhow::Result<()> {
     let changes = Changes::check(&args);
@@ -44,9 +41,6 @@ pub fn run(args: ConfigArgs) -> anyhow::Result<()> {
             if told.is_err() || config.differs_in_what_takes_a_restart(&before) {
                 note("note: Hypergolix is running; stop and start it to use the new configuration");
             }
-        }
-        if args.dht {
-            note(DHT_LATER);
         }
     }
     if args.register {

@@ -259,7 +259,8 @@ impl Records {
     ) -> Result<(), Refusal> {
         let key = record.key.as_ref();
         let stored = self.kept.get(&record.key);
-        let value = route::merge(key, stored.map(|kept| kept.value.as_slice()), &record.value, now)?;
+        let value =
+            route::merge(key, stored.map(|kept| kept.value.as_slice()), &record.value, now)?;
         let until = route::check(key, &record.value, now)?;
         let until = stored.map_or(until, |kept| kept.until.max(until));
         if let Some(kept) = self.kept.get_mut(&record.key) {
@@ -486,8 +487,7 @@ impl RecordStore for Records {
         let Ok(until) = route::check(record.key.as_ref(), &record.value, now) else {
             return Err(store::Error::ValueTooLarge);
         };
-        let kept =
-            Kept { value, until, source: self.local, prefix: String::new(), own: true };
+        let kept = Kept { value, until, source: self.local, prefix: String::new(), own: true };
         self.insert(record.key, kept);
         Ok(())
     }

@@ -270,7 +270,11 @@ impl EventLoop {
             BehaviourEvent::Links(substream::Event { peer, connection, outcome }) => {
                 self.on_substream(peer, connection, outcome, now);
             }
-            BehaviourEvent::Identify(identify::Event::Received { peer_id, info, connection_id }) => {
+            BehaviourEvent::Identify(identify::Event::Received {
+                peer_id,
+                info,
+                connection_id,
+            }) => {
                 self.on_identified(peer_id, connection_id, &info, now);
             }
             BehaviourEvent::Kad(event) => self.on_kad(event, now),
@@ -329,7 +333,8 @@ impl EventLoop {
             return;
         }
         let linkless = self.linkless.get(&connection).map(|(_, address)| address);
-        let connections = self.peers.get(&id).into_iter().flat_map(|peer| peer.connections.values());
+        let connections =
+            self.peers.get(&id).into_iter().flat_map(|peer| peer.connections.values());
         let remote: Vec<_> = connections
             .map(|connection| &connection.address)
             .chain(linkless)

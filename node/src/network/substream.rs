@@ -16,10 +16,10 @@ use std::time::{Duration, Instant};
 use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
 use libp2p::core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo};
+use libp2p::swarm::behaviour::{ConnectionClosed, DialFailure, ListenFailure};
 use libp2p::swarm::handler::{
     ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound,
 };
-use libp2p::swarm::behaviour::{ConnectionClosed, DialFailure, ListenFailure};
 use libp2p::swarm::{
     ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm,
     NetworkBehaviour, NotifyHandler, StreamUpgradeError, SubstreamProtocol, ToSwarm,
@@ -210,7 +210,9 @@ impl NetworkBehaviour for Behaviour {
                     !connections.is_empty()
                 });
             }
-            FromSwarm::ListenFailure(ListenFailure { connection_id, peer_id: Some(peer), .. }) => {
+            FromSwarm::ListenFailure(ListenFailure {
+                connection_id, peer_id: Some(peer), ..
+            }) => {
                 self.forget(&peer, connection_id);
             }
             // The rest does not concern single connections; the enum is open upstream.

@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 
 use hypergolix_engine::route::{self, Host, Route, Subject};
 use libp2p::kad::{
-    self, GetRecordOk, InboundRequest, QueryId, QueryResult, Quorum, Record,
-    RecordKey,
+    self, GetRecordOk, InboundRequest, QueryId, QueryResult, Quorum, Record, RecordKey,
 };
 use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId, StreamProtocol};
@@ -151,7 +150,10 @@ impl Dht {
 
     /// Whether something could be written now, if it was due.
     fn can_write(&self) -> bool {
-        self.mode != DhtMode::Off && self.peers > 0 && !self.here.is_empty() && self.puts() < PUTS_MAX
+        self.mode != DhtMode::Off
+            && self.peers > 0
+            && !self.here.is_empty()
+            && self.puts() < PUTS_MAX
     }
 
     /// When that is: the sweep of published addresses goes slowly.
@@ -246,9 +248,8 @@ impl EventLoop {
                 here.push(address);
             }
         }
-        let outside = |address: &Multiaddr| {
-            address_book::ip_of(address).is_none_or(|ip| !ip.is_loopback())
-        };
+        let outside =
+            |address: &Multiaddr| address_book::ip_of(address).is_none_or(|ip| !ip.is_loopback());
         if here.iter().any(outside) {
             here.retain(outside);
         }
@@ -314,7 +315,8 @@ impl EventLoop {
                     queries.insert(epoch);
                 }
             }
-            let find = Find { subject, routes: BTreeMap::new(), queries, answers: 0, ends: None, answer };
+            let find =
+                Find { subject, routes: BTreeMap::new(), queries, answers: 0, ends: None, answer };
             self.dht.finds.insert(number, find);
             self.end_find_if_done(number);
         }
