@@ -370,7 +370,7 @@ impl Records {
     }
 
     /// What to write into which file, if anything changed since this was asked.
-    pub(super) fn to_keep(&mut self) -> Option<(PathBuf, Vec<u8>)> {
+    pub(super) fn take_changed(&mut self) -> Option<(PathBuf, Vec<u8>)> {
         let path = self.file.clone()?;
         if !std::mem::replace(&mut self.changed, false) {
             return None;
@@ -595,14 +595,14 @@ mod tests {
         let local = PeerId::random();
         let open = |now| Records::open(local, CAPS, Some(path.clone()), now);
         let mut records = open(now());
-        assert!(records.to_keep().is_none());
+        assert!(records.take_changed().is_none());
         for number in 0..20 {
             let source = PeerId::random();
             records.admit(&record(number, now()), source, ip(1), now()).unwrap();
         }
-        let (to, bytes) = records.to_keep().expect("changed");
+        let (to, bytes) = records.take_changed().expect("changed");
         keep(&to, &bytes).unwrap();
-        assert!(records.to_keep().is_none(), "once");
+        assert!(records.take_changed().is_none(), "once");
         let again = open(now());
         assert_eq!(again.kept, records.kept);
         assert_eq!(again.of_prefix, records.of_prefix);

@@ -508,7 +508,7 @@ impl EventLoop {
         }
         let Some(kad) = self.swarm.behaviour_mut().kad.as_mut() else { return };
         kad.store_mut().expire(now());
-        if let Some((path, bytes)) = kad.store_mut().to_keep() {
+        if let Some((path, bytes)) = kad.store_mut().take_changed() {
             self.dht.keeping = Some(tokio::task::spawn_blocking(move || {
                 if let Err(error) = keep(&path, &bytes) {
                     tracing::warn!(%error, "the records of the DHT cannot be written");
