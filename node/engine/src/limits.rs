@@ -24,6 +24,9 @@ pub const EVENTS_IN_FLIGHT: usize = 128;
 /// Rows of the feed read at once.
 pub const FEED_BATCH: usize = 256;
 
+/// Objects in one page of a list. Each is opened, 20 us and more, while everybody else waits.
+pub const OBJECTS_PAGE: usize = 128;
+
 /// Addresses one link may subscribe to. 100,000 tags are about 10 MB of memory.
 pub const SUBSCRIPTIONS_PER_LINK: usize = 100_000;
 

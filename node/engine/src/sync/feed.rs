@@ -5,7 +5,7 @@
 
 use golix::Ghid;
 
-use crate::turn::Turn;
+use crate::turn::{Turn, key};
 use crate::view::{Table, ViewError};
 
 /// Meta row: the epoch, drawn when the store was made.
@@ -93,6 +93,22 @@ impl Feed {
     /// Every address that ever changed, in ascending order.
     pub(crate) fn addresses(turn: &Turn<'_>) -> Result<Vec<Ghid>, ViewError> {
         turn.prefixed(Table::FeedIndex, &[], usize::MAX >> 1)?
+            .into_iter()
+            .map(|(row, _)| {
+                Ghid::from_bytes(&row)
+                    .map_err(|_| ViewError("a row of the feed's index is damaged".into()))
+            })
+            .collect()
+    }
+
+    /// Addresses that ever changed, behind `after`, in ascending order.
+    pub(crate) fn addresses_after(
+        turn: &Turn<'_>,
+        after: Option<&Ghid>,
+        limit: usize,
+    ) -> Result<Vec<Ghid>, ViewError> {
+        let start = after.map_or_else(Vec::new, |after| key(&[after.as_bytes(), &[0]]));
+        turn.range(Table::FeedIndex, &start, &[u8::MAX; Ghid::LEN + 1], limit)?
             .into_iter()
             .map(|(row, _)| {
                 Ghid::from_bytes(&row)
