@@ -73,6 +73,9 @@ impl Engine {
                 None if shelf::is_object(turn, &address)? => {
                     json!({ "address": address.to_string(), "state": "unreadable" })
                 }
+                None if shelf::was_dropped(turn, &address)? || !self.follows.contains(&address) => {
+                    json!({ "address": address.to_string(), "state": "deleted" })
+                }
                 None => json!({ "address": address.to_string(), "state": "absent" }),
             };
             page.push(about);

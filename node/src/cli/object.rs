@@ -54,7 +54,10 @@ pub fn list(args: &LsArgs) -> anyhow::Result<()> {
         let Value::Array(page) = page else { bail!("the daemon's answer makes no sense") };
         let Some(last) = page.last() else { break };
         after = last["address"].as_str().map(ToOwned::to_owned);
-        objects.extend(page.into_iter().filter(|object| object["state"] != "account"));
+        objects.extend(
+            page.into_iter()
+                .filter(|object| object["state"] != "account" && object["state"] != "deleted"),
+        );
         if after.is_none() {
             break;
         }
@@ -82,7 +85,7 @@ pub fn list(args: &LsArgs) -> anyhow::Result<()> {
                 },
             ),
             "unreadable" => format!("{:>9}  its key is not here, or no longer", "-"),
-            _ => format!("{:>9}  not here yet, or deleted", "-"),
+            _ => format!("{:>9}  not here yet", "-"),
         };
         say(format_args!("{}  {about}", text("address")));
     }
