@@ -43,6 +43,8 @@ pub(crate) struct Link {
     pub(crate) mirrors: bool,
     /// It asked for everything before it proved who it is.
     pub(super) asks_to_mirror: Option<Cursor>,
+    /// It began a comparison meanwhile, whose answer waits for its proof too.
+    pub(super) asks_to_compare: Option<Vec<u8>>,
     /// What the other side published itself, until the feed is past it.
     pub(super) own: BTreeMap<Ghid, u64>,
     /// Requests to hand over: recipient, request.
@@ -212,6 +214,7 @@ impl Links {
                 subscribed: BTreeSet::new(),
                 mirrors: false,
                 asks_to_mirror: None,
+                asks_to_compare: None,
                 own: BTreeMap::new(),
                 mail: VecDeque::new(),
                 handed_over: now,
