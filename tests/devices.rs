@@ -16,7 +16,7 @@ fn main() -> ExitCode {
         vec![
             trial("a_second_machine_logs_in_on_the_lan", || a_second_machine_logs_in_on_the_lan(3)),
             trial("a_second_machine_logs_in_on_the_lan_suite_1", || {
-                a_second_machine_logs_in_on_the_lan(1)
+                a_second_machine_logs_in_on_the_lan(1);
             }),
             trial("both_machines_write", || both_machines_write(3)),
             trial("both_machines_write_suite_1", || both_machines_write(1)),
