@@ -8,11 +8,11 @@ mod common;
 use std::time::Duration;
 
 use common::peer::{Peer, Thing, identity, pack, statement};
-use common::{Disk, World};
+use common::{Disk, World, identity_of_suite_1};
 use golix::object::{
     Container, Debinding, DynamicBinding, Request as Sealed, RequestBody, StaticBinding, Verified,
 };
-use golix::{ChainKey, Ghid};
+use golix::{ChainKey, Ghid, PrivateIdentity, Secret, Signer, Suite};
 use hypergolix_engine::message::{Address, Cursor, Packed, Role, VERSION};
 use hypergolix_engine::persister::{Policy, Quota};
 use hypergolix_engine::{Control, Message, PersisterConfig, Table, verdict};
@@ -427,6 +427,43 @@ fn a_frame_without_its_container_changes_nothing() {
     assert_eq!(results[0], verdict::UNBOUND);
     let first = thing.step(1, b"state 1", 1);
     assert_eq!(alice.get(&mut world, thing.dynamic)[1..], [pack(&first.0), pack(&first.1)]);
+}
+
+/// A frame of suite 1 that proves nothing, for an address that is another's.
+fn hijack(mallory: &PrivateIdentity, dynamic: Ghid, target: Ghid) -> Packed {
+    let mut bytes = b"GOBD\0\0\0\x10\x01".to_vec();
+    bytes.extend_from_slice(mallory.ghid().as_bytes());
+    bytes.extend_from_slice(&u64::MAX.to_be_bytes());
+    bytes.extend_from_slice(&130u16.to_be_bytes());
+    for ghid in [target, Ghid::of(b"history"), dynamic] {
+        bytes.extend_from_slice(ghid.as_bytes());
+    }
+    bytes.push(1);
+    let ghid = Ghid::of(&bytes);
+    bytes.extend_from_slice(&ghid.address());
+    mallory.sign_object(&ghid, &mut bytes);
+    Packed::from(bytes)
+}
+
+#[test]
+fn a_frame_without_its_container_does_not_even_end_a_hijack() {
+    let (mut world, server) = world(PersisterConfig::default());
+    let alice = Peer::link(&mut world, server, 1);
+    let thing = Thing::new(&alice.me, 1);
+    let mallory = identity_of_suite_1(0);
+    let loot =
+        Container::seal(&mallory, &Secret::new(Suite::Suite1, [1; 32], [2; 16]), [0; 32], b"x");
+    let gidc = Packed::from(mallory.identity().encode());
+    let stolen = hijack(&mallory, thing.dynamic, loot.ghid());
+    assert_eq!(alice.publish(&mut world, vec![gidc, stolen, pack(&loot)]), [0, 0, 0]);
+
+    let (frame, container) = thing.step(1, b"state 1", 1);
+    let alone = vec![alice.gidc(), pack(&frame)];
+    assert_eq!(alice.publish(&mut world, alone)[1], verdict::UNBOUND);
+    assert!(holds(&world, server, &loot.ghid()) && !holds(&world, server, &frame.ghid()));
+    assert_eq!(put(&mut world, &alice, &thing, 1), [0, 0, 0]);
+    assert!(holds(&world, server, &container.ghid()) && !holds(&world, server, &loot.ghid()));
+    assert_eq!(alice.get(&mut world, thing.dynamic).len(), 3);
 }
 
 #[test]
