@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use golix::Ghid;
+use libp2p::PeerId;
 use serde_json::{Map, Value, json};
 
 use crate::config::Config;
@@ -67,6 +68,7 @@ impl Facts {
         };
         let remotes: Vec<Value> =
             network.remotes.iter().map(|remote| remote_facts(remote, &persisters)).collect();
+        let away = away(&network.remotes, &persisters);
         let config = self.config.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let own = json!({
             "version": env!("CARGO_PKG_VERSION"),
@@ -78,6 +80,7 @@ impl Facts {
             "listen": listen,
             "peers": peers,
             "remotes": remotes,
+            "servers_away": away,
             "addresses_known": network.addresses,
             "dials": network.dials,
             "storage_bytes": storage.bytes,
@@ -98,6 +101,25 @@ impl Facts {
         }
         Value::Object(facts).to_string()
     }
+}
+
+/// Servers that were reached once and may be one of the remotes of which it is not known, since the
+/// start, who answers there; as many as there are of these, the last one that was reached first.
+fn away(remotes: &[RemoteStatus], persisters: &[Value]) -> Vec<Value> {
+    let known: Vec<PeerId> = remotes.iter().filter_map(|remote| remote.peer_id).collect();
+    persisters
+        .iter()
+        .filter_map(|persister| {
+            let device = persister["device"].as_str()?;
+            let device = data_encoding::HEXLOWER.decode(device.as_bytes()).ok()?;
+            let peer = PeerId::from_bytes(&device).ok().filter(|peer| !known.contains(peer))?;
+            let mut facts = persister.as_object()?.clone();
+            facts.remove("device");
+            facts.insert("peer_id".into(), peer.to_string().into());
+            Some(Value::Object(facts))
+        })
+        .take(remotes.len() - known.len())
+        .collect()
 }
 
 /// One remote: how the network sees it, and how the engine does.

@@ -108,6 +108,13 @@ pub(crate) const UPLOADS_UNWRITTEN: u64 = 64;
 /// Addresses of which it is remembered that a persister does not take them.
 pub(crate) const REFUSED_MAX: usize = 10_000;
 
+/// Persisters of which it is remembered which deletions they confirmed. A user has a few; those that
+/// keep nothing are new ones at each of their starts.
+pub(crate) const CONFIRMERS_MAX: usize = 16;
+
+/// Deletions that `status` names because a persister has not confirmed them.
+pub(crate) const UNCONFIRMED_SHOWN: usize = 16;
+
 /// How long somebody who is refused has to read why.
 pub const FAREWELL: Duration = Duration::from_secs(1);
 

@@ -1,6 +1,7 @@
 //! Replication with other devices: who is reachable, what they want, what we want.
 
 mod compare;
+mod deletions;
 mod feed;
 mod follows;
 mod hello;

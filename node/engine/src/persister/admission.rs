@@ -11,7 +11,7 @@ use super::users::{self, User};
 use crate::input::LinkId;
 use crate::limits;
 use crate::message::Packed;
-use crate::shelf;
+use crate::shelf::{self, Unproven};
 use crate::sync::{Parsed, Stash, bury};
 use crate::turn::Turn;
 use crate::verdict;
@@ -142,7 +142,7 @@ impl Persister {
             {
                 self.keep_identity(turn, &identity)?;
             }
-            if let Err(rejection) = self.store(turn, from.link(), &object)? {
+            if let Err(rejection) = self.store(turn, from, &object)? {
                 return Ok(1 + u32::from(rejection.code()));
             }
         }
@@ -178,7 +178,7 @@ impl Persister {
         if let Some(identity) = stash.identity(&recipient) {
             self.keep_identity(turn, &identity)?;
         }
-        Ok(match self.store(turn, from.link(), &verified)? {
+        Ok(match self.store(turn, from, &verified)? {
             Ok(()) => verdict::STORED,
             Err(rejection) => 1 + u32::from(rejection.code()),
         })
@@ -257,11 +257,22 @@ impl Persister {
     fn store(
         &mut self,
         turn: &mut Turn<'_>,
-        link: LinkId,
+        from: From,
         object: &Verified,
     ) -> Result<Result<(), Rejection>, ViewError> {
+        let link = from.link();
+        // What its owner uploads is bounded by the owner's quota, and so is what a mirror let in:
+        // after a loss all deletions come again, of objects that nothing is known of any more.
+        let debinder = object.object().author().filter(|_| object.kind() == Kind::Debinding);
+        let is_owners = debinder.is_some_and(|debinder| match from {
+            From::Link(link) => {
+                self.links.get(link).is_some_and(|state| state.proven.contains(&debinder))
+            }
+            From::Mirror(_) => true,
+        });
+        let unproven = if is_owners { Unproven::Free } else { Unproven::Counted };
         let mut unbound = Vec::new();
-        let admitted = shelf::admit_watched(turn, object, &mut |turn, change| {
+        let admitted = shelf::admit_watched(turn, object, unproven, &mut |turn, change| {
             if let Change::DropObject { ghid } = change
                 && let Some(Stored::StaticBinding { target, .. }) =
                     shelf::bytes(turn, ghid)?.as_deref().and_then(Stored::read)

@@ -18,6 +18,7 @@ use crate::limits;
 use crate::message::{Address, Cursor, LIST_MAX, Message, Packed, Role};
 use crate::shelf;
 use crate::sync::compare::Items;
+use crate::sync::deletions::own_debindings;
 use crate::sync::{Detail, Feed};
 use crate::timer::Timer;
 use crate::turn::{Turn, key};
@@ -31,7 +32,12 @@ const UPLOADED: &[u8] = b"u";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Parcel {
     /// The newest state of an address, with its number if it is the next one of our feed.
-    State { address: Ghid, seq: Option<u64> },
+    State {
+        address: Ghid,
+        seq: Option<u64>,
+        /// Places of our debindings in the message.
+        debindings: Vec<usize>,
+    },
     /// What is owed to somebody.
     Mail { recipient: Ghid, number: u64 },
     /// The end of a request from our mailbox.
@@ -119,6 +125,9 @@ impl Engine {
         self.prove(turn, link);
         let device = self.links.get(link).map(|state| state.device.clone());
         self.farewells.retain(|other, _| Some(other) != device.as_ref());
+        if let Some(device) = &device {
+            self.confirmer_up(turn, device, epoch)?;
+        }
         let Some(state) = self.links.get(link) else {
             return Ok(());
         };
@@ -229,7 +238,7 @@ impl Engine {
     /// A comparison found that these items are missing there.
     pub(super) fn missing_there(
         &mut self,
-        turn: &Turn<'_>,
+        turn: &mut Turn<'_>,
         link: LinkId,
         items: &[[u8; 32]],
         done: bool,
@@ -242,6 +251,7 @@ impl Engine {
             let Some(address) = client.compared.get(item).copied() else {
                 continue;
             };
+            Self::missing_after_all(turn, &state.device.clone(), &address)?;
             let is_state = |parcel: &Parcel| matches!(parcel, Parcel::State { address: other, .. } if *other == address);
             let under_way = client.under_way.values().any(|(parcel, _)| is_state(parcel));
             let comes = Feed::place(turn, &address)?.is_some_and(|seq| seq > client.position)
@@ -252,9 +262,13 @@ impl Engine {
             {
                 state.client.missing.insert(address);
             }
+            if let Some(state) = self.links.get_mut(link) {
+                state.client.compared.remove(item);
+            }
         }
         if done && let Some(state) = self.links.get_mut(link) {
-            state.client.compared.clear();
+            let same = std::mem::take(&mut state.client.compared);
+            self.deletions_compared(turn, link, &same)?;
         }
         Ok(())
     }
@@ -323,7 +337,8 @@ impl Engine {
         // No cursor to go back to: we have the newest state, or hear of a newer one.
         let nowhere = Some(Cursor { epoch: 0, seq: 0 });
         self.list(turn, link, [address], nowhere);
-        self.send_parcel(turn, link, Parcel::State { address, seq }, objects);
+        let debindings = own_debindings(&self.me, &objects);
+        self.send_parcel(turn, link, Parcel::State { address, seq, debindings }, objects);
         Ok(())
     }
 
@@ -439,15 +454,19 @@ impl Engine {
             return Ok(false);
         };
         client.under_way_bytes -= size;
+        let device = state.device.clone();
         match parcel {
-            Parcel::State { address, seq } => match worst(results) {
+            Parcel::State { address, seq, debindings } => match worst(results) {
                 verdict::STORED => {
                     client.refused.remove(&address);
                     client.confirmed += 1;
                     if let Some(seq) = seq {
                         Self::confirmed(turn, seq)?;
                     }
+                    Self::deletion_answered(turn, &device, &address, &debindings, results)?;
                 }
+                // Only this one: it stays until something of the owner's is known there, or goes.
+                verdict::FULL => client.refuse(address, verdict::FULL),
                 result if verdict::is_temporary(result) => {
                     client.refuse(address, result);
                     client.missing.insert(address);
@@ -455,7 +474,7 @@ impl Engine {
                 }
                 result if is_somebodys_fault(result) => client.refuse(address, result),
                 // It knows better: a newer state, or a deletion that comes to us as an event.
-                _ => {}
+                _ => Self::deletion_answered(turn, &device, &address, &debindings, results)?,
             },
             Parcel::Mail { recipient, number } => {
                 // Our identity, the recipient's, the request.
@@ -772,9 +791,10 @@ impl Engine {
             }
             let refusal = client.refused.values().copied().max();
             let refusal = client.farewell.or(refusal).map(verdict::describe);
+            let deletions = Self::confirmations(turn, &state.device)?.json();
             lines.push(format!(
-                "{{\"device\":\"{}\",\"pending\":{pending},\"confirmed\":{},\"refused\":{},\
-                 \"refusal\":{},\"mailed\":{},\"older_states\":{}}}",
+                "{{\"device\":\"{}\",{deletions},\"pending\":{pending},\"confirmed\":{},\
+                 \"refused\":{},\"refusal\":{},\"mailed\":{},\"older_states\":{}}}",
                 hex(&state.device),
                 client.confirmed,
                 client.refused.len(),
@@ -783,19 +803,22 @@ impl Engine {
                 client.older,
             ));
         }
-        for (device, result) in &self.farewells {
-            if !self
-                .links
-                .persisters()
-                .iter()
-                .any(|link| self.links.get(*link).is_some_and(|state| state.device == *device))
-            {
-                lines.push(format!(
-                    "{{\"device\":\"{}\",\"refusal\":\"{}\"}}",
-                    hex(device),
-                    verdict::describe(*result)
-                ));
-            }
+        // Those that are not here now.
+        let here: BTreeSet<&Vec<u8>> = self
+            .links
+            .persisters()
+            .into_iter()
+            .filter_map(|link| self.links.get(link).map(|state| &state.device))
+            .collect();
+        let mut away = Self::confirmers(turn)?;
+        let farewells = self.farewells.keys().filter(|device| !away.contains(device));
+        away.extend(farewells.cloned().collect::<Vec<_>>());
+        for device in away.iter().filter(|device| !here.contains(device)) {
+            let deletions = Self::confirmations(turn, device)?.json();
+            let refusal = self.farewells.get(device).map(|result| verdict::describe(*result));
+            let refusal =
+                refusal.map_or_else(String::new, |text| format!(",\"refusal\":\"{text}\""));
+            lines.push(format!("{{\"device\":\"{}\",{deletions}{refusal}}}", hex(device)));
         }
         Ok(format!("[{}]", lines.join(",")))
     }
