@@ -113,7 +113,7 @@ struct World {
 fn world(left: Nat, right: Nat, blocked: Option<&str>) -> World {
     let mut globe = Globe::new();
     let (place, address) = globe.public();
-    let server = Server::start(&place, &["--host", "ANY", "--verbosity", "louder"]);
+    let server = Server::start(&place, &["--host", "ANY"]);
     let (alice, bob) = (globe.behind(left), globe.behind(right));
     if let Some(protocol) = blocked {
         globe.block(protocol);
