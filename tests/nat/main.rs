@@ -19,6 +19,9 @@ const HEALED_MAX: Duration = Duration::from_secs(60);
 /// How long a link that has to stay relayed is watched.
 const WATCHED: Duration = Duration::from_secs(5);
 
+/// Pause between two looks at `status`: each is a process.
+const POLL: Duration = Duration::from_millis(250);
+
 const KINDS: [(Nat, &str); 5] = [
     (Nat::None, "public"),
     (Nat::FullCone, "full_cone"),
@@ -128,6 +131,7 @@ fn world(left: Nat, right: Nat, blocked: Option<&str>) -> World {
 /// Waits until both sides say that they reach each other so.
 fn reached(alice: &Site, bob: &Site, how: &str, within: Duration) {
     let took = wait_until(&format!("a {how} link"), within, || {
+        pause(POLL);
         [alice.reach(bob), bob.reach(alice)].iter().all(|reach| reach.as_deref() == Some(how))
     });
     println!("{how} after {took:?}");

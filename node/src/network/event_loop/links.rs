@@ -150,7 +150,13 @@ impl EventLoop {
             return;
         }
         self.attempts.remove(&id);
-        let address = endpoint.get_remote_address().clone();
+        let address = match endpoint {
+            // The other side's address is its bare peer id; the relay's is ours.
+            ConnectedPoint::Listener { local_addr, .. } if is_circuit(local_addr) => {
+                local_addr.clone()
+            }
+            _ => endpoint.get_remote_address().clone(),
+        };
         self.book.connected(&id, endpoint.is_dialer().then_some(&address), now);
         for configured in &mut self.configured {
             if configured.dialing == Some(connection) {
