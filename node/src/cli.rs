@@ -145,6 +145,16 @@ pub struct StartServerArgs {
     /// Bytes that any other user may store (default 10 MB).
     #[arg(long, value_name = "N")]
     pub free_bytes: Option<u64>,
+    /// Connections that it relays at one time between users who cannot reach each other (default
+    /// 1024; 0 for none).
+    #[arg(long, value_name = "N")]
+    pub relay_circuits: Option<u64>,
+    /// Bytes that one of them may carry before it is made anew (default 1 GiB).
+    #[arg(long, value_name = "N")]
+    pub relay_bytes: Option<u64>,
+    /// Minutes that one of them may last before it is made anew (default 60).
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_440))]
+    pub relay_minutes: Option<u64>,
     /// Stay in the foreground; print one line, `ready …`, once clients are answered.
     #[arg(long)]
     pub foreground: bool,

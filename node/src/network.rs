@@ -11,9 +11,11 @@ mod address_book;
 mod beacon;
 mod behaviour;
 mod device_key;
+mod dial_filter;
 mod event_loop;
 pub mod limits;
 mod link;
+mod nat;
 mod substream;
 mod transport;
 mod wire;
@@ -34,10 +36,13 @@ use tokio_util::task::TaskTracker;
 
 pub use beacon::BEACON_PORT;
 pub use device_key::{DeviceKeyError, load_or_create};
+pub use limits::RelayLimits;
+pub use nat::{NatRole, Reach};
 pub use wire::LINK_PROTOCOL;
 
 use beacon::Beacon;
 use behaviour::Behaviour;
+use dial_filter::DialFilter;
 use event_loop::EventLoop;
 use link::{End, Link, Outlet};
 
@@ -65,6 +70,8 @@ pub struct NetworkConfig {
     pub remotes: Vec<Target>,
     /// Whether only what is configured is dialled, and nobody who came to us: servers wait.
     pub waits: bool,
+    /// What it does about NATs.
+    pub nat: NatRole,
     /// Established connections that others opened.
     pub connections_in: u32,
     /// New inbound connections of one address prefix: at once, and a second.
@@ -132,6 +139,7 @@ impl NetworkConfig {
             peers: Vec::new(),
             remotes: Vec::new(),
             waits: false,
+            nat: NatRole::default(),
             connections_in: limits::CONNECTIONS_IN,
             inbound: (limits::INBOUND_BURST, limits::INBOUND_RATE),
             memory_max: limits::MEMORY_MAX,
@@ -198,6 +206,10 @@ pub struct NetworkStatus {
     pub peer_id: PeerId,
     /// Where we listen, one entry per interface address and transport.
     pub listen: Vec<Multiaddr>,
+    /// Addresses of ours that a test from outside confirmed.
+    pub external: Vec<Multiaddr>,
+    /// Addresses of ours at relays, as others dial them.
+    pub circuits: Vec<Multiaddr>,
     /// Devices with a link.
     pub peers: Vec<PeerStatus>,
     /// Addresses of devices remembered, at most [`limits::ADDRESSES_MAX`].
@@ -217,6 +229,8 @@ pub struct PeerStatus {
     pub link: LinkId,
     /// Where the link's connection goes.
     pub address: Multiaddr,
+    /// How it goes there.
+    pub reach: Reach,
     /// When the link came up.
     pub connected_since: Instant,
     /// Round trip of the last ping; none before the first.
@@ -258,6 +272,7 @@ pub struct Network {
     stop: CancellationToken,
     tasks: TaskTracker,
     targets: Arc<watch::Sender<Targets>>,
+    reach: mpsc::Sender<(LinkId, PeerId)>,
 }
 
 impl Network {
@@ -278,11 +293,14 @@ impl Network {
         // mDNS speaks on every interface but loopback.
         let only_loopback = !hosts.is_empty() && hosts.iter().all(IpAddr::is_loopback);
         let mdns = config.lan && config.mdns && !only_loopback;
-        let behaviour = Behaviour::new(key, mdns, &config);
+        let (relayed, behaviour) = Behaviour::new(key, mdns, &config);
+        let filter = DialFilter::default();
+        filter.refresh();
         let settings = swarm::Config::with_tokio_executor()
             .with_idle_connection_timeout(limits::IDLE_CONNECTION)
             .with_dial_concurrency_factor(DIAL_CONCURRENCY);
-        let mut swarm = Swarm::new(transport::build(key)?, behaviour, local, settings);
+        let mut swarm =
+            Swarm::new(transport::build(key, relayed, filter.clone())?, behaviour, local, settings);
         listen(&mut swarm, hosts, config.listen_port)?;
         let beacon = (config.lan && config.beacon)
             .then(|| Beacon::start(local, instance, config.beacon_port));
@@ -290,6 +308,8 @@ impl Network {
         let status = NetworkStatus {
             peer_id: local,
             listen: Vec::new(),
+            external: Vec::new(),
+            circuits: Vec::new(),
             peers: Vec::new(),
             addresses: 0,
             dials: 0,
@@ -300,12 +320,19 @@ impl Network {
         let tasks = TaskTracker::new();
         let (targets, wanted) =
             watch::channel(Targets { peers: config.peers, remotes: config.remotes });
-        let event_loop =
-            EventLoop::new(swarm, Arc::clone(&shared), Outlet::new(events), beacon, wanted)
-                .waiting(config.waits);
+        let (reach, to_reach) = mpsc::channel(limits::REACH_QUEUE);
+        let event_loop = EventLoop::new(
+            swarm,
+            Arc::clone(&shared),
+            Outlet::new(events),
+            beacon,
+            (wanted, to_reach),
+            (config.nat, filter),
+        )
+        .waiting(config.waits);
         tasks.spawn(event_loop.run(stop.clone()));
         tasks.close();
-        Ok(Self { shared, stop, tasks, targets: Arc::new(targets) })
+        Ok(Self { shared, stop, tasks, targets: Arc::new(targets), reach })
     }
 
     /// Queues a message; never waits. On a link that is gone it goes nowhere; a queue longer than
@@ -329,6 +356,28 @@ impl Network {
     /// Dials other peers and remotes from now on; links to remotes that are no longer among them end.
     pub fn retarget(&self, targets: Targets) {
         self.targets.send_replace(targets);
+    }
+
+    /// Connects to a device that is linked to the persister of `via`, through it if need be. Beyond
+    /// [`limits::REACH_QUEUE`] it is forgotten: the persister says so again with the next link.
+    pub fn reach(&self, via: LinkId, device: &[u8]) {
+        if let Ok(device) = PeerId::from_bytes(device) {
+            let _ = self.reach.try_send((via, device));
+        }
+    }
+
+    /// Where others may dial us: what a test from outside confirmed, what we listen on with a public
+    /// address, and our places at relays.
+    pub fn addresses(&self) -> Vec<Multiaddr> {
+        let status = self.shared.status();
+        let public =
+            |address: &&Multiaddr| address_book::ip_of(address).is_some_and(dial_filter::is_global);
+        let mut addresses: Vec<Multiaddr> = status.external.clone();
+        addresses.extend(status.listen.iter().filter(public).cloned());
+        addresses.sort_unstable();
+        addresses.dedup();
+        addresses.extend(status.circuits.iter().cloned());
+        addresses
     }
 
     /// What the network is doing.

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::brain::Purpose;
 use crate::control::ControlSocket;
 use crate::ipc_service::{COMMANDS_MAX, Command};
-use crate::network::{self, Network, NetworkConfig};
+use crate::network::{self, NatRole, Network, NetworkConfig, RelayLimits};
 use crate::node::{EVENTS_MAX, NodeError, end_of, spawn};
 use crate::run::{Parts, RunError};
 use crate::shutdown::STOP_DEADLINE;
@@ -50,6 +50,8 @@ pub struct ServerOptions {
     pub mirrors: Vec<Multiaddr>,
     /// Policy and quotas.
     pub persister: PersisterConfig,
+    /// What it relays for devices that cannot reach each other.
+    pub relay: RelayLimits,
 }
 
 /// A running server.
@@ -115,6 +117,7 @@ impl Server {
                 listen_hosts: options.hosts.clone(),
                 lan: false,
                 waits: true,
+                nat: NatRole::Server(options.relay),
                 peers: options.mirrors.clone(),
                 connections_in: CONNECTIONS_IN,
                 inbound: INBOUND,

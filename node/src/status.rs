@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use golix::Ghid;
-use libp2p::PeerId;
+use libp2p::{Multiaddr, PeerId};
 use serde_json::{Map, Value, json};
 
 use crate::config::Config;
@@ -55,13 +55,17 @@ impl Facts {
                 json!({
                     "peer_id": peer.peer_id.to_string(),
                     "address": peer.address.to_string(),
+                    "reach": peer.reach.name(),
                     "connected_seconds": peer.connected_for().as_secs(),
                     "rtt_ms": peer.rtt.map(|rtt| rtt.as_secs_f64() * 1e3),
                     "queued_bytes": peer.queued,
                 })
             })
             .collect();
-        let listen: Vec<String> = network.listen.iter().map(ToString::to_string).collect();
+        let texts = |addresses: &[Multiaddr]| -> Vec<String> {
+            addresses.iter().map(ToString::to_string).collect()
+        };
+        let listen = texts(&network.listen);
         let persisters = match facts.remove("persisters") {
             Some(Value::Array(persisters)) => persisters,
             _ => Vec::new(),
@@ -78,6 +82,8 @@ impl Facts {
             "ipc_port": self.ipc_port,
             "peer_id": network.peer_id.to_string(),
             "listen": listen,
+            "external": texts(&network.external),
+            "circuits": texts(&network.circuits),
             "peers": peers,
             "remotes": remotes,
             "servers_away": away,

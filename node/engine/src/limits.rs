@@ -121,6 +121,13 @@ pub const FAREWELL: Duration = Duration::from_secs(1);
 /// Identities that one link may prove to a persister. A device has one account, or a few.
 pub(crate) const IDENTITIES_PER_LINK: usize = 16;
 
+/// Identities that one link may look for at a persister.
+pub const SOUGHT_PER_LINK: usize = 256;
+
+/// Links that are told of the devices of one identity: each may connect to them, and a node takes
+/// 128 connections. Whoever comes later has everything from the persister all the same.
+pub const SEEKERS_MAX: usize = 64;
+
 /// Messages of comparisons that a persister answers on one link: each looks at every subscribed
 /// address. A comparison of 100,000 addresses of which none is held takes about a hundred.
 pub(crate) const COMPARISONS: Rate = Rate { interval: Duration::from_secs(1), burst: 256 };

@@ -16,6 +16,9 @@ pub const OBJECTS_MAX: usize = 64;
 /// Addresses, tags or ids in one message.
 pub const LIST_MAX: usize = 1_024;
 
+/// Longest network key of a device, bytes.
+pub const DEVICE_MAX: usize = 64;
+
 /// A place in another device's feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
@@ -213,6 +216,17 @@ pub enum Message {
         /// 32 bytes each.
         ids: Vec<serde_bytes::ByteArray<32>>,
     },
+    /// Asks a persister which devices of these identities are linked to it, now and from now on.
+    /// Answered by any number of `Located`.
+    Seek {
+        /// Identities, beside those named before on this link.
+        identities: Vec<Address>,
+    },
+    /// Devices that proved an identity which the receiver looks for.
+    Located {
+        /// Network keys: the bytes of a libp2p PeerId each.
+        devices: Vec<Packed>,
+    },
     /// Is anybody there?
     Ping {
         /// Comes back in `Pong`.
@@ -285,6 +299,11 @@ impl Message {
             | Message::Event { objects, .. } => objects.len() <= OBJECTS_MAX,
             Message::Published { results, .. } => results.len() <= OBJECTS_MAX,
             Message::Interests { tags } => tags.len() <= LIST_MAX,
+            Message::Seek { identities } => identities.len() <= LIST_MAX,
+            Message::Located { devices } => {
+                devices.len() <= OBJECTS_MAX
+                    && devices.iter().all(|device| device.len() <= DEVICE_MAX)
+            }
             Message::Subscribe { addresses, .. }
             | Message::Unsubscribe { addresses }
             | Message::Addresses { addresses, .. }

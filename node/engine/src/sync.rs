@@ -11,6 +11,7 @@ mod own;
 mod questions;
 mod receive;
 mod remotes;
+mod seek;
 mod serve;
 
 use golix::Ghid;
@@ -35,6 +36,7 @@ pub(crate) use holdings::{Detail, Holdings, bury};
 pub(crate) use links::{Link, Links};
 pub(crate) use receive::{Parsed, Stash};
 pub(crate) use remotes::Registering;
+pub(crate) use seek::Seekers;
 
 use links::Asked;
 
@@ -110,6 +112,7 @@ impl Engine {
                 let holdings = self.holdings();
                 self.links.needed(turn, holdings, link, &ids)?;
             }
+            Message::Located { devices } => self.located(turn, link, devices),
             Message::Ping { id } => self.links.send(turn, link, Message::Pong { id }),
             Message::Pong { id } => self.links.pong(link, id),
             Message::Register { id, .. } => {
@@ -122,7 +125,7 @@ impl Engine {
             | Message::Exists { .. }
             | Message::Disconnect { .. } => self.links.question(turn, link, message)?,
             // Answers to what this node never asks, and what only persisters do.
-            Message::Addresses { .. } | Message::Existing { .. } => {}
+            Message::Addresses { .. } | Message::Existing { .. } | Message::Seek { .. } => {}
             Message::Mirror { cursor } => self.mirrored(link, cursor),
             Message::Registered { id: _, result } => self.registered(turn, link, result),
             Message::Refused { result } => self.refused_by(turn, link, result),

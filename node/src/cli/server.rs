@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs, UdpSocket};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use hypergolix_engine::PersisterConfig;
@@ -11,6 +11,7 @@ use hypergolix_engine::persister::{Policy, Quota};
 use hypergolix_node::config::Verbosity;
 use hypergolix_node::control::{self, Order};
 use hypergolix_node::lock::{self, PidLock};
+use hypergolix_node::network::RelayLimits;
 use hypergolix_node::server::{Server, ServerOptions, control_path};
 use hypergolix_node::shutdown::Signals;
 use hypergolix_node::{paths, telemetry};
@@ -79,6 +80,9 @@ fn background(args: &StartServerArgs) -> anyhow::Result<()> {
         ("--quota-bytes", args.quota_bytes),
         ("--quota-objects", args.quota_objects),
         ("--free-bytes", args.free_bytes),
+        ("--relay-circuits", args.relay_circuits),
+        ("--relay-bytes", args.relay_bytes),
+        ("--relay-minutes", args.relay_minutes),
     ] {
         if let Some(value) = value {
             command.args([option, &value.to_string()]);
@@ -103,6 +107,18 @@ impl StartServerArgs {
             (None, true, _) => Verbosity::Extreme,
             (None, false, true) => Verbosity::Louder,
             (None, false, false) => Verbosity::Normal,
+        }
+    }
+
+    fn relay(&self) -> RelayLimits {
+        let usual = RelayLimits::default();
+        let circuits = self.relay_circuits.and_then(|count| usize::try_from(count).ok());
+        let duration = self.relay_minutes.map(|minutes| Duration::from_secs(60 * minutes));
+        RelayLimits {
+            circuits: circuits.unwrap_or(usual.circuits),
+            bytes: self.relay_bytes.unwrap_or(usual.bytes),
+            duration: duration.unwrap_or(usual.duration),
+            ..usual
         }
     }
 
@@ -157,7 +173,7 @@ fn foreground(args: &StartServerArgs, started: Instant) -> anyhow::Result<()> {
         .map_err(|error| anyhow!("the system gives no threads: {error}"))?;
     let outcome = runtime.block_on(serve(args, started));
     // Nothing that matters is left; what still blocks must not keep the process.
-    runtime.shutdown_timeout(std::time::Duration::from_millis(200));
+    runtime.shutdown_timeout(Duration::from_millis(200));
     if let Err(error) = &outcome {
         tracing::error!(%error, "ended");
     }
@@ -182,6 +198,7 @@ async fn serve(args: &StartServerArgs, started: Instant) -> anyhow::Result<()> {
         port: args.port,
         mirrors: args.mirror.clone(),
         persister: args.persister(),
+        relay: args.relay(),
     };
     let control = control_path(&args.pidfile);
     let server = Server::start(options, store, key, &control, started).await?;

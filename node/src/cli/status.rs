@@ -121,7 +121,13 @@ fn readable(status: &Value) -> String {
         let rtt = peer["rtt_ms"].as_f64().map_or_else(String::new, |rtt| format!(", {rtt:.1} ms"));
         let since = duration(peer["connected_seconds"].as_u64().unwrap_or_default());
         let (id, address) = (peer["peer_id"].as_str(), peer["address"].as_str());
-        line("", format!("{} at {} for {since}{rtt}", id.unwrap_or("-"), address.unwrap_or("-")));
+        let reach = match peer["reach"].as_str() {
+            Some("lan") => "on the LAN",
+            Some("relayed") => "through a relay",
+            _ => "directly",
+        };
+        let at = address.unwrap_or("-");
+        line("", format!("{} {reach} at {at} for {since}{rtt}", id.unwrap_or("-")));
     }
     out.trim_end().to_owned()
 }

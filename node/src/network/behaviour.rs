@@ -6,10 +6,9 @@ use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::identity::Keypair;
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
-use libp2p::{PeerId, identify, mdns, memory_connection_limits, ping};
+use libp2p::{PeerId, identify, mdns, memory_connection_limits, ping, relay};
 
-use super::substream;
-use super::{NetworkConfig, limits};
+use super::{NetworkConfig, limits, nat, substream};
 
 /// Time between pings that measure the round trip; a dead link is noticed by the link's own.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
@@ -23,10 +22,16 @@ pub(super) struct Behaviour {
     pub(super) identify: identify::Behaviour,
     ping: ping::Behaviour,
     pub(super) mdns: Toggle<mdns::tokio::Behaviour>,
+    nat: nat::Behaviour,
 }
 
 impl Behaviour {
-    pub(super) fn new(key: &Keypair, mdns: bool, config: &NetworkConfig) -> Self {
+    /// With the transport for connections through relays.
+    pub(super) fn new(
+        key: &Keypair,
+        mdns: bool,
+        config: &NetworkConfig,
+    ) -> (Option<relay::client::Transport>, Self) {
         let limits = ConnectionLimits::default()
             .with_max_established_incoming(Some(config.connections_in))
             .with_max_established_outgoing(Some(limits::CONNECTIONS_OUT))
@@ -36,14 +41,17 @@ impl Behaviour {
         let identify = identify::Config::new("/hypergolix/1".to_owned(), key.public())
             .with_agent_version(concat!("hypergolix/", env!("CARGO_PKG_VERSION")).to_owned())
             .with_cache_size(0);
-        Self {
+        let (relayed, nat) = nat::Behaviour::new(key, config.nat);
+        let new = Self {
             limits: connection_limits::Behaviour::new(limits),
             memory: memory_connection_limits::Behaviour::with_max_bytes(config.memory_max),
             links: substream::Behaviour::new(config.inbound),
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
             mdns: mdns.then(|| responder(key.public().to_peer_id())).flatten().into(),
-        }
+            nat,
+        };
+        (relayed, new)
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod dialing;
 mod links;
+mod nat;
 mod remotes;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -12,24 +13,28 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
+use hypergolix_engine::input::LinkId;
 use libp2p::core::transport::ListenerId;
 use libp2p::swarm::behaviour::NewListenAddr;
 use libp2p::swarm::{FromSwarm, NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, identify, mdns, ping};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::address_book::{self, AddressBook, Instance, Source};
 use super::beacon::{Beacon, Heard};
 use super::behaviour::{self, Behaviour, BehaviourEvent};
+use super::dial_filter::{DialFilter, is_circuit};
 use super::limits::{ADDRESSES_PER_PEER, MDNS_ENTRIES, REFUSED_FOR, SHUTDOWN};
 use super::link::{End, Ended, Outlet};
+use super::nat::NatRole;
 use super::substream;
 use super::wire::LINK_PROTOCOL;
 use super::{PeerStatus, Shared, Targets};
 use dialing::{Attempt, Configured};
 use links::Peer;
+use nat::Nat;
 use remotes::Remote;
 pub(super) use remotes::addresses;
 
@@ -76,6 +81,8 @@ pub(super) struct EventLoop {
     /// What is dialled now, except the remotes.
     targets: Targets,
     wanted: watch::Receiver<Targets>,
+    to_reach: mpsc::Receiver<(LinkId, PeerId)>,
+    nat: Nat,
     links: JoinSet<Ended>,
     next_link: u64,
     beacon: Option<Beacon>,
@@ -92,7 +99,8 @@ impl EventLoop {
         shared: Arc<Shared>,
         outlet: Outlet,
         beacon: Option<Beacon>,
-        mut wanted: watch::Receiver<Targets>,
+        (mut wanted, to_reach): (watch::Receiver<Targets>, mpsc::Receiver<(LinkId, PeerId)>),
+        (role, filter): (NatRole, DialFilter),
     ) -> Self {
         let now = Instant::now();
         let local = *swarm.local_peer_id();
@@ -109,6 +117,8 @@ impl EventLoop {
             remotes: Vec::new(),
             targets: Targets::default(),
             wanted,
+            to_reach,
+            nat: Nat::new(role, filter),
             links: JoinSet::new(),
             next_link: 1,
             beacon,
@@ -155,6 +165,9 @@ impl EventLoop {
                     let targets = self.wanted.borrow_and_update().clone();
                     self.retarget(targets, Instant::now());
                 }
+                Some((via, device)) = self.to_reach.recv() => {
+                    self.on_reach(via, device, Instant::now());
+                }
                 () = tokio::time::sleep_until(wake.into()) => {}
             }
         }
@@ -192,7 +205,7 @@ impl EventLoop {
     fn next_wake(&self) -> Instant {
         let dial = self.next_dial();
         let reopen = self.peers.values().filter_map(|peer| peer.reopen_at).min();
-        [dial, reopen, self.next_remote()]
+        [dial, reopen, self.next_remote(), self.next_nat()]
             .into_iter()
             .flatten()
             .fold(self.housekeeping, Instant::min)
@@ -202,9 +215,11 @@ impl EventLoop {
         self.tick_dials(now);
         self.tick_remotes(now);
         self.tick_links(now);
+        self.tick_nat(now);
         if self.housekeeping <= now {
             self.housekeeping = now + HOUSEKEEPING;
             self.book.expire(now);
+            self.nat.filter.refresh();
             self.bound_mdns(now);
             self.publish();
         }
@@ -226,21 +241,32 @@ impl EventLoop {
                 self.on_dial_error(connection_id, &error, now);
             }
             SwarmEvent::NewListenAddr { listener_id, address } => {
+                if self.on_circuit(listener_id, &address) {
+                    return;
+                }
+                self.nat.filter.refresh();
+                self.announce_listening(&address, true);
                 tracing::debug!(%address, "listening");
                 self.listening.addresses.insert(address, listener_id);
                 self.on_listening();
             }
             SwarmEvent::ExpiredListenAddr { address, .. } => {
+                self.announce_listening(&address, false);
                 self.listening.addresses.remove(&address);
                 self.on_listening();
             }
-            SwarmEvent::ListenerClosed { addresses, reason, .. } => {
+            SwarmEvent::ListenerClosed { listener_id, addresses, reason } => {
+                if self.on_circuit_closed(listener_id, now) {
+                    return;
+                }
                 tracing::warn!(?addresses, ?reason, "a listener closed");
                 for address in addresses {
                     self.listening.addresses.remove(&address);
                 }
                 self.on_listening();
             }
+            SwarmEvent::ExternalAddrConfirmed { address } => self.on_external(address, true),
+            SwarmEvent::ExternalAddrExpired { address } => self.on_external(address, false),
             SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
                 tracing::debug!(from = %send_back_addr, %error, "an inbound connection failed");
             }
@@ -278,6 +304,7 @@ impl EventLoop {
                 }
                 self.bound_mdns(now);
             }
+            BehaviourEvent::Nat(event) => tracing::trace!(?event, "about NATs"),
             BehaviourEvent::Mdns(mdns::Event::Expired(_)) | BehaviourEvent::Identify(_) => {}
         }
     }
@@ -311,15 +338,19 @@ impl EventLoop {
         if self.waits {
             return;
         }
+        self.nat_identified(id, info, now);
         let Some(peer) = self.peers.get(&id) else { return };
         let remote: Vec<_> = peer
             .connections
             .values()
+            .filter(|connection| !is_circuit(&connection.address))
             .filter_map(|connection| address_book::ip_of(&connection.address))
             .collect();
         // Where it listens on this LAN, or at the address that it comes from; nobody else's.
         let believable = |address: &&Multiaddr| {
-            let Some(ip) = address_book::ip_of(address) else { return false };
+            let Some(ip) = address_book::ip_of(address).filter(|_| !is_circuit(address)) else {
+                return false;
+            };
             remote.iter().any(|remote| {
                 let lan = address_book::is_lan(ip) && address_book::is_lan(*remote);
                 ip == *remote || lan && (remote.is_loopback() || !ip.is_loopback())
@@ -404,6 +435,7 @@ impl EventLoop {
                     peer_id: *id,
                     link: current.link.id,
                     address: address.clone(),
+                    reach: self.reach_of(address),
                     connected_since: current.since,
                     rtt: peer.rtt,
                     queued: current.link.queued(),
@@ -411,7 +443,9 @@ impl EventLoop {
                 })
             })
             .collect();
+        let (external, circuits) = self.own_addresses();
         let mut status = self.shared.status();
+        (status.external, status.circuits) = (external, circuits);
         status.listen = self.listening.addresses.keys().cloned().collect();
         status.peers = peers;
         status.addresses = self.book.len();

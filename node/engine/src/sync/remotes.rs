@@ -148,6 +148,10 @@ impl Engine {
         let cursor = self.links.cursor(turn, link)?.unwrap_or(Cursor { epoch: 0, seq: 0 });
         self.list(turn, link, addresses, Some(cursor));
         let recipients = self.outbox.recipients();
+        let mut sought = vec![self.me];
+        sought.extend(&recipients);
+        sought.extend(self.follows.all_sources());
+        self.seek(turn, link, sought);
         self.owed_at(turn, link, &recipients)?;
         self.compare(turn, link)?;
         self.compare_regularly(turn, link);
