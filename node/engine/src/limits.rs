@@ -21,6 +21,12 @@ pub const EVENTS_IN_FLIGHT_BYTES: usize = 1024 * 1024;
 /// updates a second.
 pub const EVENTS_IN_FLIGHT: usize = 128;
 
+/// The last changes of the feed kept in memory, some 150 bytes each: every link looks at them.
+pub const FEED_RECENT: usize = 1_024;
+
+/// Own addresses elsewhere that one persister is asked for. As many as a link may subscribe to.
+pub(crate) const ELSEWHERE_MAX: u64 = 100_000;
+
 /// Rows of the feed read at once.
 pub const FEED_BATCH: usize = 256;
 

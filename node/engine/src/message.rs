@@ -121,6 +121,27 @@ pub enum Message {
         /// Where the mirror stands in this device's feed, if it was here before.
         cursor: Option<Cursor>,
     },
+    /// "Tell me of whatever the identities change that this link proved": what another device of an
+    /// account does. Answered by `Following`.
+    Own {
+        /// Where the sender stands in this device's feed, if it was here before.
+        cursor: Option<Cursor>,
+    },
+    /// Answers `Own`.
+    Following {
+        /// The place in the feed behind which every such change is told.
+        cursor: Cursor,
+    },
+    /// Asks for the addresses that an identity binds, which this link proved; in ascending order.
+    /// Answered by `Addresses`.
+    Owned {
+        /// Names the answer.
+        id: u32,
+        /// Whose.
+        identity: Address,
+        /// The last one of the answer before.
+        after: Option<Address>,
+    },
     /// Asks for the subscriptions of this link, in ascending order. Answered by `Addresses`.
     Subscriptions {
         /// Names the answer.
@@ -143,7 +164,7 @@ pub enum Message {
         /// What is debound.
         address: Address,
     },
-    /// Answers `Subscriptions`, `Bindings` and `Debindings`.
+    /// Answers `Subscriptions`, `Bindings`, `Debindings` and `Owned`.
     Addresses {
         /// The request's number.
         id: u32,
@@ -314,6 +335,9 @@ impl Message {
             }
             Message::Need { ids } => ids.len() <= LIST_MAX,
             Message::Mirror { .. }
+            | Message::Own { .. }
+            | Message::Following { .. }
+            | Message::Owned { .. }
             | Message::Subscriptions { .. }
             | Message::Bindings { .. }
             | Message::Debindings { .. }

@@ -445,6 +445,16 @@ pub(crate) fn does_not_exist(address: &Ghid) -> IpcError {
     }
 }
 
+pub(crate) fn elsewhere(address: &Ghid) -> IpcError {
+    IpcError {
+        code: ErrorCode::DoesNotExist,
+        text: format!(
+            "object {address} of this account is not on this machine yet, and nobody who has it is \
+             reached; 'hypergolix status' shows the remotes"
+        ),
+    }
+}
+
 pub(crate) fn revoked(address: &Ghid) -> IpcError {
     IpcError {
         code: ErrorCode::DoesNotExist,

@@ -209,6 +209,7 @@ impl Persister {
             }
             Message::Unsubscribe { addresses } => self.links.unsubscribe(link, &addresses),
             Message::Mirror { cursor } => self.mirrored(turn, link, cursor),
+            Message::Own { cursor } => self.links.follow_own(turn, &self.feed, link, cursor),
             Message::Event { cursor, address: _, objects } => {
                 self.mirror_event(turn, link, cursor, &objects)?;
             }
@@ -229,11 +230,13 @@ impl Persister {
             Message::Subscriptions { .. }
             | Message::Bindings { .. }
             | Message::Debindings { .. }
+            | Message::Owned { .. }
             | Message::Exists { .. }
             | Message::Disconnect { .. } => self.links.question(turn, link, message)?,
             // A server looks for nobody, and these answer what it never asks.
             Message::Interests { .. }
             | Message::Located { .. }
+            | Message::Following { .. }
             | Message::Published { .. }
             | Message::Object { .. }
             | Message::Addresses { .. }
@@ -279,6 +282,10 @@ impl Persister {
             self.keep_identity(turn, &identity)?;
         }
         self.seekers.came(turn, &mut self.links, link, &ghid);
+        let asked = self.links.get_mut(link).and_then(|state| state.asks_for_own.take());
+        if let Some(cursor) = asked {
+            self.links.follow_own(turn, &self.feed, link, Some(cursor));
+        }
         self.hand_over(turn, link, &ghid)
     }
 

@@ -53,6 +53,7 @@ impl Engine {
                 .into_iter()
                 .collect();
         addresses.extend(self.follows.addresses_after(after.as_ref()).take(limits::OBJECTS_PAGE));
+        addresses.extend(Self::elsewhere_after(turn, after.as_ref(), limits::OBJECTS_PAGE)?);
         let mut page = Vec::new();
         for address in addresses.into_iter().take(limits::OBJECTS_PAGE) {
             let own =
@@ -72,6 +73,9 @@ impl Engine {
                 None if own => json!({ "address": address.to_string(), "state": "account" }),
                 None if shelf::is_object(turn, &address)? => {
                     json!({ "address": address.to_string(), "state": "unreadable" })
+                }
+                None if Self::is_elsewhere(turn, &address)? => {
+                    json!({ "address": address.to_string(), "state": "absent", "mine": true })
                 }
                 None if shelf::was_dropped(turn, &address)? || !self.follows.contains(&address) => {
                     json!({ "address": address.to_string(), "state": "deleted" })

@@ -704,6 +704,77 @@ fn questions_are_answered() {
     assert_eq!(ask(&mut world, Message::Ping { id: 8 }), Message::Pong { id: 8 });
 }
 
+fn owned(world: &mut World, peer: &Peer, identity: Ghid, after: Option<Ghid>) -> (Vec<Ghid>, bool) {
+    let (identity, after) = (Address(identity), after.map(Address));
+    peer.heard(world);
+    peer.say(world, Message::Owned { id: 5, identity, after });
+    match peer.heard(world).pop() {
+        Some(Message::Addresses { id: 5, addresses, more }) => {
+            (addresses.into_iter().map(|Address(address)| address).collect(), more)
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn only_who_proved_an_identity_hears_what_it_has() {
+    let (mut world, server) = world(PersisterConfig::default());
+    let alice = Peer::link(&mut world, server, 1);
+    prove(&mut world, &alice);
+    let me = alice.me.ghid();
+    let things: Vec<Thing> = (0..1_030).map(|number| Thing::new(&alice.me, number)).collect();
+    for thing in &things {
+        put(&mut world, &alice, thing, 1);
+    }
+    let (binding, container) = static_object(&alice.me, b"static");
+    alice.publish(&mut world, vec![pack(&binding), pack(&container)]);
+    // Bob holds something of hers: it is on his list as well as on hers.
+    let bob = Peer::link(&mut world, server, 2);
+    prove(&mut world, &bob);
+    let hold = StaticBinding::make(&bob.me, things[0].dynamic);
+    assert_eq!(bob.publish(&mut world, vec![bob.gidc(), pack(&hold)]), [0, 0]);
+    // Page by page, in order.
+    let (first, more) = owned(&mut world, &alice, me, None);
+    assert!(more && first.len() == 1_024 && first.is_sorted());
+    let (rest, more) = owned(&mut world, &alice, me, first.last().copied());
+    assert!(!more && rest.len() == 1_031 - 1_024);
+    let mut expected: Vec<Ghid> = things.iter().map(|thing| thing.dynamic).collect();
+    expected.push(container.ghid());
+    expected.sort_unstable();
+    assert!([first, rest].concat() == expected);
+    assert_eq!(owned(&mut world, &bob, bob.me.ghid(), None), (vec![things[0].dynamic], false));
+    // Nobody else.
+    let mallory = Peer::link(&mut world, server, 9);
+    for peer in [&mallory, &bob] {
+        assert_eq!(owned(&mut world, peer, me, None), (vec![], false));
+        peer.say(&mut world, Message::Own { cursor: None });
+        peer.heard(&mut world);
+    }
+    put(&mut world, &alice, &things[1], 2);
+    assert!(
+        events(&mallory.heard(&mut world)).is_empty() && events(&bob.heard(&mut world)).is_empty()
+    );
+    // Her other device hears of it, and the list follows.
+    let other = Peer::link(&mut world, server, 1);
+    other.say(&mut world, Message::Own { cursor: None });
+    assert!(other.heard(&mut world).is_empty(), "nothing before the proof");
+    prove(&mut world, &other);
+    assert!(matches!(other.heard(&mut world).as_slice(), [Message::Following { .. }]));
+    put(&mut world, &alice, &things[1], 3);
+    assert_eq!(events(&other.heard(&mut world)).len(), 1);
+    let gone = [
+        Debinding::make(&alice.me, things[1].dynamic),
+        Debinding::make(&alice.me, binding.ghid()),
+        Debinding::make(&alice.me, things[0].dynamic),
+    ];
+    assert_eq!(alice.publish(&mut world, gone.iter().map(pack).collect()), [0, 0, 0]);
+    let (first, _) = owned(&mut world, &alice, me, None);
+    let (rest, _) = owned(&mut world, &alice, me, first.last().copied());
+    assert_eq!(first.len() + rest.len(), 1_028);
+    assert!(!rest.contains(&things[0].dynamic) && !first.contains(&things[0].dynamic));
+    assert_eq!(owned(&mut world, &bob, bob.me.ghid(), None).0, [things[0].dynamic], "he holds it");
+}
+
 #[test]
 fn two_mirrors_hold_the_same() {
     let mut world = World::new(0);

@@ -323,8 +323,11 @@ fn units(message: &Message) -> u32 {
         | Message::Mirror { .. }
         | Message::Subscriptions { .. }
         | Message::Bindings { .. }
+        | Message::Owned { .. }
         | Message::Debindings { .. } => 1,
         Message::Hello { .. }
+        | Message::Own { .. }
+        | Message::Following { .. }
         | Message::Published { .. }
         | Message::Get { .. }
         | Message::Existing { .. }

@@ -13,9 +13,9 @@ use crate::limits;
 use crate::message::Packed;
 use crate::shelf::{self, Unproven};
 use crate::sync::{Parsed, Stash, bury};
-use crate::turn::Turn;
+use crate::turn::{Turn, key};
 use crate::verdict;
-use crate::view::ViewError;
+use crate::view::{Table, ViewError};
 
 /// Where objects come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -310,6 +310,9 @@ impl Persister {
                     match unbound.iter().find(|(binding, _)| binding == address) {
                         Some((_, target)) => {
                             bury(turn, target, debinding)?;
+                            if let Some(owner) = object.object().author() {
+                                turn.delete(Table::Owned, owned(&owner, target));
+                            }
                             changed.insert(*target);
                         }
                         None => {
@@ -338,12 +341,45 @@ impl Persister {
             }
             _ => {}
         }
+        // Requests concern nobody but their recipients, who have their mail.
+        let is_mail = plan
+            .notices
+            .iter()
+            .any(|notice| matches!(notice, Notice::Request { .. } | Notice::RequestGone { .. }));
+        let by = object.object().author().filter(|_| !is_mail);
+        if let Some(owner) = by {
+            note_owner(turn, &owner, object)?;
+        }
         for address in changed {
-            self.feed.touch(turn, &address)?;
+            self.feed.touch_by(turn, &address, by)?;
             self.links.published_by(link, address, self.feed.last());
         }
         Ok(Ok(()))
     }
+}
+
+/// What an identity binds, and lets go, is on its list: its other devices ask for that.
+fn note_owner(turn: &mut Turn<'_>, owner: &Ghid, object: &Verified) -> Result<(), ViewError> {
+    let address = match object.object() {
+        Object::DynamicBinding(frame) => frame.dynamic(),
+        Object::StaticBinding(binding) => binding.target(),
+        Object::Debinding(debinding) => {
+            // Its own binding; that of a static object is dealt with where it goes.
+            turn.delete(Table::Owned, owned(owner, &debinding.target()));
+            return Ok(());
+        }
+        _ => return Ok(()),
+    };
+    let row = owned(owner, &address);
+    if turn.get(Table::Owned, &row)?.is_none() {
+        turn.put(Table::Owned, row, []);
+    }
+    Ok(())
+}
+
+/// The row that says that an address is bound by an identity.
+fn owned(owner: &Ghid, address: &Ghid) -> Vec<u8> {
+    key(&[owner.as_bytes(), address.as_bytes()])
 }
 
 fn rate(stranger: bool) -> limits::Rate {

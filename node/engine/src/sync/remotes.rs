@@ -75,6 +75,10 @@ pub(crate) struct Client {
     refused: BTreeMap<Ghid, u32>,
     /// Uploads that it confirmed.
     confirmed: u64,
+    /// What it sent us, by the number that it got in our feed: it need not have it back.
+    pub(super) sent: BTreeMap<u64, Ghid>,
+    /// The question under way for what it has of our account.
+    pub(super) listing: Option<u32>,
     /// Older states than ours that it sent.
     older: u64,
     /// It has no room now.
@@ -95,7 +99,7 @@ impl Client {
     }
 
     pub(super) fn is_owed(&self) -> bool {
-        !self.under_way.is_empty() || !self.asked.is_empty()
+        !self.under_way.is_empty() || !self.asked.is_empty() || self.listing.is_some()
     }
 
     fn refuse(&mut self, address: Ghid, result: u32) {
@@ -146,6 +150,7 @@ impl Engine {
         addresses.insert(self.account.user_id());
         addresses.extend(self.pieces.addresses());
         let cursor = self.links.cursor(turn, link)?.unwrap_or(Cursor { epoch: 0, seq: 0 });
+        self.links.send(turn, link, Message::Own { cursor: Some(cursor) });
         self.list(turn, link, addresses, Some(cursor));
         let recipients = self.outbox.recipients();
         let mut sought = vec![self.me];
@@ -307,12 +312,12 @@ impl Engine {
             if position >= self.feed.last() {
                 return Ok(());
             }
-            let changes = Feed::after(turn, position, limits::FEED_BATCH)?;
+            let changes = self.feed.after(turn, position, limits::FEED_BATCH)?;
             if changes.is_empty() {
                 state.client.position = self.feed.last();
                 return Ok(());
             }
-            for (seq, address) in changes {
+            for (seq, address, _) in changes {
                 let Some(state) = self.links.get_mut(link) else {
                     return Ok(());
                 };
@@ -320,6 +325,15 @@ impl Engine {
                     return Ok(());
                 }
                 state.client.position = seq;
+                let came = state.client.sent.remove(&seq) == Some(address);
+                while state.client.sent.first_key_value().is_some_and(|(first, _)| *first < seq) {
+                    state.client.sent.pop_first();
+                }
+                if came {
+                    // To hear of it from now on, and to compare it.
+                    self.list(turn, link, [address], Some(Cursor { epoch: 0, seq: 0 }));
+                    continue;
+                }
                 if self.is_ours(turn, &address)? {
                     self.upload_one(turn, link, address, Some(seq))?;
                 }
@@ -789,8 +803,8 @@ impl Engine {
             let Some(state) = self.links.get(link) else { continue };
             let client = &state.client;
             let mut pending = client.missing.len() + client.under_way.len();
-            let left = Feed::after(turn, client.position, limits::FEED_BATCH)?;
-            for (_, address) in left {
+            let left = self.feed.after(turn, client.position, limits::FEED_BATCH)?;
+            for (_, address, _) in left {
                 pending += usize::from(self.is_ours(turn, &address)?);
             }
             let refusal = client.refused.values().copied().max();
