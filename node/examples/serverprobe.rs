@@ -130,6 +130,7 @@ async fn main() -> anyhow::Result<()> {
         cache: Some(folder.clone()),
         hosts: vec![std::net::Ipv4Addr::LOCALHOST.into()],
         port: 0,
+        websocket: None,
         mirrors: Vec::new(),
         persister: PersisterConfig::default(),
         relay: RelayLimits::default(),

@@ -115,6 +115,15 @@ pub struct StartServerArgs {
     /// Specify the port to use, for TCP and for QUIC.
     #[arg(short, long, default_value_t = hypergolix_node::server::PORT_DEFAULT)]
     pub port: u16,
+    /// Specify a port for secure websockets as well: what users add with TLS = True.
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub tls_port: Option<u16>,
+    /// The certificate chain for it, a PEM file. Without one it makes its own at each start.
+    #[arg(long, value_name = "FILE", requires = "tls_port", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The private key of the certificate, a PEM file.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
     /// Once the daemon starts, chdir it into the specified full directory path.
     #[arg(long)]
     pub chdir: Option<PathBuf>,

@@ -18,6 +18,7 @@ mod link;
 mod nat;
 mod substream;
 mod transport;
+mod websocket;
 mod wire;
 
 use std::collections::HashMap;
@@ -38,6 +39,7 @@ pub use beacon::BEACON_PORT;
 pub use device_key::{DeviceKeyError, load_or_create};
 pub use limits::RelayLimits;
 pub use nat::{NatRole, Reach};
+pub use websocket::{Certificate, CertificateError};
 pub use wire::LINK_PROTOCOL;
 
 use beacon::Beacon;
@@ -53,6 +55,8 @@ pub struct NetworkConfig {
     pub device_key: Keypair,
     /// TCP and QUIC port; 0 takes any.
     pub listen_port: u16,
+    /// Port and certificate of secure websockets.
+    pub websocket: Option<(u16, Certificate)>,
     /// Own addresses to listen and announce on; empty takes all of them. With loopback addresses
     /// alone nothing leaves the machine.
     pub listen_hosts: Vec<IpAddr>,
@@ -131,6 +135,7 @@ impl NetworkConfig {
         Self {
             device_key,
             listen_port: 0,
+            websocket: None,
             listen_hosts: Vec::new(),
             lan: true,
             mdns: true,
@@ -296,12 +301,20 @@ impl Network {
         let (relayed, behaviour) = Behaviour::new(key, mdns, &config);
         let filter = DialFilter::default();
         filter.refresh();
+        let (websocket_port, certificate) = config.websocket.clone().unzip();
         let settings = swarm::Config::with_tokio_executor()
             .with_idle_connection_timeout(limits::IDLE_CONNECTION)
             .with_dial_concurrency_factor(DIAL_CONCURRENCY);
-        let mut swarm =
-            Swarm::new(transport::build(key, relayed, filter.clone())?, behaviour, local, settings);
+        let mut swarm = Swarm::new(
+            transport::build(key, relayed, filter.clone(), certificate)?,
+            behaviour,
+            local,
+            settings,
+        );
         listen(&mut swarm, hosts, config.listen_port)?;
+        if let Some(port) = websocket_port {
+            listen_for_websockets(&mut swarm, hosts, port)?;
+        }
         let beacon = (config.lan && config.beacon)
             .then(|| Beacon::start(local, instance, config.beacon_port));
 
@@ -406,9 +419,34 @@ impl Network {
 const DIAL_CONCURRENCY: std::num::NonZeroU8 =
     std::num::NonZeroU8::new(limits::ADDRESSES_PER_PEER as u8).expect("not zero");
 
+const ALL: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+
+/// Listens for secure websockets on the given addresses or all of them; one that works is enough.
+fn listen_for_websockets(
+    swarm: &mut Swarm<Behaviour>,
+    hosts: &[IpAddr],
+    port: u16,
+) -> Result<(), NetworkError> {
+    let hosts = if hosts.is_empty() { &ALL } else { hosts };
+    let mut refusal = None;
+    let mut listens = false;
+    for host in hosts {
+        let address = Multiaddr::from(*host).with(Protocol::Tcp(port));
+        match swarm.listen_on(address.with(Protocol::Tls).with(Protocol::Ws("/".into()))) {
+            Ok(_) => listens = true,
+            Err(error) => {
+                refusal.get_or_insert(error);
+            }
+        }
+    }
+    match refusal {
+        Some(source) if !listens => Err(NetworkError::Listen { port, source }),
+        _ => Ok(()),
+    }
+}
+
 /// Listens on the given addresses or all of them, TCP and QUIC; one that works is enough.
 fn listen(swarm: &mut Swarm<Behaviour>, hosts: &[IpAddr], port: u16) -> Result<(), NetworkError> {
-    const ALL: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
     let hosts = if hosts.is_empty() { &ALL } else { hosts };
     let mut refusal = None;
     let mut listens = false;

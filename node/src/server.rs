@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::brain::Purpose;
 use crate::control::ControlSocket;
 use crate::ipc_service::{COMMANDS_MAX, Command};
-use crate::network::{self, NatRole, Network, NetworkConfig, RelayLimits};
+use crate::network::{self, Certificate, NatRole, Network, NetworkConfig, RelayLimits};
 use crate::node::{EVENTS_MAX, NodeError, end_of, spawn};
 use crate::run::{Parts, RunError};
 use crate::shutdown::STOP_DEADLINE;
@@ -46,6 +46,8 @@ pub struct ServerOptions {
     pub hosts: Vec<IpAddr>,
     /// TCP and QUIC port; 0 takes any.
     pub port: u16,
+    /// Port and certificate of secure websockets, beside `port`.
+    pub websocket: Option<(u16, Certificate)>,
     /// Persisters to mirror, with their peer ids.
     pub mirrors: Vec<Multiaddr>,
     /// Policy and quotas.
@@ -114,6 +116,7 @@ impl Server {
         let network = Network::start(
             NetworkConfig {
                 listen_port: options.port,
+                websocket: options.websocket,
                 listen_hosts: options.hosts.clone(),
                 lan: false,
                 waits: true,

@@ -43,6 +43,8 @@ fn main() -> ExitCode {
         trials.push(trial("relay_restarted", relay_restarted));
         trials.push(trial("only_quic", || only("tcp")));
         trials.push(trial("only_tcp", || only("udp")));
+        trials.push(trial("only_secure_websocket", only_secure_websocket));
+        trials.push(trial("no_websocket_there", no_websocket_there));
         trials.into_iter().map(|trial| trial.with_ignored_flag(!can)).collect()
     })
 }
@@ -185,4 +187,38 @@ fn only(blocked: &str) {
     alice.app.push(object, b"second");
     bob.app.update(object, b"second", CONVERGED_MAX);
     drop(world.globe);
+}
+
+/// A network that lets nothing out but TCP to the port of HTTPS.
+fn only_secure_websocket() {
+    let mut globe = Globe::new();
+    let (place, address) = globe.public();
+    let server = Server::start(&place, &["--host", "ANY", "--tls-port", "443"]);
+    let listen = format!("/ip4/{address}/tcp/443/tls/ws/");
+    assert!(server.fact("addresses").contains(&listen), "{}", server.fact("addresses"));
+    let (alice, bob) = (globe.behind(Nat::Symmetric), globe.behind(Nat::Symmetric));
+    globe.block("udp");
+    globe.block_port("tcp", 7770);
+    let alice = Site::new(&alice, &address, "443", "True");
+    let bob = Site::new(&bob, &address, "443", "True");
+    alice.connected();
+    bob.connected();
+    let object = alice.shared_with(&bob, b"first");
+    reached(&alice, &bob, "relayed", PUNCHED_MAX);
+    let large: Vec<u8> = (0..3_000_000_u32).map(|byte| byte as u8).collect();
+    alice.app.push(object, &large);
+    bob.app.update(object, &large, CONVERGED_MAX);
+}
+
+/// What answers at the port is something else: `status` says so.
+fn no_websocket_there() {
+    let mut globe = Globe::new();
+    let (place, address) = globe.public();
+    let _server = Server::start(&place, &["--host", "ANY"]);
+    let site = Site::new(&globe.behind(Nat::PortRestricted), &address, "7770", "True");
+    wait_until("the reason", CONVERGED_MAX, || {
+        let remote = site.remote();
+        let error = remote["error"].as_str().unwrap_or_default();
+        remote["state"] != "connected" && error.contains("does not speak TLS")
+    });
 }

@@ -99,6 +99,57 @@ fn it_says_what_it_is_and_stores_for_everybody() {
     assert!(alice.is_up(&world));
 }
 
+fn located(heard: &[Message]) -> Vec<Vec<u8>> {
+    let devices = heard.iter().filter_map(|message| match message {
+        Message::Located { devices } => Some(devices.iter().map(|device| device.to_vec())),
+        _ => None,
+    });
+    devices.flatten().collect()
+}
+
+#[test]
+fn it_tells_who_looks_for_an_identity_which_devices_proved_it() {
+    let (mut world, server) = world(PersisterConfig::default());
+    let alice = Peer::link(&mut world, server, 1);
+    let bob = Peer::link(&mut world, server, 2);
+    let wanted = vec![Address(alice.me.ghid()), Address(bob.me.ghid())];
+    bob.say(&mut world, Message::Seek { identities: wanted.clone() });
+    assert_eq!(located(&bob.heard(&mut world)), Vec::<Vec<u8>>::new(), "nobody proved anything");
+    prove(&mut world, &alice);
+    assert_eq!(located(&bob.heard(&mut world)), std::slice::from_ref(&alice.device));
+    prove(&mut world, &bob);
+    assert_eq!(located(&bob.heard(&mut world)), Vec::<Vec<u8>>::new(), "not of itself");
+    assert_eq!(located(&alice.heard(&mut world)), Vec::<Vec<u8>>::new(), "it looks for nobody");
+    // Who comes later is told at once, and only once.
+    let carol = Peer::link(&mut world, server, 3);
+    for _ in 0..2 {
+        carol.say(&mut world, Message::Seek { identities: wanted.clone() });
+    }
+    let mut devices = vec![alice.device.clone(), bob.device.clone()];
+    devices.sort();
+    assert_eq!(located(&carol.heard(&mut world)), devices);
+}
+
+#[test]
+fn of_an_identity_that_very_many_look_for_the_first_are_told() {
+    let (mut world, server) = world(PersisterConfig::default());
+    let alice = Peer::link(&mut world, server, 1);
+    let mut seekers: Vec<Peer> = (2..80).map(|seed| Peer::link(&mut world, server, seed)).collect();
+    for seeker in &seekers {
+        let identities = vec![Address(alice.me.ghid())];
+        seeker.say(&mut world, Message::Seek { identities });
+    }
+    prove(&mut world, &alice);
+    let told = |world: &mut World, seeker: &Peer| !located(&seeker.heard(world)).is_empty();
+    let count = seekers.iter().filter(|seeker| told(&mut world, seeker)).count();
+    assert_eq!(count, hypergolix_engine::limits::SEEKERS_MAX);
+    // Those that are gone make room.
+    world.disconnect(seekers.remove(0).link);
+    let late = Peer::link(&mut world, server, 90);
+    late.say(&mut world, Message::Seek { identities: vec![Address(alice.me.ghid())] });
+    assert!(told(&mut world, &late));
+}
+
 #[test]
 fn it_keeps_everything_over_a_restart() {
     let (mut world, server) = world(PersisterConfig::default());

@@ -11,7 +11,7 @@ use hypergolix_engine::persister::{Policy, Quota};
 use hypergolix_node::config::Verbosity;
 use hypergolix_node::control::{self, Order};
 use hypergolix_node::lock::{self, PidLock};
-use hypergolix_node::network::RelayLimits;
+use hypergolix_node::network::{Certificate, RelayLimits};
 use hypergolix_node::server::{Server, ServerOptions, control_path};
 use hypergolix_node::shutdown::Signals;
 use hypergolix_node::{paths, telemetry};
@@ -59,6 +59,14 @@ fn background(args: &StartServerArgs) -> anyhow::Result<()> {
         }
     }
     command.args(["--host", &args.host, "--port", &args.port.to_string()]);
+    if let Some(port) = args.tls_port {
+        command.args(["--tls-port", &port.to_string()]);
+    }
+    for (option, path) in [("--tls-cert", &args.tls_cert), ("--tls-key", &args.tls_key)] {
+        if let Some(path) = path {
+            command.arg(option).arg(path);
+        }
+    }
     if args.debug {
         command.arg("--debug");
     }
@@ -95,7 +103,14 @@ impl StartServerArgs {
     /// Paths as they are meant where the command was given.
     fn absolute(mut self) -> anyhow::Result<Self> {
         self.pidfile = std::path::absolute(&self.pidfile)?;
-        for path in [&mut self.cachedir, &mut self.chdir, &mut self.logdir].into_iter().flatten() {
+        let paths = [
+            &mut self.cachedir,
+            &mut self.chdir,
+            &mut self.logdir,
+            &mut self.tls_cert,
+            &mut self.tls_key,
+        ];
+        for path in paths.into_iter().flatten() {
             *path = std::path::absolute(&*path)?;
         }
         Ok(self)
@@ -108,6 +123,15 @@ impl StartServerArgs {
             (None, false, true) => Verbosity::Louder,
             (None, false, false) => Verbosity::Normal,
         }
+    }
+
+    fn websocket(&self) -> anyhow::Result<Option<(u16, Certificate)>> {
+        let Some(port) = self.tls_port else { return Ok(None) };
+        let certificate = match (&self.tls_cert, &self.tls_key) {
+            (Some(chain), Some(key)) => Certificate::load(chain, key)?,
+            _ => Certificate::self_signed()?,
+        };
+        Ok(Some((port, certificate)))
     }
 
     fn relay(&self) -> RelayLimits {
@@ -196,6 +220,7 @@ async fn serve(args: &StartServerArgs, started: Instant) -> anyhow::Result<()> {
         cache: args.cachedir.clone(),
         hosts,
         port: args.port,
+        websocket: args.websocket()?,
         mirrors: args.mirror.clone(),
         persister: args.persister(),
         relay: args.relay(),

@@ -13,6 +13,7 @@ use libp2p::{PeerId, Transport, dns, noise, quic, relay, tcp, yamux};
 
 use super::dial_filter::{DialFilter, Filtered};
 use super::limits::{DIAL_WAN, QUIC_WINDOW, STREAMS_MAX};
+use super::websocket::{Certificate, Websocket};
 
 /// How long an orderly goodbye may take. A connection whose path is down never finishes it, and
 /// would count as open for a quarter of an hour.
@@ -32,6 +33,7 @@ pub(super) fn build(
     key: &Keypair,
     relayed: Option<relay::client::Transport>,
     filter: DialFilter,
+    certificate: Option<Certificate>,
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, noise::Error> {
     let named = match dns::tokio::Transport::system(base(key)?) {
         Ok(transport) => transport.boxed(),
@@ -40,7 +42,20 @@ pub(super) fn build(
             base(key)?
         }
     };
-    let direct = Filtered::new(named, filter);
+    let tcp = || tcp::tokio::Transport::new(tcp::Config::new().nodelay(true));
+    // It resolves names itself, because TLS wants to know them.
+    let below = match dns::tokio::Transport::system(tcp()) {
+        Ok(transport) => transport.boxed(),
+        Err(_) => tcp().boxed(),
+    };
+    let websocket = Websocket::new(below, certificate)
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise::Config::new(key)?)
+        .multiplex(streams())
+        .timeout(DIAL_WAN)
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(ShortGoodbye::new(muxer))));
+    let direct = websocket.or_transport(named).map(|either, _| either.into_inner()).boxed();
+    let direct = Filtered::new(direct, filter);
     let Some(relayed) = relayed else { return Ok(direct.boxed()) };
     let relayed = relayed
         .upgrade(Version::V1Lazy)

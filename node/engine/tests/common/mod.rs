@@ -165,6 +165,8 @@ pub struct Node {
     pub config: Option<PersisterConfig>,
     /// Answers to the operator.
     pub controlled: Vec<Result<String, String>>,
+    /// Devices that it was told to reach.
+    pub reached: Vec<Vec<u8>>,
     pub device: Vec<u8>,
     pub answers: BTreeMap<(ConnectionId, RequestToken), Result<Reply, IpcError>>,
     pub notices: BTreeMap<ConnectionId, Vec<Notice>>,
@@ -329,6 +331,7 @@ impl World {
             account,
             config: server,
             controlled: Vec::new(),
+            reached: Vec::new(),
             device,
             answers: BTreeMap::new(),
             notices: BTreeMap::new(),
@@ -572,6 +575,7 @@ impl World {
             Effect::SetTimer { timer, at } => {
                 self.nodes[number].timers.insert(timer, at);
             }
+            Effect::Reach { device, .. } => self.nodes[number].reached.push(device),
             Effect::Controlled { answer, .. } => self.nodes[number].controlled.push(answer),
             Effect::Prove { link, statement } => {
                 let message = self.nodes[number].account.keys().prove(&statement);
