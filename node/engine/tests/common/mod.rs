@@ -587,8 +587,7 @@ impl World {
                     self.open_one();
                 }
             }
-            // Devices here are linked by the test alone.
-            Effect::Reach { .. } | Effect::CloseApp { .. } | Effect::Log { .. } => {}
+            Effect::CloseApp { .. } | Effect::Log { .. } => {}
         }
     }
 
