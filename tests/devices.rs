@@ -14,11 +14,17 @@ const SOON: Duration = Duration::from_secs(15);
 fn main() -> ExitCode {
     harness::main(false, |_| {
         vec![
-            trial("a_second_machine_logs_in_on_the_lan", a_second_machine_logs_in_on_the_lan),
-            trial("both_machines_write", both_machines_write),
+            trial("a_second_machine_logs_in_on_the_lan", || a_second_machine_logs_in_on_the_lan(3)),
+            trial("a_second_machine_logs_in_on_the_lan_suite_1", || {
+                a_second_machine_logs_in_on_the_lan(1);
+            }),
+            trial("both_machines_write", || both_machines_write(3)),
+            trial("both_machines_write_suite_1", || both_machines_write(1)),
             trial("who_may_not_log_in", who_may_not_log_in),
-            trial("another_password", another_password),
-            trial("a_backup_that_is_old", a_backup_that_is_old),
+            trial("another_password", || another_password(3)),
+            trial("another_password_suite_1", || another_password(1)),
+            trial("a_backup_that_is_old", || a_backup_that_is_old(3)),
+            trial("a_backup_that_is_old_suite_1", || a_backup_that_is_old(1)),
             trial("what_is_no_backup", what_is_no_backup),
         ]
     })
@@ -44,9 +50,9 @@ fn eventually(wire: &Wire, object: Address, expected: &[u8]) {
     wait_until("the state arrives", SOON, || state(wire, object).as_deref() == Some(expected));
 }
 
-fn a_second_machine_logs_in_on_the_lan() {
+fn a_second_machine_logs_in_on_the_lan(suite: u8) {
     let mut lan = Lan::new();
-    let first = Home::new(&lan.host()).start();
+    let first = Home::new(&lan.host()).start_with_suite(suite);
     let wire = first.connect();
     let token = wire.request(*b"+T", &[0; 16]).expect("a token");
     let object = wire.new_object(b"made on the first");
@@ -69,10 +75,10 @@ fn a_second_machine_logs_in_on_the_lan() {
     assert_ne!(again.pid(), pid);
 }
 
-fn both_machines_write() {
+fn both_machines_write(suite: u8) {
     let mut lan = Lan::new();
     let (here, there) = (lan.host(), lan.host());
-    let first = Home::new(&here).start();
+    let first = Home::new(&here).start_with_suite(suite);
     let wire = first.connect();
     let object = wire.new_object(b"0");
     let second = joined(&Home::new(&there), first.fact("user-id"));
@@ -137,11 +143,11 @@ fn hypergolix(home: &Home, words: &[&str], input: &str) -> (bool, String) {
     (output.status.success(), String::from_utf8_lossy(&text).into_owned())
 }
 
-fn another_password() {
+fn another_password(suite: u8) {
     let home = Home::new(&Place::here());
     let old = std::fs::read_to_string(home.password_file()).expect("a password");
     let old = old.trim_end();
-    let node = home.start();
+    let node = home.start_with_suite(suite);
     let fingerprint = node.fingerprint().to_owned();
     let (done, text) = hypergolix(&home, &["account", "password"], "a\nb\n");
     assert!(!done && text.contains("already running"), "{text}");
@@ -163,11 +169,11 @@ fn another_password() {
     assert_eq!(node.fingerprint(), fingerprint);
 }
 
-fn a_backup_that_is_old() {
+fn a_backup_that_is_old(suite: u8) {
     let mut lan = Lan::new();
     let place = lan.host();
     let home = Home::new(&place);
-    let node = home.start();
+    let node = home.start_with_suite(suite);
     let wire = node.connect();
     let object = wire.new_object(b"0");
     let still = wire.new_object(b"unchanged");

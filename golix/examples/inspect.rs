@@ -106,6 +106,9 @@ fn identity(file: &str) -> Answer<Identity> {
 
 fn inspect(file: &str, known: Vec<Identity>) -> Answer<(String, Verdict)> {
     let bytes = read(file)?;
+    if bytes.is_empty() {
+        return Err(broken(file, "there is nothing in it (MAGIC)"));
+    }
     let mut out = String::new();
     let text = std::str::from_utf8(&bytes).unwrap_or_default();
     if let Ok(ghid) = text.parse::<Ghid>() {

@@ -175,8 +175,8 @@ pub enum KeyFault {
     /// The modulus is even, or a prime below 2^16 divides it.
     #[error("has a modulus with a small factor")]
     Factor,
-    /// Modulus, exponents and primes do not belong together. (What a document says of the Chinese
-    /// remainder is not looked at; it follows from these.)
+    /// Modulus, exponents and primes do not belong together, or a prime is none. (What a document says
+    /// of the Chinese remainder is not looked at; it follows from these.)
     #[error("contradicts itself")]
     Inconsistent,
     /// It is the signature key again.
@@ -205,8 +205,8 @@ impl PrivateIdentity {
     pub fn generate<R: CryptoRng + ?Sized>(suite: Suite, rng: &mut R) -> Self {
         let mut seeds = Zeroizing::new([[0; 32]; 3]);
         seeds.iter_mut().for_each(|seed| rng.fill_bytes(seed));
-        let [sign, encrypt, exchange] = *seeds;
-        Self::from_seeds(suite, sign, encrypt, exchange)
+        let [sign, encrypt, exchange] = &*seeds;
+        Self::from_parts(suite, sign, encrypt, exchange)
     }
 
     /// An identity from 32 random bytes for each of its three keys: signature, encryption, exchange.
@@ -220,13 +220,20 @@ impl PrivateIdentity {
     #[must_use]
     pub fn from_seeds(suite: Suite, sign: [u8; 32], encrypt: [u8; 32], exchange: [u8; 32]) -> Self {
         let [sign, encrypt, exchange] = [sign, encrypt, exchange].map(Zeroizing::new);
-        Self::checked(PrivateKeys::from_seeds(suite, &sign, &encrypt, &exchange))
+        Self::from_parts(suite, &sign, &encrypt, &exchange)
+    }
+
+    fn from_parts(suite: Suite, sign: &[u8; 32], encrypt: &[u8; 32], exchange: &[u8; 32]) -> Self {
+        Self::checked(PrivateKeys::from_seeds(suite, sign, encrypt, exchange))
             .expect("no two keys may be the same")
     }
 
     /// The identity that the original library (golix 0.1.6, suite 1) saved: signature and encryption
     /// key as unencrypted PKCS#8 (DER), and the 32 raw bytes of the exchange key. Golix wire
     /// reference, section 3.
+    ///
+    /// The primes are tested (Miller and Rabin with base 2, and Lucas: Baillie-PSW), and each RSA key is
+    /// tried; that takes about 0.13 seconds.
     ///
     /// # Errors
     /// [`ImportError`] says which key is unusable, and why. Any 32 bytes are a good exchange key.
@@ -236,7 +243,7 @@ impl PrivateIdentity {
         exchange: [u8; 32],
     ) -> Result<Self, ImportError> {
         let exchange = Zeroizing::new(exchange);
-        let keys = PrivateKeys::from_pkcs8(signature_pkcs8, encryption_pkcs8, *exchange).map_err(
+        let keys = PrivateKeys::from_pkcs8(signature_pkcs8, encryption_pkcs8, &exchange).map_err(
             |(field, fault)| match field {
                 DecodeError::KeySig => ImportError::Signature(fault),
                 _ => ImportError::Encryption(fault),
@@ -272,7 +279,9 @@ impl PrivateIdentity {
         bytes
     }
 
-    /// Reads what [`PrivateIdentity::to_bytes`] wrote, all of it.
+    /// Reads what [`PrivateIdentity::to_bytes`] wrote, all of it. In suite 1 one signature is tried,
+    /// about 13 milliseconds; that its primes are prime was tested when it was made or imported, and
+    /// is not again.
     ///
     /// # Errors
     /// [`DecodeError`]: `Magic`, `Version`, `Suite`, `Truncated`, `Trailing`; `KeySig` or `KeyEnc` if

@@ -19,6 +19,7 @@
 //! | [`object`] | the six kinds: bytes → [`Unverified`](object::Unverified) → [`Verified`](object::Verified) |
 //! | [`persister`] | what is admitted, kept, dropped and told to whom |
 #![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
 
 pub mod ghid;
 

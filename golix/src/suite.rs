@@ -250,12 +250,10 @@ impl PrivateKeys {
     ) -> Self {
         match suite {
             Suite::Suite1 => Self::Suite1(Box::new(suite1::PrivateKeys::from_seeds(
-                signature, encryption, *exchange,
+                signature, encryption, exchange,
             ))),
             Suite::Suite3 => Self::Suite3(Box::new(suite3::PrivateKeys::from_seeds(
-                signature,
-                *encryption,
-                *exchange,
+                signature, encryption, exchange,
             ))),
         }
     }
@@ -264,7 +262,7 @@ impl PrivateKeys {
     pub(crate) fn from_pkcs8(
         signature: &[u8],
         encryption: &[u8],
-        exchange: [u8; 32],
+        exchange: &[u8; 32],
     ) -> Result<Self, (DecodeError, KeyFault)> {
         suite1::PrivateKeys::from_pkcs8(signature, encryption, exchange)
             .map(|keys| Self::Suite1(Box::new(keys)))
@@ -341,7 +339,7 @@ impl PrivateKeys {
             PublicKeys::Suite3(keys) => {
                 let (ephemeral, _) = randomness.split_first_chunk().expect("32 of 64");
                 let to = (ghid, &**keys);
-                suite3::seal_request(self.exchange(), author, to, letter, *ephemeral, object)
+                suite3::seal_request(self.exchange(), author, to, letter, ephemeral, object)
                     .map(|()| Authenticator::Suite3)
             }
         }

@@ -484,6 +484,61 @@ fn imports_say_which_key_is_bad_and_why() {
     assert_eq!(twice.to_string(), "the encryption key is the signature key again");
 }
 
+/// As [`PrivateIdentity::to_bytes`] packs these keys.
+fn packed(signature: &[u8], encryption: &[u8], exchange: &[u8; 32]) -> Vec<u8> {
+    let len = |document: &[u8]| u16::try_from(document.len()).unwrap().to_be_bytes();
+    let signature = [&len(signature), signature].concat();
+    let encryption = [&len(encryption), encryption].concat();
+    [b"PI\x00\x01\x01", &signature[..], &encryption, exchange].concat()
+}
+
+/// `6m + 1`, `12m + 1` and `18m + 1` are primes of this `m`, and so their product, of 2048 bits, is a
+/// Carmichael number (Chernick, 1939): whatever is raised to it stays what it is.
+const CHERNICK: &[u8] = b"\
+    0092fd8f77a3dcdc700baf7eb71132117e1af4c20dea1e10d2a2f82cda900aaeaa02ab1928f3b5a6a398cb\
+    915c89652e1d2114efe03a615170d268419791412cd84239407ad08b22386f9e11d89c54122dc25e0a589b";
+
+/// Found by review: such keys were taken, and the first signature panicked.
+#[test]
+fn composite_primes_are_refused() {
+    let (signature, encryption, exchange) = saved();
+    assert_eq!(packed(&signature, &encryption, &exchange), SUITE1.alice.0.to_bytes()[..]);
+    let with = |p: BoxedUint| {
+        let good = rsa::PrivateKey::from_pkcs8_der(&signature).unwrap();
+        let (q, e) = (good.primes()[1].as_ref().clone(), BoxedUint::from(65537u64));
+        let key = rsa::PrivateKey::from_p_q(p, q, e).ok()?;
+        (key.n().bit_width() == 4096).then(|| key.to_pkcs8_der().unwrap().as_bytes().to_vec())
+    };
+    let two_primes = (1..)
+        .find_map(|seed| {
+            let product = rsa::PrivateKey::new(&mut StdRng::seed_from_u64(seed), 2048).unwrap();
+            with(product.n().as_ref().clone())
+        })
+        .unwrap();
+    let m = [&[0; 170][..], &data_encoding::HEXLOWER.decode(CHERNICK).unwrap()].concat();
+    let m = BoxedUint::from_be_slice(&m, 2048).unwrap();
+    let factor = |k: u64| m.wrapping_mul(BoxedUint::from(k)).wrapping_add(BoxedUint::one());
+    let carmichael = with(factor(6).wrapping_mul(factor(12)).wrapping_mul(factor(18))).unwrap();
+
+    for bad in [&two_primes, &carmichael] {
+        let import = PrivateIdentity::from_suite1_keys(bad, &encryption, exchange);
+        assert_eq!(import.unwrap_err(), ImportError::Signature(KeyFault::Inconsistent));
+        let import = PrivateIdentity::from_suite1_keys(&signature, bad, exchange);
+        assert_eq!(import.unwrap_err(), ImportError::Encryption(KeyFault::Inconsistent));
+    }
+
+    // What was imported before this was tested is still loaded where it works, and never panics.
+    let load = |signature: &[u8], encryption: &[u8]| {
+        PrivateIdentity::from_bytes(&packed(signature, encryption, &exchange))
+    };
+    assert_eq!(load(&two_primes, &encryption).unwrap_err(), DecodeError::KeySig);
+    signed(&load(&carmichael, &encryption).unwrap());
+    let cannot_open = load(&signature, &two_primes).unwrap();
+    let body = RequestBody::Ack { request: cannot_open.ghid(), status: 1 };
+    let made = Request::seal(&SUITE3.bob.0, cannot_open.identity(), &body, [7; 64]).unwrap();
+    assert_eq!(request(&made).open(&cannot_open).unwrap_err(), RequestError);
+}
+
 #[test]
 fn stored_identities_are_read_as_they_were() {
     for me in people() {

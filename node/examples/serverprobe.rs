@@ -13,7 +13,7 @@ use golix::object::{Container, DynamicBinding};
 use golix::{ChainKey, Ghid, PrivateIdentity, Suite};
 use hypergolix_engine::message::{Address, Packed, Role, VERSION};
 use hypergolix_engine::{LinkId, Message, PersisterConfig};
-use hypergolix_node::network::{Network, NetworkConfig, NetworkEvent};
+use hypergolix_node::network::{Network, NetworkConfig, NetworkEvent, RelayLimits};
 use hypergolix_node::server::{Server, ServerOptions};
 use libp2p::Multiaddr;
 use libp2p::identity::Keypair;
@@ -130,8 +130,10 @@ async fn main() -> anyhow::Result<()> {
         cache: Some(folder.clone()),
         hosts: vec![std::net::Ipv4Addr::LOCALHOST.into()],
         port: 0,
+        websocket: None,
         mirrors: Vec::new(),
         persister: PersisterConfig::default(),
+        relay: RelayLimits::default(),
     };
     let store = Server::open_store(Some(&folder))?;
     let key = Server::device_key(Some(&folder))?;

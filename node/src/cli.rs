@@ -4,12 +4,12 @@ mod account;
 mod config;
 mod demo;
 mod detach;
+mod object;
 mod password;
 mod server;
 mod start;
 mod status;
 mod stop;
-mod unshare;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -17,6 +17,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use golix::{Ghid, Suite};
+use hypergolix_ipc::ApiId;
 use hypergolix_node::config::Verbosity;
 use libp2p::Multiaddr;
 
@@ -47,6 +48,19 @@ enum Command {
     /// Keep the future states of an object of yours from somebody it was shared with. What they have
     /// read, they have; everybody else reads on.
     Unshare(UnshareArgs),
+    /// List the objects of this user, and those that others shared with this user.
+    Ls(LsArgs),
+    /// Write the state of an object to standard output, as it is.
+    Get(GetArgs),
+    /// Make an object, or give one of yours a new state. Prints its address.
+    Put(PutArgs),
+    /// Let somebody read an object, now and in future.
+    Share(ShareArgs),
+    /// Print every new state of an object; without an object, every object that is shared with this
+    /// user.
+    Watch(WatchArgs),
+    /// Delete an object of yours, everywhere, or give up one that you hold.
+    Rm(RmArgs),
     /// Manage the account of this home.
     #[command(subcommand)]
     Account(Account),
@@ -60,7 +74,7 @@ enum Start {
     /// The daemon of this user; the first start creates an account.
     App(StartArgs),
     /// A persistence server, which stores and delivers for others what it cannot read.
-    Server(StartServerArgs),
+    Server(Box<StartServerArgs>),
 }
 
 #[derive(Debug, Subcommand)]
@@ -101,6 +115,15 @@ pub struct StartServerArgs {
     /// Specify the port to use, for TCP and for QUIC.
     #[arg(short, long, default_value_t = hypergolix_node::server::PORT_DEFAULT)]
     pub port: u16,
+    /// Specify a port for secure websockets as well: what users add with TLS = True.
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub tls_port: Option<u16>,
+    /// The certificate chain for it, a PEM file. Without one it makes its own at each start.
+    #[arg(long, value_name = "FILE", requires = "tls_port", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The private key of the certificate, a PEM file.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
     /// Once the daemon starts, chdir it into the specified full directory path.
     #[arg(long)]
     pub chdir: Option<PathBuf>,
@@ -131,6 +154,16 @@ pub struct StartServerArgs {
     /// Bytes that any other user may store (default 10 MB).
     #[arg(long, value_name = "N")]
     pub free_bytes: Option<u64>,
+    /// Connections that it relays at one time between users who cannot reach each other (default
+    /// 1024; 0 for none).
+    #[arg(long, value_name = "N")]
+    pub relay_circuits: Option<u64>,
+    /// Bytes that one of them may carry before it is made anew (default 1 GiB).
+    #[arg(long, value_name = "N")]
+    pub relay_bytes: Option<u64>,
+    /// Minutes that one of them may last before it is made anew (default 60).
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_440))]
+    pub relay_minutes: Option<u64>,
     /// Stay in the foreground; print one line, `ready …`, once clients are answered.
     #[arg(long)]
     pub foreground: bool,
@@ -232,6 +265,79 @@ pub struct UnshareArgs {
     /// The other user's fingerprint.
     #[arg(value_name = "FINGERPRINT")]
     pub recipient: Ghid,
+}
+
+/// `hypergolix ls`.
+#[derive(Debug, Args)]
+pub struct LsArgs {
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `hypergolix get`.
+#[derive(Debug, Args)]
+pub struct GetArgs {
+    /// The object's address.
+    #[arg(value_name = "OBJECT")]
+    pub object: Ghid,
+    /// Print facts about it as JSON, with the state in base64.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `hypergolix put`.
+#[derive(Debug, Args)]
+pub struct PutArgs {
+    /// What it holds; without, or with -, from standard input. At most 10 MiB.
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Give this object of yours a new state instead of making one.
+    #[arg(long, value_name = "OBJECT", conflicts_with_all = ["fixed", "api"])]
+    pub to: Option<Ghid>,
+    /// Make one whose state never changes.
+    #[arg(long = "static")]
+    pub fixed: bool,
+    /// Its type: obj (bytes, the default), json, pickle, or 128 hexadecimal digits.
+    #[arg(long, value_name = "API", value_parser = object::api_id)]
+    pub api: Option<ApiId>,
+}
+
+/// `hypergolix share`.
+#[derive(Debug, Args)]
+pub struct ShareArgs {
+    /// The object's address.
+    #[arg(value_name = "OBJECT")]
+    pub object: Ghid,
+    /// The other user's fingerprint.
+    #[arg(value_name = "FINGERPRINT")]
+    pub recipient: Ghid,
+}
+
+/// `hypergolix watch`.
+#[derive(Debug, Args)]
+pub struct WatchArgs {
+    /// The object's address.
+    #[arg(value_name = "OBJECT")]
+    pub object: Option<Ghid>,
+    /// The type of shares to take: obj (the default), json, pickle, or 128 hexadecimal digits. Only
+    /// without an object.
+    #[arg(long, value_name = "API", value_parser = object::api_id, conflicts_with = "object")]
+    pub api: Option<ApiId>,
+    /// End after this many.
+    #[arg(long, value_name = "N")]
+    pub count: Option<u64>,
+    /// Print a line of JSON for each, states in base64.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `hypergolix rm`.
+#[derive(Debug, Args)]
+pub struct RmArgs {
+    /// The object's address.
+    #[arg(value_name = "OBJECT")]
+    pub object: Ghid,
 }
 
 /// `hypergolix account`.
@@ -419,13 +525,19 @@ pub fn parse() -> Cli {
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Start(Start::App(args)) => start::run(args),
-        Command::Start(Start::Server(args)) => server::start(args),
+        Command::Start(Start::Server(args)) => server::start(*args),
         Command::Stop(Stop::App) => stop::app(),
         Command::Stop(Stop::Server { pidfile }) => stop::server(&pidfile),
         Command::Server(command) => server::run(command),
         Command::Status(args) => status::run(args),
         Command::Config(args) => config::run(args),
-        Command::Unshare(args) => unshare::run(&args),
+        Command::Unshare(args) => object::unshare(&args),
+        Command::Ls(args) => object::list(&args),
+        Command::Get(args) => object::get(&args),
+        Command::Put(args) => object::put(&args),
+        Command::Share(args) => object::share(&args),
+        Command::Watch(args) => object::watch(&args),
+        Command::Rm(args) => object::remove(&args),
         Command::Account(Account::Import(args)) => account::import(&args),
         Command::Account(Account::Export(args)) => account::export(&args),
         Command::Account(Account::Password(args)) => account::change_password(&args),

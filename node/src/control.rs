@@ -44,6 +44,11 @@ pub const ANSWER_TIME: Duration = Duration::from_secs(30);
 pub enum Order {
     /// Figures.
     Status,
+    /// Daemon: a page of what the user has and follows.
+    Objects {
+        /// Begin behind this address.
+        after: Option<String>,
+    },
     /// Daemon: take up the configuration file.
     Reload,
     /// Daemon: register at every linked persister.
@@ -175,6 +180,7 @@ async fn answer(
             let reload = reload.ok_or("a server has no configuration file")?;
             return reload().map(|()| Value::Null);
         }
+        Order::Objects { after } => Control::Objects { after: after.map(ghid).transpose()? },
         Order::Register { token } => Control::Register { token },
         Order::Users => Control::Users,
         Order::Admit { identity, registered } => {

@@ -12,11 +12,14 @@ mod beacon;
 mod behaviour;
 mod device_key;
 mod dht;
+mod dial_filter;
 mod event_loop;
 pub mod limits;
 mod link;
+mod nat;
 mod substream;
 mod transport;
+mod websocket;
 mod wire;
 
 use std::collections::HashMap;
@@ -37,10 +40,14 @@ use tokio_util::task::TaskTracker;
 pub use beacon::BEACON_PORT;
 pub use device_key::{DeviceKeyError, load_or_create};
 pub use dht::{DhtConfig, DhtMode, DhtStatus, Presence, RecordCaps};
+pub use limits::RelayLimits;
+pub use nat::{NatRole, Reach};
+pub use websocket::{Certificate, CertificateError};
 pub use wire::LINK_PROTOCOL;
 
 use beacon::Beacon;
 use behaviour::Behaviour;
+use dial_filter::DialFilter;
 use event_loop::{Dht, EventLoop};
 use link::{End, Link, Outlet};
 
@@ -51,6 +58,8 @@ pub struct NetworkConfig {
     pub device_key: Keypair,
     /// TCP and QUIC port; 0 takes any.
     pub listen_port: u16,
+    /// Port and certificate of secure websockets.
+    pub websocket: Option<(u16, Certificate)>,
     /// Own addresses to listen and announce on; empty takes all of them. With loopback addresses
     /// alone nothing leaves the machine.
     pub listen_hosts: Vec<IpAddr>,
@@ -68,6 +77,8 @@ pub struct NetworkConfig {
     pub remotes: Vec<Target>,
     /// Whether only what is configured is dialled, and nobody who came to us: servers wait.
     pub waits: bool,
+    /// What it does about NATs.
+    pub nat: NatRole,
     /// Established connections that others opened.
     pub connections_in: u32,
     /// New inbound connections of one address prefix: at once, and a second.
@@ -129,6 +140,7 @@ impl NetworkConfig {
         Self {
             device_key,
             listen_port: 0,
+            websocket: None,
             listen_hosts: Vec::new(),
             lan: true,
             mdns: true,
@@ -137,6 +149,7 @@ impl NetworkConfig {
             peers: Vec::new(),
             remotes: Vec::new(),
             waits: false,
+            nat: NatRole::default(),
             connections_in: limits::CONNECTIONS_IN,
             inbound: (limits::INBOUND_BURST, limits::INBOUND_RATE),
             memory_max: limits::MEMORY_MAX,
@@ -211,6 +224,10 @@ pub struct NetworkStatus {
     pub peer_id: PeerId,
     /// Where we listen, one entry per interface address and transport.
     pub listen: Vec<Multiaddr>,
+    /// Addresses of ours that a test from outside confirmed.
+    pub external: Vec<Multiaddr>,
+    /// Addresses of ours at relays, as others dial them.
+    pub circuits: Vec<Multiaddr>,
     /// Devices with a link.
     pub peers: Vec<PeerStatus>,
     /// Addresses of devices remembered, at most [`limits::ADDRESSES_MAX`].
@@ -232,6 +249,8 @@ pub struct PeerStatus {
     pub link: LinkId,
     /// Where the link's connection goes.
     pub address: Multiaddr,
+    /// How it goes there.
+    pub reach: Reach,
     /// When the link came up.
     pub connected_since: Instant,
     /// Round trip of the last ping; none before the first.
@@ -274,6 +293,7 @@ pub struct Network {
     tasks: TaskTracker,
     targets: Arc<watch::Sender<Targets>>,
     orders: mpsc::Sender<Order>,
+    reach: mpsc::Sender<(LinkId, PeerId)>,
 }
 
 /// What the node wants of the DHT.
@@ -310,18 +330,31 @@ impl Network {
         // mDNS speaks on every interface but loopback.
         let only_loopback = !hosts.is_empty() && hosts.iter().all(IpAddr::is_loopback);
         let mdns = config.lan && config.mdns && !only_loopback;
-        let behaviour = Behaviour::new(key, mdns, &config);
+        let (relayed, behaviour) = Behaviour::new(key, mdns, &config);
+        let filter = DialFilter::default();
+        filter.refresh();
+        let (websocket_port, certificate) = config.websocket.clone().unzip();
         let settings = swarm::Config::with_tokio_executor()
             .with_idle_connection_timeout(limits::IDLE_CONNECTION)
             .with_dial_concurrency_factor(DIAL_CONCURRENCY);
-        let mut swarm = Swarm::new(transport::build(key)?, behaviour, local, settings);
+        let mut swarm = Swarm::new(
+            transport::build(key, relayed, filter.clone(), certificate)?,
+            behaviour,
+            local,
+            settings,
+        );
         listen(&mut swarm, hosts, config.listen_port)?;
+        if let Some(port) = websocket_port {
+            listen_for_websockets(&mut swarm, hosts, port)?;
+        }
         let beacon = (config.lan && config.beacon)
             .then(|| Beacon::start(local, instance, config.beacon_port));
 
         let status = NetworkStatus {
             peer_id: local,
             listen: Vec::new(),
+            external: Vec::new(),
+            circuits: Vec::new(),
             peers: Vec::new(),
             addresses: 0,
             dials: 0,
@@ -333,14 +366,22 @@ impl Network {
         let tasks = TaskTracker::new();
         let (targets, wanted) =
             watch::channel(Targets { peers: config.peers, remotes: config.remotes });
+        let (reach, to_reach) = mpsc::channel(limits::REACH_QUEUE);
         let (orders, taken) = mpsc::channel(ORDERS_MAX);
         let dht = Dht::new(config.dht, taken);
-        let event_loop =
-            EventLoop::new(swarm, Arc::clone(&shared), Outlet::new(events), beacon, wanted, dht)
-                .waiting(config.waits);
+        let event_loop = EventLoop::new(
+            swarm,
+            Arc::clone(&shared),
+            Outlet::new(events),
+            beacon,
+            (wanted, to_reach),
+            (config.nat, filter),
+            dht,
+        )
+        .waiting(config.waits);
         tasks.spawn(event_loop.run(stop.clone()));
         tasks.close();
-        Ok(Self { shared, stop, tasks, targets: Arc::new(targets), orders })
+        Ok(Self { shared, stop, tasks, targets: Arc::new(targets), reach, orders })
     }
 
     /// Queues a message; never waits. On a link that is gone it goes nowhere; a queue longer than
@@ -395,6 +436,28 @@ impl Network {
         }
     }
 
+    /// Connects to a device that is linked to the persister of `via`, through it if need be. Beyond
+    /// [`limits::REACH_QUEUE`] it is forgotten: the persister says so again with the next link.
+    pub fn reach(&self, via: LinkId, device: &[u8]) {
+        if let Ok(device) = PeerId::from_bytes(device) {
+            let _ = self.reach.try_send((via, device));
+        }
+    }
+
+    /// Where others may dial us: what a test from outside confirmed, what we listen on with a public
+    /// address, and our places at relays.
+    pub fn addresses(&self) -> Vec<Multiaddr> {
+        let status = self.shared.status();
+        let public =
+            |address: &&Multiaddr| address_book::ip_of(address).is_some_and(dial_filter::is_global);
+        let mut addresses: Vec<Multiaddr> = status.external.clone();
+        addresses.extend(status.listen.iter().filter(public).cloned());
+        addresses.sort_unstable();
+        addresses.dedup();
+        addresses.extend(status.circuits.iter().cloned());
+        addresses
+    }
+
     /// What the network is doing.
     pub fn status(&self) -> NetworkStatus {
         let mut status = self.shared.status().clone();
@@ -421,9 +484,34 @@ impl Network {
 const DIAL_CONCURRENCY: std::num::NonZeroU8 =
     std::num::NonZeroU8::new(limits::ADDRESSES_PER_PEER as u8).expect("not zero");
 
+const ALL: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+
+/// Listens for secure websockets on the given addresses or all of them; one that works is enough.
+fn listen_for_websockets(
+    swarm: &mut Swarm<Behaviour>,
+    hosts: &[IpAddr],
+    port: u16,
+) -> Result<(), NetworkError> {
+    let hosts = if hosts.is_empty() { &ALL } else { hosts };
+    let mut refusal = None;
+    let mut listens = false;
+    for host in hosts {
+        let address = Multiaddr::from(*host).with(Protocol::Tcp(port));
+        match swarm.listen_on(address.with(Protocol::Tls).with(Protocol::Ws("/".into()))) {
+            Ok(_) => listens = true,
+            Err(error) => {
+                refusal.get_or_insert(error);
+            }
+        }
+    }
+    match refusal {
+        Some(source) if !listens => Err(NetworkError::Listen { port, source }),
+        _ => Ok(()),
+    }
+}
+
 /// Listens on the given addresses or all of them, TCP and QUIC; one that works is enough.
 fn listen(swarm: &mut Swarm<Behaviour>, hosts: &[IpAddr], port: u16) -> Result<(), NetworkError> {
-    const ALL: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
     let hosts = if hosts.is_empty() { &ALL } else { hosts };
     let mut refusal = None;
     let mut listens = false;

@@ -439,6 +439,7 @@ impl Loop {
                 }
             }
             Effect::Send { link, message } => self.network.send(link, message),
+            Effect::Reach { via, device } => self.network.reach(via, &device),
             Effect::CloseLink { link, reason, misbehaved } => {
                 tracing::info!(link = link.0, reason, misbehaved, "a link is ended");
                 self.network.close(link, misbehaved);

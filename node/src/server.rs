@@ -13,7 +13,9 @@ use tokio::sync::{mpsc, oneshot};
 use crate::brain::Purpose;
 use crate::control::ControlSocket;
 use crate::ipc_service::{COMMANDS_MAX, Command};
-use crate::network::{self, DhtConfig, DhtMode, Network, NetworkConfig, RecordCaps};
+use crate::network::{
+    self, Certificate, DhtConfig, DhtMode, NatRole, Network, NetworkConfig, RecordCaps, RelayLimits,
+};
 use crate::node::{EVENTS_MAX, NodeError, end_of, spawn};
 use crate::run::{Parts, RunError};
 use crate::shutdown::STOP_DEADLINE;
@@ -46,10 +48,14 @@ pub struct ServerOptions {
     pub hosts: Vec<IpAddr>,
     /// TCP and QUIC port; 0 takes any.
     pub port: u16,
+    /// Port and certificate of secure websockets, beside `port`.
+    pub websocket: Option<(u16, Certificate)>,
     /// Persisters to mirror, with their peer ids.
     pub mirrors: Vec<Multiaddr>,
     /// Policy and quotas.
     pub persister: PersisterConfig,
+    /// What it relays for devices that cannot reach each other.
+    pub relay: RelayLimits,
 }
 
 /// A running server.
@@ -112,9 +118,11 @@ impl Server {
         let network = Network::start(
             NetworkConfig {
                 listen_port: options.port,
+                websocket: options.websocket,
                 listen_hosts: options.hosts.clone(),
                 lan: false,
                 waits: true,
+                nat: NatRole::Server(options.relay),
                 peers: options.mirrors.clone(),
                 connections_in: CONNECTIONS_IN,
                 inbound: INBOUND,

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use golix::Ghid;
+use libp2p::{Multiaddr, PeerId};
 use serde_json::{Map, Value, json};
 
 use crate::config::Config;
@@ -54,19 +55,24 @@ impl Facts {
                 json!({
                     "peer_id": peer.peer_id.to_string(),
                     "address": peer.address.to_string(),
+                    "reach": peer.reach.name(),
                     "connected_seconds": peer.connected_for().as_secs(),
                     "rtt_ms": peer.rtt.map(|rtt| rtt.as_secs_f64() * 1e3),
                     "queued_bytes": peer.queued,
                 })
             })
             .collect();
-        let listen: Vec<String> = network.listen.iter().map(ToString::to_string).collect();
+        let texts = |addresses: &[Multiaddr]| -> Vec<String> {
+            addresses.iter().map(ToString::to_string).collect()
+        };
+        let listen = texts(&network.listen);
         let persisters = match facts.remove("persisters") {
             Some(Value::Array(persisters)) => persisters,
             _ => Vec::new(),
         };
         let remotes: Vec<Value> =
             network.remotes.iter().map(|remote| remote_facts(remote, &persisters)).collect();
+        let away = away(&network.remotes, &persisters);
         let config = self.config.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let own = json!({
             "version": env!("CARGO_PKG_VERSION"),
@@ -76,8 +82,11 @@ impl Facts {
             "ipc_port": self.ipc_port,
             "peer_id": network.peer_id.to_string(),
             "listen": listen,
+            "external": texts(&network.external),
+            "circuits": texts(&network.circuits),
             "peers": peers,
             "remotes": remotes,
+            "servers_away": away,
             "addresses_known": network.addresses,
             "dials": network.dials,
             "dht": network.dht.map(dht_facts),
@@ -113,6 +122,25 @@ fn dht_facts(dht: DhtStatus) -> Value {
         "own_published": dht.published,
         "lookups": dht.finds,
     })
+}
+
+/// Servers that were reached once and may be one of the remotes of which it is not known, since the
+/// start, who answers there; as many as there are of these, the last one that was reached first.
+fn away(remotes: &[RemoteStatus], persisters: &[Value]) -> Vec<Value> {
+    let known: Vec<PeerId> = remotes.iter().filter_map(|remote| remote.peer_id).collect();
+    persisters
+        .iter()
+        .filter_map(|persister| {
+            let device = persister["device"].as_str()?;
+            let device = data_encoding::HEXLOWER.decode(device.as_bytes()).ok()?;
+            let peer = PeerId::from_bytes(&device).ok().filter(|peer| !known.contains(peer))?;
+            let mut facts = persister.as_object()?.clone();
+            facts.remove("device");
+            facts.insert("peer_id".into(), peer.to_string().into());
+            Some(Value::Object(facts))
+        })
+        .take(remotes.len() - known.len())
+        .collect()
 }
 
 /// One remote: how the network sees it, and how the engine does.

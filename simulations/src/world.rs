@@ -350,7 +350,8 @@ impl<'a> World<'a> {
                 self.after(delay, Event::ToNode { node: number, life, input });
             }
             // Nobody asks.
-            Effect::Controlled { .. } => {}
+            // Who meets whom is the scenario's to say.
+            Effect::Reach { .. } | Effect::Controlled { .. } => {}
             Effect::Log { event, about } => {
                 self.trace(|| format!("n{number} logs: {event} {about}"));
             }

@@ -21,8 +21,12 @@ const CONNECTED_MAX: Duration = Duration::from_secs(10);
 fn main() -> ExitCode {
     harness::main(true, |world| {
         let trials = vec![
-            trial("share_update_delete", share_update_delete),
-            trial("never_there_together", never_there_together),
+            trial("share_update_delete", || share_update_delete([3, 3])),
+            trial("share_update_delete_suite_1", || share_update_delete([1, 1])),
+            trial("never_there_together", || never_there_together([3, 3])),
+            trial("never_there_together_suite_1", || never_there_together([1, 1])),
+            trial("never_there_together_suites_1_3", || never_there_together([1, 3])),
+            trial("never_there_together_suites_3_1", || never_there_together([3, 1])),
             trial("another_port", another_port),
             trial("in_memory", in_memory),
             trial("configured_while_running", configured_while_running),
@@ -51,13 +55,19 @@ struct Site {
 impl Site {
     /// A new account that uses servers at these addresses.
     fn new(internet: &mut Internet, servers: &[&str]) -> Self {
+        Self::of_suite(3, internet, servers)
+    }
+
+    fn of_suite(suite: u8, internet: &mut Internet, servers: &[&str]) -> Self {
         let place = internet.home();
         let home = Home::new(&place);
         config(&home, &["--verbosity", "loud"]);
         for server in servers {
             config(&home, &["--addhost", server, "7770", "False"]);
         }
-        Self::start(place, home)
+        let node = home.start_with_suite(suite);
+        let app = node.connect();
+        Self { place, home, node, app }
     }
 
     fn start(place: Place, home: Home) -> Self {
@@ -123,11 +133,10 @@ fn server(internet: &mut Internet, args: &[&str]) -> (Server, String) {
     (Server::start(&place, &args), address)
 }
 
-fn share_update_delete() {
+fn share_update_delete(suites: [u8; 2]) {
     let mut internet = Internet::new();
     let (_server, address) = server(&mut internet, &[]);
-    let (alice, bob) =
-        (Site::new(&mut internet, &[&address]), Site::new(&mut internet, &[&address]));
+    let [alice, bob] = suites.map(|suite| Site::of_suite(suite, &mut internet, &[&address]));
     println!("connected after {:?}, {:?}", alice.connected(), bob.connected());
     let object = alice.shared_with(&bob, b"first");
     assert_eq!(bob.app.get(object).state, b"first");
@@ -145,15 +154,15 @@ fn share_update_delete() {
 }
 
 /// Sender and recipient are never online at the same time.
-fn never_there_together() {
+fn never_there_together([of_alice, of_bob]: [u8; 2]) {
     let mut internet = Internet::new();
     let (_server, address) = server(&mut internet, &[]);
-    let bob = Site::new(&mut internet, &[&address]);
+    let bob = Site::of_suite(of_bob, &mut internet, &[&address]);
     bob.connected();
     let recipient = bob.address();
     let bob = bob.stop();
 
-    let alice = Site::new(&mut internet, &[&address]);
+    let alice = Site::of_suite(of_alice, &mut internet, &[&address]);
     let mut definition = Definition::new(b"while you were out");
     definition.api = fresh_api();
     let object = alice.app.make(&definition).expect("an object");

@@ -213,19 +213,161 @@ impl Internet {
     }
 }
 
+/// How a router translates addresses (the names of RFC 3489).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Nat {
+    /// Not at all: the host has a public address.
+    None,
+    /// One outer port for an inner one, open to everybody.
+    FullCone,
+    /// The same, open to hosts that were written to.
+    Restricted,
+    /// The same, open to ports that were written to.
+    PortRestricted,
+    /// Another outer port for everybody who is written to.
+    Symmetric,
+}
+
+/// Networks with public addresses of their own, and hosts in them, behind routers or not.
+///
+/// ```text
+///   host                router 1               core              server
+///   192.168.1.2 ── 192.168.1.1  5.0.1.1 ── 5.0.1.254
+///                                          5.0.2.254 ── 5.0.2.1
+/// ```
+#[derive(Debug)]
+pub struct Globe {
+    core: Arc<Anchor>,
+    networks: u8,
+    routers: Vec<Arc<Anchor>>,
+}
+
+impl Default for Globe {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Globe {
+    /// A core without networks.
+    pub fn new() -> Self {
+        let core = Anchor::new();
+        core.ip(&["link", "set", "lo", "up"]);
+        core.run(&["sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"]);
+        Self { core: Arc::new(core), networks: 0, routers: Vec::new() }
+    }
+
+    /// One more host with a public address, and that.
+    pub fn public(&mut self) -> (Place, String) {
+        let (number, address) = self.network();
+        let place = plug_in(&self.core, number, &format!("{address}/24"));
+        self.connect(number);
+        place.ip(&["route", "add", "default", "via", &format!("5.0.{number}.254")]);
+        (place, address)
+    }
+
+    /// One more host behind a router of its own.
+    pub fn behind(&mut self, nat: Nat) -> Place {
+        if nat == Nat::None {
+            return self.public().0;
+        }
+        let (number, address) = self.network();
+        let router = Arc::new(Anchor::new());
+        router.ip(&["link", "set", "lo", "up"]);
+        cable(&self.core, number, &router, &format!("{address}/24"));
+        self.connect(number);
+        router.ip(&["route", "add", "default", "via", &format!("5.0.{number}.254")]);
+        router.run(&["sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"]);
+        let host = format!("192.168.{number}.2");
+        let place = plug_in(&router, 1, &format!("{host}/24"));
+        let gateway = format!("192.168.{number}.1");
+        router.ip(&["address", "add", &format!("{gateway}/24"), "dev", "p1"]);
+        place.ip(&["route", "add", "default", "via", &gateway]);
+        router.run(&["nft", &rules(nat, &host)]);
+        self.routers.push(router);
+        place
+    }
+
+    /// From now on nothing of a protocol (`tcp` or `udp`) passes between networks.
+    pub fn block(&self, protocol: &str) {
+        self.core.run(&[
+            "nft",
+            &format!(
+                "add table ip block; add chain ip block forward \
+                 {{ type filter hook forward priority 0; }}; \
+                 add rule ip block forward meta l4proto {protocol} drop"
+            ),
+        ]);
+    }
+
+    /// From now on nothing for a port of a protocol passes between networks.
+    pub fn block_port(&self, protocol: &str, port: u16) {
+        self.core.run(&[
+            "nft",
+            &format!(
+                "add table ip block; add chain ip block forward \
+                 {{ type filter hook forward priority 0; }}; \
+                 add rule ip block forward {protocol} dport {port} drop"
+            ),
+        ]);
+    }
+
+    fn network(&mut self) -> (u8, String) {
+        self.networks += 1;
+        (self.networks, format!("5.0.{}.1", self.networks))
+    }
+
+    /// The core's end of a cable.
+    fn connect(&self, number: u8) {
+        let gateway = format!("5.0.{number}.254/24");
+        self.core.ip(&["address", "add", &gateway, "dev", &format!("p{number}")]);
+    }
+}
+
+/// A router as `nft` sets it up. What is for the router itself is dropped, as home routers do: a
+/// refusal would tell the sender to give up, and leave an entry that takes the port.
+fn rules(nat: Nat, host: &str) -> String {
+    let random = if nat == Nat::Symmetric { "fully-random" } else { "" };
+    let inward = match nat {
+        Nat::FullCone => format!("iifname eth0 dnat to {host}"),
+        Nat::Restricted => format!("iifname eth0 ip saddr @contacted dnat to {host}"),
+        Nat::None | Nat::PortRestricted | Nat::Symmetric => "counter".to_owned(),
+    };
+    format!(
+        "add table ip nat
+         add set ip nat contacted {{ type ipv4_addr; flags dynamic,timeout; timeout 2m; }}
+         add chain ip nat post {{ type nat hook postrouting priority 100; }}
+         add rule ip nat post oifname eth0 masquerade {random}
+         add chain ip nat pre {{ type nat hook prerouting priority -100; }}
+         add rule ip nat pre {inward}
+         add chain ip nat input {{ type filter hook input priority 0; }}
+         add rule ip nat input iifname eth0 drop
+         add chain ip nat forward {{ type filter hook forward priority 0; policy drop; }}
+         add rule ip nat forward iifname p1 oifname eth0 update @contacted {{ ip daddr }}
+         add rule ip nat forward iifname p1 accept
+         add rule ip nat forward ct state established,related accept
+         add rule ip nat forward iifname eth0 ct status dnat accept"
+    )
+}
+
 /// A new host whose `eth0` is port `p<number>` of a switch or router.
 fn plug_in(switch: &Arc<Anchor>, number: u8, address: &str) -> Place {
     let anchor = Anchor::new();
-    let port = format!("p{number}");
-    let pid = anchor.pid();
-    switch.ip(&["link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns", &pid]);
-    switch.ip(&["link", "set", &port, "up"]);
     anchor.ip(&["link", "set", "lo", "up"]);
-    anchor.ip(&["address", "add", address, "brd", "+", "dev", "eth0"]);
-    anchor.ip(&["link", "set", "eth0", "up"]);
+    cable(switch, number, &anchor, address);
     let (handle, running) = runtime_in(&anchor);
     let host = Host { number, anchor, switch: Arc::clone(switch), _running: running };
     Place { handle, host: Some(Arc::new(host)) }
+}
+
+/// Makes port `p<number>` of a switch or router, and `eth0` of a host at its other end.
+fn cable(switch: &Anchor, number: u8, host: &Anchor, address: &str) {
+    let port = format!("p{number}");
+    let pid = host.pid();
+    switch.ip(&["link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns", &pid]);
+    switch.ip(&["link", "set", &port, "up"]);
+    host.ip(&["address", "add", address, "brd", "+", "dev", "eth0"]);
+    host.ip(&["link", "set", "eth0", "up"]);
 }
 
 /// A thread inside the namespace with a runtime of its own: its sockets are the host's.

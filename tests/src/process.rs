@@ -341,10 +341,16 @@ pub struct Server {
 impl Server {
     /// Starts a server that keeps what it stores in its folder.
     pub fn start(place: &Place, args: &[&str]) -> Self {
+        let mut server = Self::prepare_only(place, args);
+        server.start_again();
+        server
+    }
+
+    /// The same, not yet started.
+    pub fn prepare_only(place: &Place, args: &[&str]) -> Self {
         let mut server = Self::prepare(place, args);
         let cache = server.folder.path().join("cache").display().to_string();
         server.args.extend(["--cachedir".to_owned(), cache]);
-        server.start_again();
         server
     }
 

@@ -76,4 +76,6 @@ pub fn private_identity(data: &[u8]) {
     let back = PrivateIdentity::from_bytes(&bytes).expect("what is written can be read");
     assert_eq!(back.identity(), me.identity());
     assert_eq!(back.to_bytes(), bytes);
+    let signature = back.sign_statement("fuzz", b"");
+    assert!(me.identity().verify_statement("fuzz", b"", &signature));
 }

@@ -181,13 +181,13 @@ pub(crate) struct PrivateKeys {
 impl PrivateKeys {
     pub(super) fn from_seeds(
         signature: &[u8; 32],
-        encryption: [u8; 32],
-        exchange: [u8; 32],
+        encryption: &[u8; 32],
+        exchange: &[u8; 32],
     ) -> Self {
         Self {
             signature: SigningKey::from_bytes(signature),
-            encryption: encryption.into(),
-            exchange: exchange.into(),
+            encryption: (*encryption).into(),
+            exchange: (*exchange).into(),
         }
     }
 
@@ -209,7 +209,9 @@ impl PrivateKeys {
     /// Reads what [`PrivateKeys::encode`] wrote.
     pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let signature = Zeroizing::new(reader.array()?);
-        Ok(Self::from_seeds(&signature, reader.array()?, reader.array()?))
+        let encryption = Zeroizing::new(reader.array()?);
+        let exchange = Zeroizing::new(reader.array()?);
+        Ok(Self::from_seeds(&signature, &encryption, &exchange))
     }
 
     pub(super) fn exchange(&self) -> &StaticSecret {
@@ -349,14 +351,14 @@ pub(super) fn seal_request(
     author: &Ghid,
     recipient: (&Ghid, &PublicKeys),
     letter: &[u8],
-    ephemeral: [u8; 32],
+    ephemeral: &[u8; 32],
     object: &mut Vec<u8>,
 ) -> Result<(), MakeError> {
     let (recipient, keys) = recipient;
     if letter.len() > LETTER_LEN {
         return Err(MakeError::PayloadTooLong(letter.len()));
     }
-    let ephemeral = StaticSecret::from(ephemeral);
+    let ephemeral = StaticSecret::from(*ephemeral);
     let ephemeral_public = ExchangeKey::from(&ephemeral).to_bytes();
     let s1 = x25519(&ephemeral, &keys.encryption).ok_or(MakeError::KeyAgreement)?;
     let s2 = x25519(me, &keys.exchange).ok_or(MakeError::KeyAgreement)?;

@@ -48,7 +48,7 @@ pub fn files() -> Vec<(PathBuf, Shape, String)> {
         let shape = match outline.format.as_str() {
             "golix objects 1" => Shape::Own,
             "golix-vectors/1" if has("vectors") => Shape::Negative,
-            "golix-vectors/1" if has("geoc") => Shape::Original,
+            "golix-vectors/1" if original::LISTS.into_iter().any(has) => Shape::Original,
             format => panic!("{}: unknown shape of {format}", path.display()),
         };
         files.push((path, shape, text));

@@ -11,7 +11,7 @@ use hypergolix_ipc::{ApiId, AppToken, ConnectionId, IpcError, Reply, Request, Re
 use crate::effect::Effect;
 use crate::engine::Engine;
 use crate::keyring::Record;
-use crate::objects::{Answer, does_not_exist, ipc_error, revoked};
+use crate::objects::{Answer, does_not_exist, elsewhere, ipc_error, revoked};
 use crate::turn::Turn;
 use crate::view::ViewError;
 use delivery::Queue;
@@ -189,6 +189,7 @@ impl Engine {
                 Ok(Reply::Record(Self::record_of(resolved)))
             }
             None if self.is_revoked(turn, address)? => Err(revoked(address)),
+            None if Self::is_elsewhere(turn, address)? => Err(elsewhere(address)),
             None => Err(does_not_exist(address)),
         })
     }

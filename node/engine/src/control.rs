@@ -7,6 +7,12 @@ use golix::Ghid;
 pub enum Control {
     /// What it is doing, as JSON.
     Figures,
+    /// Node: what the user has and follows, in the order of the addresses, as a JSON array of at
+    /// most [`OBJECTS_PAGE`](crate::limits::OBJECTS_PAGE).
+    Objects {
+        /// Begin behind this address.
+        after: Option<Ghid>,
+    },
     /// Node: register at every linked persister.
     Register {
         /// What the operators gave out, if they did.

@@ -59,6 +59,13 @@ pub enum Effect {
         /// What the proof signs.
         statement: Vec<u8>,
     },
+    /// Connect to another device: it uses the same persister.
+    Reach {
+        /// The link to that persister.
+        via: LinkId,
+        /// The device, by its network key (a libp2p PeerId's bytes).
+        device: Vec<u8>,
+    },
     /// End a link: the other side broke the protocol, or does not answer.
     CloseLink {
         /// The link.

@@ -237,6 +237,7 @@ impl Engine {
             ("objects_tracked", self.apps.tracked() as u64),
             ("notices", self.apps.notices() as u64),
             ("requests_waiting", self.links.waiting() as u64),
+            ("elsewhere", turn.len(Table::Elsewhere)?),
             ("followed", self.follows.len() as u64),
             ("links", self.links.len() as u64),
             ("shares_owed", self.outbox.len() as u64),

@@ -21,8 +21,17 @@ pub const EVENTS_IN_FLIGHT_BYTES: usize = 1024 * 1024;
 /// updates a second.
 pub const EVENTS_IN_FLIGHT: usize = 128;
 
+/// The last changes of the feed kept in memory, some 150 bytes each: every link looks at them.
+pub const FEED_RECENT: usize = 1_024;
+
+/// Own addresses elsewhere that one persister is asked for. As many as a link may subscribe to.
+pub(crate) const ELSEWHERE_MAX: u64 = 100_000;
+
 /// Rows of the feed read at once.
 pub const FEED_BATCH: usize = 256;
+
+/// Objects in one page of a list. Each is opened, 20 us and more, while everybody else waits.
+pub const OBJECTS_PAGE: usize = 128;
 
 /// Addresses one link may subscribe to. 100,000 tags are about 10 MB of memory.
 pub const SUBSCRIPTIONS_PER_LINK: usize = 100_000;
@@ -105,11 +114,25 @@ pub(crate) const UPLOADS_UNWRITTEN: u64 = 64;
 /// Addresses of which it is remembered that a persister does not take them.
 pub(crate) const REFUSED_MAX: usize = 10_000;
 
+/// Persisters of which it is remembered which deletions they confirmed. A user has a few; those that
+/// keep nothing are new ones at each of their starts.
+pub(crate) const CONFIRMERS_MAX: usize = 16;
+
+/// Deletions that `status` names because a persister has not confirmed them.
+pub(crate) const UNCONFIRMED_SHOWN: usize = 16;
+
 /// How long somebody who is refused has to read why.
 pub const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Identities that one link may prove to a persister. A device has one account, or a few.
 pub(crate) const IDENTITIES_PER_LINK: usize = 16;
+
+/// Identities that one link may look for at a persister.
+pub const SOUGHT_PER_LINK: usize = 256;
+
+/// Links that are told of the devices of one identity: each may connect to them, and a node takes
+/// 128 connections. Whoever comes later has everything from the persister all the same.
+pub const SEEKERS_MAX: usize = 64;
 
 /// Messages of comparisons that a persister answers on one link: each looks at every subscribed
 /// address. A comparison of 100,000 addresses of which none is held takes about a hundred.

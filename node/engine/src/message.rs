@@ -16,6 +16,9 @@ pub const OBJECTS_MAX: usize = 64;
 /// Addresses, tags or ids in one message.
 pub const LIST_MAX: usize = 1_024;
 
+/// Longest network key of a device, bytes.
+pub const DEVICE_MAX: usize = 64;
+
 /// A place in another device's feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
@@ -118,6 +121,27 @@ pub enum Message {
         /// Where the mirror stands in this device's feed, if it was here before.
         cursor: Option<Cursor>,
     },
+    /// "Tell me of whatever the identities change that this link proved": what another device of an
+    /// account does. Answered by `Following`.
+    Own {
+        /// Where the sender stands in this device's feed, if it was here before.
+        cursor: Option<Cursor>,
+    },
+    /// Answers `Own`.
+    Following {
+        /// The place in the feed behind which every such change is told.
+        cursor: Cursor,
+    },
+    /// Asks for the addresses that an identity binds, which this link proved; in ascending order.
+    /// Answered by `Addresses`.
+    Owned {
+        /// Names the answer.
+        id: u32,
+        /// Whose.
+        identity: Address,
+        /// The last one of the answer before.
+        after: Option<Address>,
+    },
     /// Asks for the subscriptions of this link, in ascending order. Answered by `Addresses`.
     Subscriptions {
         /// Names the answer.
@@ -140,7 +164,7 @@ pub enum Message {
         /// What is debound.
         address: Address,
     },
-    /// Answers `Subscriptions`, `Bindings` and `Debindings`.
+    /// Answers `Subscriptions`, `Bindings`, `Debindings` and `Owned`.
     Addresses {
         /// The request's number.
         id: u32,
@@ -212,6 +236,17 @@ pub enum Message {
     Need {
         /// 32 bytes each.
         ids: Vec<serde_bytes::ByteArray<32>>,
+    },
+    /// Asks a persister which devices of these identities are linked to it, now and from now on.
+    /// Answered by any number of `Located`.
+    Seek {
+        /// Identities, beside those named before on this link.
+        identities: Vec<Address>,
+    },
+    /// Devices that proved an identity which the receiver looks for.
+    Located {
+        /// Network keys: the bytes of a libp2p PeerId each.
+        devices: Vec<Packed>,
     },
     /// Is anybody there?
     Ping {
@@ -285,6 +320,11 @@ impl Message {
             | Message::Event { objects, .. } => objects.len() <= OBJECTS_MAX,
             Message::Published { results, .. } => results.len() <= OBJECTS_MAX,
             Message::Interests { tags } => tags.len() <= LIST_MAX,
+            Message::Seek { identities } => identities.len() <= LIST_MAX,
+            Message::Located { devices } => {
+                devices.len() <= OBJECTS_MAX
+                    && devices.iter().all(|device| device.len() <= DEVICE_MAX)
+            }
             Message::Subscribe { addresses, .. }
             | Message::Unsubscribe { addresses }
             | Message::Addresses { addresses, .. }
@@ -295,6 +335,9 @@ impl Message {
             }
             Message::Need { ids } => ids.len() <= LIST_MAX,
             Message::Mirror { .. }
+            | Message::Own { .. }
+            | Message::Following { .. }
+            | Message::Owned { .. }
             | Message::Subscriptions { .. }
             | Message::Bindings { .. }
             | Message::Debindings { .. }

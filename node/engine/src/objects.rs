@@ -32,16 +32,23 @@ impl Engine {
         turn: &mut Turn<'_>,
         object: &Verified,
     ) -> Result<Result<Plan, Rejection>, ViewError> {
+        let deleted = self.deleted_by(turn, object)?;
         let plan = match shelf::admit(turn, object)? {
             Ok(plan) => plan,
             Err(rejection) => return Ok(Err(rejection)),
         };
+        if let Some((address, debinding)) = deleted {
+            Self::note_deletion(turn, &address, &debinding)?;
+        }
         if matches!(object.object(), Object::Container(_)) {
             self.arrived.insert(object.ghid());
         }
         if let Object::StaticBinding(binding) = object.object() {
             // Its container may be here already, as the state of a dynamic object.
             self.arrived.insert(binding.target());
+            if binding.binder() == self.me {
+                Self::forget_deletion(turn, &binding.target())?;
+            }
         }
         let mut gone = BTreeSet::new();
         for notice in &plan.notices {
@@ -435,6 +442,16 @@ pub(crate) fn does_not_exist(address: &Ghid) -> IpcError {
     IpcError {
         code: ErrorCode::DoesNotExist,
         text: format!("no object {address} is available to this application"),
+    }
+}
+
+pub(crate) fn elsewhere(address: &Ghid) -> IpcError {
+    IpcError {
+        code: ErrorCode::DoesNotExist,
+        text: format!(
+            "object {address} of this account is not on this machine yet, and nobody who has it is \
+             reached; 'hypergolix status' shows the remotes"
+        ),
     }
 }
 

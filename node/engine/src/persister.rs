@@ -21,7 +21,7 @@ use crate::input::{Input, LinkId};
 use crate::limits;
 use crate::message::{Address, Message, Packed, Role};
 use crate::shelf;
-use crate::sync::{Detail, Feed, Holdings, Links};
+use crate::sync::{Detail, Feed, Holdings, Links, Seekers};
 use crate::timer::Timer;
 use crate::turn::Turn;
 use crate::verdict;
@@ -93,6 +93,7 @@ pub struct Persister {
     config: PersisterConfig,
     feed: Feed,
     links: Links,
+    seekers: Seekers,
     /// The disk is full: only deletions are taken.
     low_on_space: bool,
     entropy: Box<dyn Entropy>,
@@ -114,7 +115,8 @@ impl Persister {
         let feed = Feed::open(&mut turn)?;
         let outcome = turn.finish();
         let links = Links::new(limits::SUBSCRIPTIONS_PER_LINK, limits::REMOTE_SILENCE_MAX);
-        let persister = Self { device, config, feed, links, low_on_space: false, entropy };
+        let seekers = Seekers::default();
+        let persister = Self { device, config, feed, links, seekers, low_on_space: false, entropy };
         Ok((persister, outcome))
     }
 
@@ -152,6 +154,7 @@ impl Persister {
             Input::LinkMessage { link, message } => self.message(turn, link, message)?,
             Input::LinkDown { link } => {
                 self.links.remove(link);
+                self.seekers.remove(link);
             }
             Input::Timer(Timer::LinkDeadline(link)) => self.links.deadline(turn, link),
             Input::Timer(Timer::Reconcile(link)) => self.compare_again(turn, link)?,
@@ -206,6 +209,7 @@ impl Persister {
             }
             Message::Unsubscribe { addresses } => self.links.unsubscribe(link, &addresses),
             Message::Mirror { cursor } => self.mirrored(turn, link, cursor),
+            Message::Own { cursor } => self.links.follow_own(turn, &self.feed, link, cursor),
             Message::Event { cursor, address: _, objects } => {
                 self.mirror_event(turn, link, cursor, &objects)?;
             }
@@ -214,6 +218,9 @@ impl Persister {
                 self.reconcile(turn, link, &body, subscriber)?;
             }
             Message::Need { ids } => self.links.needed(turn, Holdings::Persister, link, &ids)?,
+            Message::Seek { identities } => {
+                self.seekers.sought(turn, &mut self.links, link, &identities);
+            }
             Message::Ping { id } => self.links.send(turn, link, Message::Pong { id }),
             Message::Pong { id } => self.links.pong(link, id),
             Message::Register { id, token } => {
@@ -223,10 +230,13 @@ impl Persister {
             Message::Subscriptions { .. }
             | Message::Bindings { .. }
             | Message::Debindings { .. }
+            | Message::Owned { .. }
             | Message::Exists { .. }
             | Message::Disconnect { .. } => self.links.question(turn, link, message)?,
             // A server looks for nobody, and these answer what it never asks.
             Message::Interests { .. }
+            | Message::Located { .. }
+            | Message::Following { .. }
             | Message::Published { .. }
             | Message::Object { .. }
             | Message::Addresses { .. }
@@ -270,6 +280,11 @@ impl Persister {
         }
         if !self.low_on_space {
             self.keep_identity(turn, &identity)?;
+        }
+        self.seekers.came(turn, &mut self.links, link, &ghid);
+        let asked = self.links.get_mut(link).and_then(|state| state.asks_for_own.take());
+        if let Some(cursor) = asked {
+            self.links.follow_own(turn, &self.feed, link, Some(cursor));
         }
         self.hand_over(turn, link, &ghid)
     }

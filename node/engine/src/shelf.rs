@@ -18,19 +18,29 @@ pub(crate) fn admit(
     turn: &mut Turn<'_>,
     object: &Verified,
 ) -> Result<Result<Plan, Rejection>, ViewError> {
-    admit_watched(turn, object, &mut |_, _| Ok(()))
+    admit_watched(turn, object, Unproven::Counted, &mut |_, _| Ok(()))
 }
 
 /// Looks at each change before it is staged.
 pub(crate) type Watch<'w> = dyn FnMut(&mut Turn<'_>, &Change) -> Result<(), ViewError> + 'w;
 
+/// What bounds the debindings of unknown targets that one debinder may leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unproven {
+    /// The rules of Golix: a small number, because anybody can upload them.
+    Counted,
+    /// Whoever asks has a bound of its own.
+    Free,
+}
+
 /// As [`admit`], while `watch` looks on.
 pub(crate) fn admit_watched(
     turn: &mut Turn<'_>,
     object: &Verified,
+    unproven: Unproven,
     watch: &mut Watch<'_>,
 ) -> Result<Result<Plan, Rejection>, ViewError> {
-    let mut plan = match persister::admit(object, &Rows(turn))? {
+    let mut plan = match persister::admit(object, &Rows(turn, unproven))? {
         Ok(plan) => plan,
         Err(rejection) => return Ok(Err(rejection)),
     };
@@ -38,7 +48,7 @@ pub(crate) fn admit_watched(
     // A plan is bounded; what it had no room for is done at once here, also in bounded steps.
     let mut leaves_work = plan.leaves_work();
     while leaves_work {
-        let more = persister::collect_more(&Rows(turn), persister::limits::STEPS_MAX)?;
+        let more = persister::collect_more(&Rows(turn, unproven), persister::limits::STEPS_MAX)?;
         apply(turn, &more.changes, watch)?;
         leaves_work = !more.changes.is_empty();
         plan.notices.extend(more.notices);
@@ -237,7 +247,7 @@ fn second_halves(
 }
 
 /// The rules' view of a turn.
-struct Rows<'t, 'v>(&'t Turn<'v>);
+struct Rows<'t, 'v>(&'t Turn<'v>, Unproven);
 
 impl persister::View for Rows<'_, '_> {
     type Error = ViewError;
@@ -287,6 +297,9 @@ impl persister::View for Rows<'_, '_> {
     }
 
     fn unproven(&self, debinder: &Ghid, limit: usize) -> Result<usize, ViewError> {
+        if self.1 == Unproven::Free {
+            return Ok(0);
+        }
         let prefix = key(&[&[Pending::UNPROVEN], debinder.as_bytes()]);
         Ok(self.0.prefixed(Table::Pending, &prefix, limit)?.len())
     }

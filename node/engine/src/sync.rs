@@ -1,6 +1,8 @@
 //! Replication with other devices: who is reachable, what they want, what we want.
 
 mod compare;
+mod deletions;
+mod elsewhere;
 mod feed;
 mod follows;
 mod hello;
@@ -10,6 +12,7 @@ mod own;
 mod questions;
 mod receive;
 mod remotes;
+mod seek;
 mod serve;
 
 use golix::Ghid;
@@ -34,6 +37,7 @@ pub(crate) use holdings::{Detail, Holdings, bury};
 pub(crate) use links::{Link, Links};
 pub(crate) use receive::{Parsed, Stash};
 pub(crate) use remotes::Registering;
+pub(crate) use seek::Seekers;
 
 use links::Asked;
 
@@ -76,7 +80,11 @@ impl Engine {
                 if self.identity_answered(turn, link, id, &objects)? {
                     // It was about an identity.
                 } else if let Some(asked) = self.links.end_get(link, id) {
+                    let before = self.feed.last();
                     self.receive(turn, link, &objects)?;
+                    if let Some(address) = self.links.asked_for(asked) {
+                        self.has_what_it_sent(turn, link, &address, &objects, before)?;
+                    }
                     // Applications hear of the news before `~O` is answered (ipc-wire.md 7.10).
                     self.settle(turn)?;
                     self.answer_waiting(turn, asked)?;
@@ -88,9 +96,12 @@ impl Engine {
             Message::Unsubscribe { addresses } => self.links.unsubscribe(link, &addresses),
             Message::Event { cursor, address: Address(address), objects } => {
                 self.look_at_identities(turn, &address, &objects)?;
+                let before = self.feed.last();
                 let results = self.receive(turn, link, &objects)?;
                 self.note_older(link, &results);
                 self.gone_before_seen(turn, link, &address, &objects)?;
+                self.gone_elsewhere(turn, &address)?;
+                self.has_what_it_sent(turn, link, &address, &objects, before)?;
                 if cursor.seq > 0 {
                     self.links.remember_cursor(turn, link, cursor);
                 }
@@ -109,6 +120,7 @@ impl Engine {
                 let holdings = self.holdings();
                 self.links.needed(turn, holdings, link, &ids)?;
             }
+            Message::Located { devices } => self.located(turn, link, devices),
             Message::Ping { id } => self.links.send(turn, link, Message::Pong { id }),
             Message::Pong { id } => self.links.pong(link, id),
             Message::Register { id, .. } => {
@@ -118,10 +130,15 @@ impl Engine {
             Message::Subscriptions { .. }
             | Message::Bindings { .. }
             | Message::Debindings { .. }
+            | Message::Owned { .. }
             | Message::Exists { .. }
             | Message::Disconnect { .. } => self.links.question(turn, link, message)?,
-            // Answers to what this node never asks, and what only persisters do.
-            Message::Addresses { .. } | Message::Existing { .. } => {}
+            Message::Following { cursor } => self.own_is_followed(turn, link, cursor)?,
+            Message::Addresses { id, addresses, more } => {
+                self.owned_elsewhere(turn, link, id, &addresses, more)?;
+            }
+            // An answer to what this node never asks, and what only persisters do.
+            Message::Existing { .. } | Message::Own { .. } | Message::Seek { .. } => {}
             Message::Mirror { cursor } => self.mirrored(link, cursor),
             Message::Registered { id: _, result } => self.registered(turn, link, result),
             Message::Refused { result } => self.refused_by(turn, link, result),

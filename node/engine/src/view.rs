@@ -43,11 +43,17 @@ pub enum Table {
     Users = 15,
     /// Of a persister: address, the debinding that ended a static binding of it.
     Graves = 16,
+    /// What this account deleted, and which persisters confirmed it.
+    Deletions = 17,
+    /// Of a persister: owner, address.
+    Owned = 18,
+    /// Own addresses that a persister has and this device has not: address.
+    Elsewhere = 19,
 }
 
 impl Table {
     /// Every table, in the order of their discriminants.
-    pub const ALL: [Table; 17] = [
+    pub const ALL: [Table; 20] = [
         Table::Meta,
         Table::Objects,
         Table::Heads,
@@ -65,6 +71,9 @@ impl Table {
         Table::Inbox,
         Table::Users,
         Table::Graves,
+        Table::Deletions,
+        Table::Owned,
+        Table::Elsewhere,
     ];
 }
 

@@ -5,9 +5,9 @@ mod common;
 use std::time::Duration;
 
 use common::{PASSWORD, Seeded, World, record};
-use golix::Ghid;
+use golix::{Ghid, Suite};
 use hypergolix_engine::account::{self, ScryptCost, UnlockError};
-use hypergolix_engine::{PersisterConfig, limits};
+use hypergolix_engine::{Control, PersisterConfig, Table, limits};
 use hypergolix_ipc::{ApiId, AppToken, ConnectionId, Notice, ObjectRecord, Reply, Request};
 
 fn token(world: &mut World, node: usize, app: ConnectionId, asked: Option<AppToken>) -> AppToken {
@@ -196,6 +196,156 @@ fn devices_that_never_meet_agree_through_a_server() {
     world.push(second, there, object, b"1");
     assert_eq!(world.state(0, here, object).expect("here"), b"1");
     assert_eq!(states(&world.notices(0, here)), [b"1".to_vec()]);
+}
+
+/// A device that has the account, and one that joined, which only ever meet at a server.
+fn apart() -> (World, usize, usize) {
+    let mut world = World::new(1);
+    let server = world.server(PersisterConfig::default());
+    world.connect(0, server);
+    settle(&mut world);
+    let second = world.second_device(0, PASSWORD).expect("the right password");
+    (world, server, second)
+}
+
+fn figure(world: &mut World, node: usize, name: &str) -> u64 {
+    let status = world.control(node, Control::Figures).expect("figures");
+    let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
+    status[name].as_u64().unwrap_or_else(|| panic!("{name} in {status}"))
+}
+
+fn heads(world: &World, node: usize) -> usize {
+    world.nodes[node].disk.0.keys().filter(|(table, _)| *table == Table::Heads).count()
+}
+
+#[test]
+fn a_device_that_meets_only_a_server_knows_what_it_has_and_fetches_what_is_wanted() {
+    let (mut world, server, second) = apart();
+    let here = world.app(0, 1);
+    let objects: Vec<Ghid> =
+        (0..1_500_u16).map(|number| world.new_object(0, here, &number.to_be_bytes())).collect();
+    let Ok(Reply::Address(fixed)) = world.ask(0, here, Request::New(record(b"fixed", false)))
+    else {
+        panic!("made")
+    };
+    world.ask(0, here, Request::Delete(objects[0])).expect("deleted");
+    settle(&mut world);
+    let link = world.connect(second, server);
+    settle(&mut world);
+    // All of them are known, and none was fetched.
+    assert_eq!(figure(&mut world, second, "elsewhere"), 1_500);
+    assert!(heads(&world, second) < 100, "{}", heads(&world, second));
+    let there = world.app(second, 1);
+    assert_eq!(world.state(second, there, objects[7]).expect("fetched"), 7_u16.to_be_bytes());
+    assert_eq!(world.state(second, there, fixed).expect("fetched"), b"fixed");
+    world.state(second, there, objects[0]).expect_err("deleted");
+    assert_eq!(figure(&mut world, second, "elsewhere"), 1_498);
+    // What was fetched there is not uploaded there again.
+    let status = world.control(second, Control::Figures).expect("figures");
+    assert!(status.contains("\"confirmed\":0,"), "{status}");
+    // They are listed, page by page.
+    let (mut listed, mut after) = (0, None);
+    loop {
+        let page = world.control(second, Control::Objects { after }).expect("a page");
+        let page: Vec<serde_json::Value> = serde_json::from_str(&page).expect("JSON");
+        let Some(last) = page.last() else { break };
+        let text = last["address"].as_str().expect("an address");
+        after = Some(text.parse().expect("an address"));
+        listed += page.iter().filter(|it| it["state"] == "absent").count();
+    }
+    assert_eq!(listed, 1_498);
+    // Alone, it says why it cannot show one.
+    world.disconnect(link);
+    let error = world.state(second, there, objects[8]).expect_err("not here");
+    assert!(error.text.contains("not on this machine yet"), "{}", error.text);
+    // Nothing is asked twice.
+    world.restart(second);
+    world.connect(second, server);
+    settle(&mut world);
+    assert_eq!(figure(&mut world, second, "elsewhere"), 1_498);
+    assert!(world.closed.is_empty(), "{:?}", world.closed);
+}
+
+#[test]
+fn what_one_device_changes_reaches_the_other_through_a_server_unasked() {
+    let (mut world, server, second) = apart();
+    let here = world.app(0, 1);
+    let known = world.new_object(0, here, b"0");
+    let doomed = world.new_object(0, here, b"doomed");
+    let link = world.connect(second, server);
+    settle(&mut world);
+    let there = world.app(second, 1);
+    assert_eq!(world.state(second, there, known).expect("fetched"), b"0");
+    assert_eq!(figure(&mut world, second, "elsewhere"), 1);
+    // New ones and changes come by themselves, and applications that have them hear of it.
+    let new = world.new_object(0, here, b"new");
+    world.push(0, here, known, b"1");
+    assert_eq!(states(&world.notices(second, there)), [b"1".to_vec()]);
+    world.disconnect(link);
+    assert_eq!(world.state(second, there, new).expect("here"), b"new");
+    // Also what happened while it was away, once each.
+    world.push(0, here, new, b"newer");
+    world.push(0, here, new, b"newest");
+    world.ask(0, here, Request::Delete(doomed)).expect("deleted");
+    let link = world.connect(second, server);
+    settle(&mut world);
+    assert_eq!(states(&world.notices(second, there)), [b"newest".to_vec()]);
+    assert_eq!(figure(&mut world, second, "elsewhere"), 0, "it is gone");
+    // And the other way round, over restarts.
+    let theirs = world.new_object(second, there, b"theirs");
+    world.push(second, there, known, b"2");
+    assert_eq!(states(&world.notices(0, here)), [b"2".to_vec()]);
+    world.restart(0);
+    world.restart(server);
+    world.disconnect(link);
+    let here = world.app(0, 2);
+    assert_eq!(world.state(0, here, theirs).expect("here"), b"theirs");
+    world.ask(0, here, Request::Delete(theirs)).expect("deleted");
+    world.connect(0, server);
+    world.connect(second, server);
+    settle(&mut world);
+    assert!(world.notices(second, there).contains(&Notice::Deleted(theirs)));
+}
+
+#[test]
+fn a_server_that_was_wiped_does_not_end_that() {
+    let (mut world, server, second) = apart();
+    let here = world.app(0, 1);
+    let objects: Vec<Ghid> = (0..20_u8).map(|it| world.new_object(0, here, &[it])).collect();
+    world.connect(second, server);
+    settle(&mut world);
+    assert_eq!(figure(&mut world, second, "elsewhere"), 20);
+    world.wipe(server);
+    world.connect(second, server);
+    world.connect(0, server);
+    settle(&mut world);
+    let there = world.app(second, 1);
+    for (number, object) in objects.iter().enumerate() {
+        assert_eq!(world.state(second, there, *object).expect("there"), [number as u8]);
+    }
+    world.push(0, here, objects[0], b"after");
+    assert_eq!(states(&world.notices(second, there)), [b"after".to_vec()]);
+}
+
+#[test]
+fn accounts_of_suite_1_follow_themselves_too() {
+    let mut world = World::of_suites(&[Suite::Suite1]);
+    let server = world.server(PersisterConfig::default());
+    world.connect(0, server);
+    let here = world.app(0, 1);
+    let object = world.new_object(0, here, b"0");
+    settle(&mut world);
+    let second = world.second_device(0, PASSWORD).expect("the right password");
+    let link = world.connect(second, server);
+    settle(&mut world);
+    assert_eq!(figure(&mut world, second, "elsewhere"), 1);
+    world.disconnect(link);
+    world.push(0, here, object, b"1");
+    world.connect(second, server);
+    settle(&mut world);
+    assert_eq!(figure(&mut world, second, "elsewhere"), 0);
+    let there = world.app(second, 1);
+    assert_eq!(world.state(second, there, object).expect("here"), b"1");
 }
 
 #[test]

@@ -8,11 +8,11 @@ mod common;
 use std::time::Duration;
 
 use common::peer::{Peer, Thing, identity, pack, statement};
-use common::{Disk, World};
+use common::{Disk, World, identity_of_suite_1};
 use golix::object::{
     Container, Debinding, DynamicBinding, Request as Sealed, RequestBody, StaticBinding, Verified,
 };
-use golix::{ChainKey, Ghid};
+use golix::{ChainKey, Ghid, PrivateIdentity, Secret, Signer, Suite};
 use hypergolix_engine::message::{Address, Cursor, Packed, Role, VERSION};
 use hypergolix_engine::persister::{Policy, Quota};
 use hypergolix_engine::{Control, Message, PersisterConfig, Table, verdict};
@@ -97,6 +97,57 @@ fn it_says_what_it_is_and_stores_for_everybody() {
     // Older ones are refused.
     assert_eq!(put(&mut world, &alice, &thing, 1), [0, verdict::OLD_FRAME, verdict::UNBOUND]);
     assert!(alice.is_up(&world));
+}
+
+fn located(heard: &[Message]) -> Vec<Vec<u8>> {
+    let devices = heard.iter().filter_map(|message| match message {
+        Message::Located { devices } => Some(devices.iter().map(|device| device.to_vec())),
+        _ => None,
+    });
+    devices.flatten().collect()
+}
+
+#[test]
+fn it_tells_who_looks_for_an_identity_which_devices_proved_it() {
+    let (mut world, server) = world(PersisterConfig::default());
+    let alice = Peer::link(&mut world, server, 1);
+    let bob = Peer::link(&mut world, server, 2);
+    let wanted = vec![Address(alice.me.ghid()), Address(bob.me.ghid())];
+    bob.say(&mut world, Message::Seek { identities: wanted.clone() });
+    assert_eq!(located(&bob.heard(&mut world)), Vec::<Vec<u8>>::new(), "nobody proved anything");
+    prove(&mut world, &alice);
+    assert_eq!(located(&bob.heard(&mut world)), std::slice::from_ref(&alice.device));
+    prove(&mut world, &bob);
+    assert_eq!(located(&bob.heard(&mut world)), Vec::<Vec<u8>>::new(), "not of itself");
+    assert_eq!(located(&alice.heard(&mut world)), Vec::<Vec<u8>>::new(), "it looks for nobody");
+    // Who comes later is told at once, and only once.
+    let carol = Peer::link(&mut world, server, 3);
+    for _ in 0..2 {
+        carol.say(&mut world, Message::Seek { identities: wanted.clone() });
+    }
+    let mut devices = vec![alice.device.clone(), bob.device.clone()];
+    devices.sort();
+    assert_eq!(located(&carol.heard(&mut world)), devices);
+}
+
+#[test]
+fn of_an_identity_that_very_many_look_for_the_first_are_told() {
+    let (mut world, server) = world(PersisterConfig::default());
+    let alice = Peer::link(&mut world, server, 1);
+    let mut seekers: Vec<Peer> = (2..80).map(|seed| Peer::link(&mut world, server, seed)).collect();
+    for seeker in &seekers {
+        let identities = vec![Address(alice.me.ghid())];
+        seeker.say(&mut world, Message::Seek { identities });
+    }
+    prove(&mut world, &alice);
+    let told = |world: &mut World, seeker: &Peer| !located(&seeker.heard(world)).is_empty();
+    let count = seekers.iter().filter(|seeker| told(&mut world, seeker)).count();
+    assert_eq!(count, hypergolix_engine::limits::SEEKERS_MAX);
+    // Those that are gone make room.
+    world.disconnect(seekers.remove(0).link);
+    let late = Peer::link(&mut world, server, 90);
+    late.say(&mut world, Message::Seek { identities: vec![Address(alice.me.ghid())] });
+    assert!(told(&mut world, &late));
 }
 
 #[test]
@@ -429,6 +480,43 @@ fn a_frame_without_its_container_changes_nothing() {
     assert_eq!(alice.get(&mut world, thing.dynamic)[1..], [pack(&first.0), pack(&first.1)]);
 }
 
+/// A frame of suite 1 that proves nothing, for an address that is another's.
+fn hijack(mallory: &PrivateIdentity, dynamic: Ghid, target: Ghid) -> Packed {
+    let mut bytes = b"GOBD\0\0\0\x10\x01".to_vec();
+    bytes.extend_from_slice(mallory.ghid().as_bytes());
+    bytes.extend_from_slice(&u64::MAX.to_be_bytes());
+    bytes.extend_from_slice(&130u16.to_be_bytes());
+    for ghid in [target, Ghid::of(b"history"), dynamic] {
+        bytes.extend_from_slice(ghid.as_bytes());
+    }
+    bytes.push(1);
+    let ghid = Ghid::of(&bytes);
+    bytes.extend_from_slice(&ghid.address());
+    mallory.sign_object(&ghid, &mut bytes);
+    Packed::from(bytes)
+}
+
+#[test]
+fn a_frame_without_its_container_does_not_even_end_a_hijack() {
+    let (mut world, server) = world(PersisterConfig::default());
+    let alice = Peer::link(&mut world, server, 1);
+    let thing = Thing::new(&alice.me, 1);
+    let mallory = identity_of_suite_1(0);
+    let loot =
+        Container::seal(&mallory, &Secret::new(Suite::Suite1, [1; 32], [2; 16]), [0; 32], b"x");
+    let gidc = Packed::from(mallory.identity().encode());
+    let stolen = hijack(&mallory, thing.dynamic, loot.ghid());
+    assert_eq!(alice.publish(&mut world, vec![gidc, stolen, pack(&loot)]), [0, 0, 0]);
+
+    let (frame, container) = thing.step(1, b"state 1", 1);
+    let alone = vec![alice.gidc(), pack(&frame)];
+    assert_eq!(alice.publish(&mut world, alone)[1], verdict::UNBOUND);
+    assert!(holds(&world, server, &loot.ghid()) && !holds(&world, server, &frame.ghid()));
+    assert_eq!(put(&mut world, &alice, &thing, 1), [0, 0, 0]);
+    assert!(holds(&world, server, &container.ghid()) && !holds(&world, server, &loot.ghid()));
+    assert_eq!(alice.get(&mut world, thing.dynamic).len(), 3);
+}
+
 #[test]
 fn deleted_things_stay_deleted_whatever_is_replayed() {
     let (mut world, server) = world(PersisterConfig::default());
@@ -665,6 +753,77 @@ fn questions_are_answered() {
         Message::Addresses { id: 7, addresses: vec![], more: false }
     );
     assert_eq!(ask(&mut world, Message::Ping { id: 8 }), Message::Pong { id: 8 });
+}
+
+fn owned(world: &mut World, peer: &Peer, identity: Ghid, after: Option<Ghid>) -> (Vec<Ghid>, bool) {
+    let (identity, after) = (Address(identity), after.map(Address));
+    peer.heard(world);
+    peer.say(world, Message::Owned { id: 5, identity, after });
+    match peer.heard(world).pop() {
+        Some(Message::Addresses { id: 5, addresses, more }) => {
+            (addresses.into_iter().map(|Address(address)| address).collect(), more)
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn only_who_proved_an_identity_hears_what_it_has() {
+    let (mut world, server) = world(PersisterConfig::default());
+    let alice = Peer::link(&mut world, server, 1);
+    prove(&mut world, &alice);
+    let me = alice.me.ghid();
+    let things: Vec<Thing> = (0..1_030).map(|number| Thing::new(&alice.me, number)).collect();
+    for thing in &things {
+        put(&mut world, &alice, thing, 1);
+    }
+    let (binding, container) = static_object(&alice.me, b"static");
+    alice.publish(&mut world, vec![pack(&binding), pack(&container)]);
+    // Bob holds something of hers: it is on his list as well as on hers.
+    let bob = Peer::link(&mut world, server, 2);
+    prove(&mut world, &bob);
+    let hold = StaticBinding::make(&bob.me, things[0].dynamic);
+    assert_eq!(bob.publish(&mut world, vec![bob.gidc(), pack(&hold)]), [0, 0]);
+    // Page by page, in order.
+    let (first, more) = owned(&mut world, &alice, me, None);
+    assert!(more && first.len() == 1_024 && first.is_sorted());
+    let (rest, more) = owned(&mut world, &alice, me, first.last().copied());
+    assert!(!more && rest.len() == 1_031 - 1_024);
+    let mut expected: Vec<Ghid> = things.iter().map(|thing| thing.dynamic).collect();
+    expected.push(container.ghid());
+    expected.sort_unstable();
+    assert!([first, rest].concat() == expected);
+    assert_eq!(owned(&mut world, &bob, bob.me.ghid(), None), (vec![things[0].dynamic], false));
+    // Nobody else.
+    let mallory = Peer::link(&mut world, server, 9);
+    for peer in [&mallory, &bob] {
+        assert_eq!(owned(&mut world, peer, me, None), (vec![], false));
+        peer.say(&mut world, Message::Own { cursor: None });
+        peer.heard(&mut world);
+    }
+    put(&mut world, &alice, &things[1], 2);
+    assert!(
+        events(&mallory.heard(&mut world)).is_empty() && events(&bob.heard(&mut world)).is_empty()
+    );
+    // Her other device hears of it, and the list follows.
+    let other = Peer::link(&mut world, server, 1);
+    other.say(&mut world, Message::Own { cursor: None });
+    assert!(other.heard(&mut world).is_empty(), "nothing before the proof");
+    prove(&mut world, &other);
+    assert!(matches!(other.heard(&mut world).as_slice(), [Message::Following { .. }]));
+    put(&mut world, &alice, &things[1], 3);
+    assert_eq!(events(&other.heard(&mut world)).len(), 1);
+    let gone = [
+        Debinding::make(&alice.me, things[1].dynamic),
+        Debinding::make(&alice.me, binding.ghid()),
+        Debinding::make(&alice.me, things[0].dynamic),
+    ];
+    assert_eq!(alice.publish(&mut world, gone.iter().map(pack).collect()), [0, 0, 0]);
+    let (first, _) = owned(&mut world, &alice, me, None);
+    let (rest, _) = owned(&mut world, &alice, me, first.last().copied());
+    assert_eq!(first.len() + rest.len(), 1_028);
+    assert!(!rest.contains(&things[0].dynamic) && !first.contains(&things[0].dynamic));
+    assert_eq!(owned(&mut world, &bob, bob.me.ghid(), None).0, [things[0].dynamic], "he holds it");
 }
 
 #[test]

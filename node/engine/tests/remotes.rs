@@ -428,3 +428,15 @@ fn a_deletion_meets_somebody_who_fills_a_wiped_server() {
         assert!(world.state(1, bob, object).is_err(), "hold: {hold}");
     }
 }
+
+#[test]
+fn devices_that_share_a_server_reach_each_other() {
+    let met = met();
+    let (alice, bob) = (&met.world.nodes[0], &met.world.nodes[1]);
+    // Bob follows what Alice shared with him; she owed him something.
+    assert!(bob.reached.contains(&alice.device), "{:?}", bob.reached);
+    let own = [&alice.reached, &bob.reached]
+        .iter()
+        .all(|reached| reached.iter().all(|device| [&alice.device, &bob.device].contains(&device)));
+    assert!(own && !alice.reached.contains(&alice.device) && !bob.reached.contains(&bob.device));
+}

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs, UdpSocket};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use hypergolix_engine::PersisterConfig;
@@ -11,6 +11,7 @@ use hypergolix_engine::persister::{Policy, Quota};
 use hypergolix_node::config::Verbosity;
 use hypergolix_node::control::{self, Order};
 use hypergolix_node::lock::{self, PidLock};
+use hypergolix_node::network::{Certificate, RelayLimits};
 use hypergolix_node::server::{Server, ServerOptions, control_path};
 use hypergolix_node::shutdown::Signals;
 use hypergolix_node::{paths, telemetry};
@@ -58,6 +59,14 @@ fn background(args: &StartServerArgs) -> anyhow::Result<()> {
         }
     }
     command.args(["--host", &args.host, "--port", &args.port.to_string()]);
+    if let Some(port) = args.tls_port {
+        command.args(["--tls-port", &port.to_string()]);
+    }
+    for (option, path) in [("--tls-cert", &args.tls_cert), ("--tls-key", &args.tls_key)] {
+        if let Some(path) = path {
+            command.arg(option).arg(path);
+        }
+    }
     if args.debug {
         command.arg("--debug");
     }
@@ -79,6 +88,9 @@ fn background(args: &StartServerArgs) -> anyhow::Result<()> {
         ("--quota-bytes", args.quota_bytes),
         ("--quota-objects", args.quota_objects),
         ("--free-bytes", args.free_bytes),
+        ("--relay-circuits", args.relay_circuits),
+        ("--relay-bytes", args.relay_bytes),
+        ("--relay-minutes", args.relay_minutes),
     ] {
         if let Some(value) = value {
             command.args([option, &value.to_string()]);
@@ -91,7 +103,14 @@ impl StartServerArgs {
     /// Paths as they are meant where the command was given.
     fn absolute(mut self) -> anyhow::Result<Self> {
         self.pidfile = std::path::absolute(&self.pidfile)?;
-        for path in [&mut self.cachedir, &mut self.chdir, &mut self.logdir].into_iter().flatten() {
+        let paths = [
+            &mut self.cachedir,
+            &mut self.chdir,
+            &mut self.logdir,
+            &mut self.tls_cert,
+            &mut self.tls_key,
+        ];
+        for path in paths.into_iter().flatten() {
             *path = std::path::absolute(&*path)?;
         }
         Ok(self)
@@ -103,6 +122,27 @@ impl StartServerArgs {
             (None, true, _) => Verbosity::Extreme,
             (None, false, true) => Verbosity::Louder,
             (None, false, false) => Verbosity::Normal,
+        }
+    }
+
+    fn websocket(&self) -> anyhow::Result<Option<(u16, Certificate)>> {
+        let Some(port) = self.tls_port else { return Ok(None) };
+        let certificate = match (&self.tls_cert, &self.tls_key) {
+            (Some(chain), Some(key)) => Certificate::load(chain, key)?,
+            _ => Certificate::self_signed()?,
+        };
+        Ok(Some((port, certificate)))
+    }
+
+    fn relay(&self) -> RelayLimits {
+        let usual = RelayLimits::default();
+        let circuits = self.relay_circuits.and_then(|count| usize::try_from(count).ok());
+        let duration = self.relay_minutes.map(|minutes| Duration::from_secs(60 * minutes));
+        RelayLimits {
+            circuits: circuits.unwrap_or(usual.circuits),
+            bytes: self.relay_bytes.unwrap_or(usual.bytes),
+            duration: duration.unwrap_or(usual.duration),
+            ..usual
         }
     }
 
@@ -157,7 +197,7 @@ fn foreground(args: &StartServerArgs, started: Instant) -> anyhow::Result<()> {
         .map_err(|error| anyhow!("the system gives no threads: {error}"))?;
     let outcome = runtime.block_on(serve(args, started));
     // Nothing that matters is left; what still blocks must not keep the process.
-    runtime.shutdown_timeout(std::time::Duration::from_millis(200));
+    runtime.shutdown_timeout(Duration::from_millis(200));
     if let Err(error) = &outcome {
         tracing::error!(%error, "ended");
     }
@@ -180,8 +220,10 @@ async fn serve(args: &StartServerArgs, started: Instant) -> anyhow::Result<()> {
         cache: args.cachedir.clone(),
         hosts,
         port: args.port,
+        websocket: args.websocket()?,
         mirrors: args.mirror.clone(),
         persister: args.persister(),
+        relay: args.relay(),
     };
     let control = control_path(&args.pidfile);
     let server = Server::start(options, store, key, &control, started).await?;

@@ -14,6 +14,9 @@ use super::{StatusArgs, say};
 /// How long a daemon may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Addresses in one line of text; `--json` has more of them.
+const NAMED_MAX: usize = 3;
+
 /// Asks the running daemon.
 pub fn run(args: StatusArgs) -> anyhow::Result<()> {
     let home = Home::from_env()?;
@@ -99,6 +102,10 @@ fn readable(status: &Value) -> String {
     for (index, remote) in remotes.iter().enumerate() {
         line(if index == 0 { "remotes" } else { "" }, self::remote(remote));
     }
+    for server in status["servers_away"].as_array().map(Vec::as_slice).unwrap_or_default() {
+        let id = server["peer_id"].as_str().unwrap_or("-");
+        line("", format!("not reached since the start: {id}{}", deletions(server)));
+    }
     let mut storage = bytes(number("storage_bytes"));
     if status["low_on_space"] == true {
         storage += ", THE DISK IS FULL: only deleting is possible";
@@ -114,7 +121,13 @@ fn readable(status: &Value) -> String {
         let rtt = peer["rtt_ms"].as_f64().map_or_else(String::new, |rtt| format!(", {rtt:.1} ms"));
         let since = duration(peer["connected_seconds"].as_u64().unwrap_or_default());
         let (id, address) = (peer["peer_id"].as_str(), peer["address"].as_str());
-        line("", format!("{} at {} for {since}{rtt}", id.unwrap_or("-"), address.unwrap_or("-")));
+        let reach = match peer["reach"].as_str() {
+            Some("lan") => "on the LAN",
+            Some("relayed") => "through a relay",
+            _ => "directly",
+        };
+        let at = address.unwrap_or("-");
+        line("", format!("{} {reach} at {at} for {since}{rtt}", id.unwrap_or("-")));
     }
     out.trim_end().to_owned()
 }
@@ -144,6 +157,7 @@ fn remote(facts: &Value) -> String {
             let _ = write!(text, ", {} shares in mailboxes", number("mailed"));
         }
     }
+    text += &deletions(facts);
     if number("refused") > 0 {
         let _ = write!(text, ", {} REFUSED", number("refused"));
     }
@@ -152,6 +166,24 @@ fn remote(facts: &Value) -> String {
     }
     if number("older_states") > 0 {
         let _ = write!(text, ", sent {} older states, which were ignored", number("older_states"));
+    }
+    text
+}
+
+/// Which deletions a server has confirmed; nothing if there was none.
+fn deletions(facts: &Value) -> String {
+    let number = |key: &str| facts[key].as_u64().unwrap_or_default();
+    let (confirmed, open) = (number("deletions_confirmed"), number("deletions_unconfirmed"));
+    if confirmed + open == 0 {
+        return String::new();
+    }
+    let mut text = format!(", {confirmed} of {} deletions confirmed", confirmed + open);
+    if open > 0 {
+        let named =
+            facts["unconfirmed_deletions"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let named: Vec<&str> = named.iter().filter_map(Value::as_str).take(NAMED_MAX).collect();
+        let more = if open > named.len() as u64 { ", …" } else { "" };
+        let _ = write!(text, " (not yet: {}{more})", named.join(", "));
     }
     text
 }
@@ -186,6 +218,21 @@ mod tests {
         assert_eq!(duration(90_000), "1 d 1 h");
         assert_eq!(bytes(4_096), "4096 bytes");
         assert_eq!(bytes(1_589_248), "1589 kB");
+    }
+
+    #[test]
+    fn deletions_are_counted_and_named() {
+        let facts = |confirmed: u64, open: &[&str]| {
+            serde_json::json!({
+                "deletions_confirmed": confirmed,
+                "deletions_unconfirmed": open.len(),
+                "unconfirmed_deletions": open,
+            })
+        };
+        assert_eq!(deletions(&facts(0, &[])), "");
+        assert_eq!(deletions(&facts(2, &[])), ", 2 of 2 deletions confirmed");
+        let text = deletions(&facts(1, &["a", "b", "c", "d"]));
+        assert_eq!(text, ", 1 of 5 deletions confirmed (not yet: a, b, c, …)");
     }
 
     #[test]

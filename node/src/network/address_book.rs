@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
 
+use super::dial_filter::is_circuit;
 use super::limits::{
     ADDRESSES_MAX, ADDRESSES_PER_PEER, DIAL_LAN, DIAL_WAN, LINK_STABLE, REFUSED_FOR,
-    STRANGERS_PER_HOST,
+    RELAY_HINT_DELAY, STRANGERS_PER_HOST,
 };
 
 /// Redialling stays eager this long.
@@ -38,6 +39,8 @@ pub(super) enum Source {
     Announced,
     /// A route record that its identity signed, or somebody who serves what is looked for.
     Found,
+    /// Somebody that both use: a persister, or the peer through one.
+    Hinted,
     /// The peer itself, over an authenticated connection.
     Peer,
     /// The configuration; never forgotten.
@@ -61,6 +64,8 @@ pub(super) struct Due {
     pub(super) peer: PeerId,
     pub(super) tcp: Vec<Multiaddr>,
     pub(super) quic: Vec<Multiaddr>,
+    /// Through relays.
+    pub(super) circuits: Vec<Multiaddr>,
     /// How long it may take.
     pub(super) timeout: Duration,
 }
@@ -159,7 +164,9 @@ impl AddressBook {
         now: Instant,
     ) -> bool {
         let Some(address) = dialable(address) else { return false };
-        if peer == self.local {
+        // A relay announced on the LAN would be anybody's wish.
+        let unwanted = is_circuit(&address) && source == Source::Announced;
+        if peer == self.local || unwanted {
             return false;
         }
         if let Some(known) = self.known_mut(&peer, &address) {
@@ -171,7 +178,11 @@ impl AddressBook {
         if !self.make_room(peer, &address, source) {
             return false;
         }
-        let courtesy = if self.local < peer { Duration::ZERO } else { COURTESY };
+        let mut courtesy = if self.local < peer { Duration::ZERO } else { COURTESY };
+        let first = !self.peers.contains_key(&peer);
+        if source == Source::Hinted {
+            courtesy += RELAY_HINT_DELAY;
+        }
         let entry = self.peers.entry(peer).or_insert_with(|| Entry {
             addresses: Vec::new(),
             state: State::Away,
@@ -186,7 +197,9 @@ impl AddressBook {
         });
         entry.addresses.push(Known { address, source, proven: None, seen: now });
         self.count += 1;
-        self.stir(&peer, now);
+        if !(first && source == Source::Hinted) {
+            self.stir(&peer, now);
+        }
         true
     }
 
@@ -209,11 +222,14 @@ impl AddressBook {
     /// The peer itself says that it is at `address`: forgets other ports of that host, which are
     /// those of an earlier process.
     pub(super) fn supersede(&mut self, peer: &PeerId, address: &Multiaddr) {
-        let Some(address) = dialable(address) else { return };
+        let Some(address) = dialable(address).filter(|address| !is_circuit(address)) else {
+            return;
+        };
         let Some(entry) = self.peers.get_mut(peer) else { return };
         let before = entry.addresses.len();
         entry.addresses.retain(|known| {
             known.address == address
+                || is_circuit(&known.address)
                 || known.source == Source::Configured
                 || known.address.iter().next() != address.iter().next()
                 || is_tcp(&known.address) != is_tcp(&address)
@@ -372,10 +388,12 @@ impl AddressBook {
                 entry.state = State::Dialing;
                 entry.dialed = Some(now);
                 let addresses = || entry.addresses.iter().map(|known| known.address.clone());
-                let (tcp, quic) = addresses().partition(is_tcp);
-                let lan = addresses().all(|address| ip_of(&address).is_some_and(is_lan));
+                let (circuits, direct): (Vec<_>, Vec<_>) = addresses().partition(is_circuit);
+                let (tcp, quic) = direct.into_iter().partition(is_tcp);
+                let lan = circuits.is_empty()
+                    && addresses().all(|address| ip_of(&address).is_some_and(is_lan));
                 let timeout = if lan { DIAL_LAN } else { DIAL_WAN };
-                Due { peer: *peer, tcp, quic, timeout }
+                Due { peer: *peer, tcp, quic, circuits, timeout }
             })
             .collect()
     }
@@ -423,12 +441,12 @@ pub(super) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
 
 /// Whether a multiaddr is plain TCP (else, among dialable ones, QUIC).
 pub(super) fn is_tcp(address: &Multiaddr) -> bool {
-    matches!(address.iter().nth(1), Some(Protocol::Tcp(_)))
+    matches!(address.iter().nth(1), Some(Protocol::Tcp(_))) && !is_circuit(address)
 }
 
 /// Whether a multiaddr is QUIC.
 pub(super) fn is_quic(address: &Multiaddr) -> bool {
-    matches!(address.iter().nth(2), Some(Protocol::QuicV1))
+    matches!(address.iter().nth(2), Some(Protocol::QuicV1)) && !is_circuit(address)
 }
 
 /// Whether an address belongs to this machine or to a local network.
@@ -439,7 +457,8 @@ pub(super) fn is_lan(ip: IpAddr) -> bool {
     }
 }
 
-/// The addresses that we dial, without a trailing peer id: a host, then TCP or QUIC version 1.
+/// The addresses that we dial, without a trailing peer id: a host, then TCP, QUIC version 1 or
+/// secure websocket, then perhaps a relay.
 pub(super) fn dialable(address: &Multiaddr) -> Option<Multiaddr> {
     let mut parts: Vec<_> = address.iter().collect();
     if matches!(parts.last(), Some(Protocol::P2p(_))) {
@@ -454,8 +473,16 @@ pub(super) fn dialable(address: &Multiaddr) -> Option<Multiaddr> {
         Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) => true,
         _ => false,
     };
+    if let [.., Protocol::P2p(_), Protocol::P2pCircuit] = parts.as_slice() {
+        let relay: Multiaddr = parts[..parts.len() - 2].iter().cloned().collect();
+        return dialable(&relay)
+            .filter(|relay| !is_circuit(relay))
+            .map(|_| parts.into_iter().collect());
+    }
     let port = match &parts[1..] {
-        [Protocol::Tcp(port)] | [Protocol::Udp(port), Protocol::QuicV1] => *port,
+        [Protocol::Tcp(port), Protocol::Tls, Protocol::Ws(_)]
+        | [Protocol::Tcp(port)]
+        | [Protocol::Udp(port), Protocol::QuicV1] => *port,
         _ => 0,
     };
     (host && port != 0).then(|| parts.into_iter().collect())

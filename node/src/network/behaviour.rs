@@ -6,11 +6,10 @@ use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::identity::Keypair;
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
-use libp2p::{PeerId, identify, kad, mdns, memory_connection_limits, ping};
+use libp2p::{PeerId, identify, kad, mdns, memory_connection_limits, ping, relay};
 
 use super::dht::{self, Records};
-use super::substream;
-use super::{NetworkConfig, limits};
+use super::{NetworkConfig, limits, nat, substream};
 
 /// Time between pings that measure the round trip; a dead link is noticed by the link's own.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
@@ -25,10 +24,16 @@ pub(super) struct Behaviour {
     ping: ping::Behaviour,
     pub(super) mdns: Toggle<mdns::tokio::Behaviour>,
     pub(super) kad: Toggle<kad::Behaviour<Records>>,
+    nat: nat::Behaviour,
 }
 
 impl Behaviour {
-    pub(super) fn new(key: &Keypair, mdns: bool, config: &NetworkConfig) -> Self {
+    /// With the transport for connections through relays.
+    pub(super) fn new(
+        key: &Keypair,
+        mdns: bool,
+        config: &NetworkConfig,
+    ) -> (Option<relay::client::Transport>, Self) {
         let limits = ConnectionLimits::default()
             .with_max_established_incoming(Some(config.connections_in))
             .with_max_established_outgoing(Some(limits::CONNECTIONS_OUT))
@@ -38,7 +43,8 @@ impl Behaviour {
         let identify = identify::Config::new("/hypergolix/1".to_owned(), key.public())
             .with_agent_version(concat!("hypergolix/", env!("CARGO_PKG_VERSION")).to_owned())
             .with_cache_size(0);
-        Self {
+        let (relayed, nat) = nat::Behaviour::new(key, config.nat);
+        let new = Self {
             limits: connection_limits::Behaviour::new(limits),
             memory: memory_connection_limits::Behaviour::with_max_bytes(config.memory_max),
             links: substream::Behaviour::new(key.public().to_peer_id(), config.inbound),
@@ -46,7 +52,9 @@ impl Behaviour {
             ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
             mdns: mdns.then(|| responder(key.public().to_peer_id())).flatten().into(),
             kad: dht::behaviour(key.public().to_peer_id(), &config.dht).into(),
-        }
+            nat,
+        };
+        (relayed, new)
     }
 }
 

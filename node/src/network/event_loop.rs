@@ -6,6 +6,7 @@
 mod dht;
 mod dialing;
 mod links;
+mod nat;
 mod remotes;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -13,25 +14,29 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
+use hypergolix_engine::input::LinkId;
 use libp2p::core::transport::ListenerId;
 use libp2p::swarm::behaviour::NewListenAddr;
 use libp2p::swarm::{ConnectionId, FromSwarm, NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, identify, mdns, ping};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::address_book::{self, AddressBook, Instance, Source};
 use super::beacon::{Beacon, Heard};
 use super::behaviour::{self, Behaviour, BehaviourEvent};
+use super::dial_filter::{DialFilter, is_circuit};
 use super::limits::{ADDRESSES_PER_PEER, MDNS_ENTRIES, REFUSED_FOR, SHUTDOWN};
 use super::link::{End, Ended, Outlet};
+use super::nat::NatRole;
 use super::substream;
 use super::wire::{LINK_PROTOCOL, NO_LINK_PROTOCOL};
 use super::{PeerStatus, Shared, Targets};
 pub(super) use dht::Dht;
 use dialing::{Attempt, Configured};
 use links::Peer;
+use nat::Nat;
 use remotes::Remote;
 pub(super) use remotes::addresses;
 
@@ -81,6 +86,8 @@ pub(super) struct EventLoop {
     /// What is dialled now, except the remotes.
     targets: Targets,
     wanted: watch::Receiver<Targets>,
+    to_reach: mpsc::Receiver<(LinkId, PeerId)>,
+    nat: Nat,
     links: JoinSet<Ended>,
     next_link: u64,
     beacon: Option<Beacon>,
@@ -97,7 +104,8 @@ impl EventLoop {
         shared: Arc<Shared>,
         outlet: Outlet,
         beacon: Option<Beacon>,
-        mut wanted: watch::Receiver<Targets>,
+        (mut wanted, to_reach): (watch::Receiver<Targets>, mpsc::Receiver<(LinkId, PeerId)>),
+        (role, filter): (NatRole, DialFilter),
         dht: Dht,
     ) -> Self {
         let now = Instant::now();
@@ -117,6 +125,8 @@ impl EventLoop {
             remotes: Vec::new(),
             targets: Targets::default(),
             wanted,
+            to_reach,
+            nat: Nat::new(role, filter),
             links: JoinSet::new(),
             next_link: 1,
             beacon,
@@ -165,6 +175,9 @@ impl EventLoop {
                     let targets = self.wanted.borrow_and_update().clone();
                     self.retarget(targets, Instant::now());
                 }
+                Some((via, device)) = self.to_reach.recv() => {
+                    self.on_reach(via, device, Instant::now());
+                }
                 () = tokio::time::sleep_until(wake.into()) => {}
             }
         }
@@ -203,7 +216,7 @@ impl EventLoop {
     fn next_wake(&self) -> Instant {
         let dial = self.next_dial();
         let reopen = self.peers.values().filter_map(|peer| peer.reopen_at).min();
-        [dial, reopen, self.next_remote(), self.next_dht()]
+        [dial, reopen, self.next_remote(), self.next_nat(), self.next_dht()]
             .into_iter()
             .flatten()
             .fold(self.housekeeping, Instant::min)
@@ -214,9 +227,11 @@ impl EventLoop {
         self.tick_remotes(now);
         self.tick_links(now);
         self.tick_dht(now);
+        self.tick_nat(now);
         if self.housekeeping <= now {
             self.housekeeping = now + HOUSEKEEPING;
             self.book.expire(now);
+            self.nat.filter.refresh();
             self.bound_mdns(now);
             self.keep_records();
             self.publish();
@@ -239,21 +254,32 @@ impl EventLoop {
                 self.on_dial_error(connection_id, &error, now);
             }
             SwarmEvent::NewListenAddr { listener_id, address } => {
+                if self.on_circuit(listener_id, &address) {
+                    return;
+                }
+                self.nat.filter.refresh();
+                self.announce_listening(&address, true);
                 tracing::debug!(%address, "listening");
                 self.listening.addresses.insert(address, listener_id);
                 self.on_listening();
             }
             SwarmEvent::ExpiredListenAddr { address, .. } => {
+                self.announce_listening(&address, false);
                 self.listening.addresses.remove(&address);
                 self.on_listening();
             }
-            SwarmEvent::ListenerClosed { addresses, reason, .. } => {
+            SwarmEvent::ListenerClosed { listener_id, addresses, reason } => {
+                if self.on_circuit_closed(listener_id, now) {
+                    return;
+                }
                 tracing::warn!(?addresses, ?reason, "a listener closed");
                 for address in addresses {
                     self.listening.addresses.remove(&address);
                 }
                 self.on_listening();
             }
+            SwarmEvent::ExternalAddrConfirmed { address } => self.on_external(address, true),
+            SwarmEvent::ExternalAddrExpired { address } => self.on_external(address, false),
             SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
                 tracing::debug!(from = %send_back_addr, %error, "an inbound connection failed");
             }
@@ -296,6 +322,7 @@ impl EventLoop {
                 }
                 self.bound_mdns(now);
             }
+            BehaviourEvent::Nat(event) => tracing::trace!(?event, "about NATs"),
             BehaviourEvent::Mdns(mdns::Event::Expired(_)) | BehaviourEvent::Identify(_) => {}
         }
     }
@@ -332,17 +359,23 @@ impl EventLoop {
             self.refuse_foreign(id, now);
             return;
         }
+        if !self.waits {
+            self.nat_identified(id, info, now);
+        }
         let linkless = self.linkless.get(&connection).map(|(_, address)| address);
         let connections =
             self.peers.get(&id).into_iter().flat_map(|peer| peer.connections.values());
         let remote: Vec<_> = connections
             .map(|connection| &connection.address)
             .chain(linkless)
+            .filter(|address| !is_circuit(address))
             .filter_map(address_book::ip_of)
             .collect();
         // Where it listens on this LAN, or at the address that it comes from; nobody else's.
         let believable = |address: &&Multiaddr| {
-            let Some(ip) = address_book::ip_of(address) else { return false };
+            let Some(ip) = address_book::ip_of(address).filter(|_| !is_circuit(address)) else {
+                return false;
+            };
             remote.iter().any(|remote| {
                 let lan = address_book::is_lan(ip) && address_book::is_lan(*remote);
                 ip == *remote || lan && (remote.is_loopback() || !ip.is_loopback())
@@ -442,6 +475,7 @@ impl EventLoop {
                     peer_id: *id,
                     link: current.link.id,
                     address: address.clone(),
+                    reach: self.reach_of(address),
                     connected_since: current.since,
                     rtt: peer.rtt,
                     queued: current.link.queued(),
@@ -451,7 +485,9 @@ impl EventLoop {
             .collect();
         let remotes = self.remote_status(Instant::now());
         let dht = self.dht_status();
+        let (external, circuits) = self.own_addresses();
         let mut status = self.shared.status();
+        (status.external, status.circuits) = (external, circuits);
         status.listen = self.listening.addresses.keys().cloned().collect();
         status.peers = peers;
         status.addresses = self.book.len();

@@ -110,6 +110,59 @@ pub const DIAL_WAN: Duration = Duration::from_secs(10);
 /// Dials of one attempt to reach a peer: TCP, QUIC, and addresses heard of meanwhile.
 pub const DIALS_PER_ATTEMPT: usize = 4;
 
+/// Outside the LAN: how long direct addresses are tried before a relay's.
+pub const RELAY_PAUSE: Duration = Duration::from_millis(500);
+
+/// From hearing of a device at a relay to dialling it there: both sides have to learn how they are
+/// seen from outside first, or the hole punching has nothing to go by.
+pub const RELAY_HINT_DELAY: Duration = Duration::from_millis(1_500);
+
+/// A relayed link that has not become direct by then is tried with the roles exchanged: behind
+/// some pairs of routers only one of the two sides can be the one that calls.
+pub const EXCHANGE_ROLES: Duration = Duration::from_millis(1_500);
+
+/// Outside the LAN a second connection of a link younger than this is the other result of the same
+/// attempt.
+pub const LINK_FRESH_WAN: Duration = Duration::from_secs(3);
+
+/// Devices to reach that may wait for the network's task.
+pub const REACH_QUEUE: usize = 256;
+
+/// Hosts that the configuration, the LAN or an earlier connection vouches for.
+pub const TRUSTED_HOSTS: usize = 1_024;
+
+/// Relayed connections that wait for an exchange of roles.
+pub const EXCHANGES_MAX: usize = 256;
+
+/// What a persister relays for devices that cannot reach each other. The library's defaults, 128
+/// KiB and two minutes, are meant for hole punching alone; a link between two symmetric NATs
+/// stays on the relay for as long as it lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RelayLimits {
+    /// Devices that may be reached through it.
+    pub reservations: usize,
+    /// Circuits at one time.
+    pub circuits: usize,
+    /// Of one device: less than a connection has substreams.
+    pub circuits_per_peer: usize,
+    /// How long a circuit lasts; its devices open another.
+    pub duration: Duration,
+    /// Bytes of a circuit, both ways together; the same.
+    pub bytes: u64,
+}
+
+impl Default for RelayLimits {
+    fn default() -> Self {
+        Self {
+            reservations: 4_096,
+            circuits: 1_024,
+            circuits_per_peer: 48,
+            duration: Duration::from_secs(3_600),
+            bytes: 1 << 30,
+        }
+    }
+}
+
 /// Head start of TCP over QUIC: on a LAN a message over TCP takes 30 us, over QUIC 106 us.
 pub const TCP_HEAD_START: Duration = Duration::from_millis(300);
 
@@ -267,6 +320,8 @@ fn units(message: &Message) -> u32 {
         | Message::Object { objects, .. }
         | Message::Event { objects, .. } => objects.len(),
         Message::Interests { tags } => tags.len() / LIST_ITEMS_PER_OBJECT,
+        Message::Seek { identities } => identities.len() / LIST_ITEMS_PER_OBJECT,
+        Message::Located { devices } => devices.len() / LIST_ITEMS_PER_OBJECT,
         Message::Subscribe { addresses, .. }
         | Message::Unsubscribe { addresses }
         | Message::Addresses { addresses, .. }
@@ -277,8 +332,11 @@ fn units(message: &Message) -> u32 {
         | Message::Mirror { .. }
         | Message::Subscriptions { .. }
         | Message::Bindings { .. }
+        | Message::Owned { .. }
         | Message::Debindings { .. } => 1,
         Message::Hello { .. }
+        | Message::Own { .. }
+        | Message::Following { .. }
         | Message::Published { .. }
         | Message::Get { .. }
         | Message::Existing { .. }

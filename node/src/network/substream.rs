@@ -61,7 +61,7 @@ enum Refusal {
 }
 
 pub(super) struct Behaviour {
-    events: VecDeque<ToSwarm<Event, Open>>,
+    events: VecDeque<ToSwarm<Event, Order>>,
     refused: HashMap<PeerId, Instant>,
     inbound: PrefixLimiter,
     local: PeerId,
@@ -73,9 +73,14 @@ pub(super) struct Behaviour {
     linkless: HashSet<ConnectionId>,
 }
 
-/// Asks a connection's handler for the substream.
+/// What a connection's handler is told.
 #[derive(Debug)]
-pub(super) struct Open;
+pub(super) enum Order {
+    /// To open the substream.
+    Open,
+    /// To keep the connection, whether it is used or not.
+    Keep,
+}
 
 impl Behaviour {
     /// `inbound`: new connections of one address prefix, at once and a second.
@@ -96,7 +101,16 @@ impl Behaviour {
         self.events.push_back(ToSwarm::NotifyHandler {
             peer_id: peer,
             handler: NotifyHandler::One(connection),
-            event: Open,
+            event: Order::Open,
+        });
+    }
+
+    /// Keeps a connection although nothing is sent over it.
+    pub(super) fn keep(&mut self, peer: PeerId, connection: ConnectionId) {
+        self.events.push_back(ToSwarm::NotifyHandler {
+            peer_id: peer,
+            handler: NotifyHandler::One(connection),
+            event: Order::Keep,
         });
     }
 
@@ -156,7 +170,7 @@ impl Behaviour {
         }
         // Who would open the link says that there is none.
         let asked = !link && self.local < peer;
-        Ok(Handler { link, asked, opening: false, outcomes: VecDeque::new() })
+        Ok(Handler { link, kept: false, asked, opening: false, outcomes: VecDeque::new() })
     }
 }
 
@@ -232,7 +246,7 @@ impl NetworkBehaviour for Behaviour {
         self.events.push_back(ToSwarm::GenerateEvent(Event { peer, connection, outcome }));
     }
 
-    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Event, Open>> {
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Event, Order>> {
         // Filled only by calls that the swarm or its owner makes, and both poll afterwards.
         self.events.pop_front().map_or(Poll::Pending, Poll::Ready)
     }
@@ -286,7 +300,9 @@ impl OutboundUpgrade<Stream> for Names {
 pub(super) struct Handler {
     /// Whether the connection may carry a link.
     link: bool,
-    /// Whether [`Open`] came and its substream was not asked for yet.
+    /// Whether [`Order::Keep`] came.
+    kept: bool,
+    /// Whether [`Order::Open`] came and its substream was not asked for yet.
     asked: bool,
     /// Whether a substream is being negotiated.
     opening: bool,
@@ -302,7 +318,7 @@ impl Handler {
 }
 
 impl ConnectionHandler for Handler {
-    type FromBehaviour = Open;
+    type FromBehaviour = Order;
     type ToBehaviour = Outcome;
     type InboundProtocol = Names;
     type OutboundProtocol = Names;
@@ -330,8 +346,15 @@ impl ConnectionHandler for Handler {
         Poll::Pending
     }
 
-    fn on_behaviour_event(&mut self, Open: Open) {
-        self.asked = true;
+    fn connection_keep_alive(&self) -> bool {
+        self.kept
+    }
+
+    fn on_behaviour_event(&mut self, order: Order) {
+        match order {
+            Order::Open => self.asked = true,
+            Order::Keep => self.kept = true,
+        }
     }
 
     fn on_connection_event(

@@ -9,9 +9,11 @@ use libp2p::core::muxing::{StreamMuxer, StreamMuxerBox, StreamMuxerEvent};
 use libp2p::core::transport::Boxed;
 use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
-use libp2p::{PeerId, Transport, dns, noise, quic, tcp, yamux};
+use libp2p::{PeerId, Transport, dns, noise, quic, relay, tcp, yamux};
 
+use super::dial_filter::{DialFilter, Filtered};
 use super::limits::{DIAL_WAN, QUIC_WINDOW, STREAMS_MAX};
+use super::websocket::{Certificate, Websocket};
 
 /// How long an orderly goodbye may take. A connection whose path is down never finishes it, and
 /// would count as open for a quarter of an hour.
@@ -27,24 +29,55 @@ const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(25);
 ///
 /// # Errors
 /// Noise refuses the key.
-pub(super) fn build(key: &Keypair) -> Result<Boxed<(PeerId, StreamMuxerBox)>, noise::Error> {
-    let base = base(key)?;
-    match dns::tokio::Transport::system(base) {
-        Ok(transport) => Ok(transport.boxed()),
+pub(super) fn build(
+    key: &Keypair,
+    relayed: Option<relay::client::Transport>,
+    filter: DialFilter,
+    certificate: Option<Certificate>,
+) -> Result<Boxed<(PeerId, StreamMuxerBox)>, noise::Error> {
+    let named = match dns::tokio::Transport::system(base(key)?) {
+        Ok(transport) => transport.boxed(),
         Err(error) => {
             tracing::warn!(%error, "names in peer addresses cannot be resolved here");
-            self::base(key)
+            base(key)?
         }
-    }
+    };
+    let tcp = || tcp::tokio::Transport::new(tcp::Config::new().nodelay(true));
+    // It resolves names itself, because TLS wants to know them.
+    let below = match dns::tokio::Transport::system(tcp()) {
+        Ok(transport) => transport.boxed(),
+        Err(_) => tcp().boxed(),
+    };
+    let websocket = Websocket::new(below, certificate)
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise::Config::new(key)?)
+        .multiplex(streams())
+        .timeout(DIAL_WAN)
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(ShortGoodbye::new(muxer))));
+    let direct = websocket.or_transport(named).map(|either, _| either.into_inner()).boxed();
+    let direct = Filtered::new(direct, filter);
+    let Some(relayed) = relayed else { return Ok(direct.boxed()) };
+    let relayed = relayed
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise::Config::new(key)?)
+        .multiplex(streams())
+        .timeout(DIAL_WAN)
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(ShortGoodbye::new(muxer))));
+    Ok(relayed.or_transport(direct).map(|either, _| either.into_inner()).boxed())
+}
+
+/// Substreams of connections that have none of their own.
+fn streams() -> yamux::Config {
+    let mut streams = yamux::Config::default();
+    streams.set_max_num_streams(STREAMS_MAX);
+    streams
 }
 
 fn base(key: &Keypair) -> Result<Boxed<(PeerId, StreamMuxerBox)>, noise::Error> {
-    let mut streams = yamux::Config::default();
-    streams.set_max_num_streams(STREAMS_MAX);
     let tcp = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true))
         .upgrade(Version::V1Lazy)
         .authenticate(noise::Config::new(key)?)
-        .multiplex(streams)
+        .multiplex(streams())
         .timeout(DIAL_WAN)
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(ShortGoodbye::new(muxer))));
 

@@ -12,7 +12,8 @@ use super::{begin_write, tables};
 /// | 1 | the first |
 /// | 2 | table `inbox` |
 /// | 3 | tables `users` and `graves` |
-pub(super) const FORMAT: u32 = 3;
+/// | 4 | tables `deletions`, `owned` and `elsewhere` |
+pub(super) const FORMAT: u32 = 4;
 
 /// Whether this version can read a store of format `found`.
 ///

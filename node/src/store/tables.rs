@@ -43,6 +43,9 @@ pub(super) fn definition(table: Table) -> TableDefinition<'static, Bytes, Bytes>
         Table::Pending => "pending",
         Table::Users => "users",
         Table::Graves => "graves",
+        Table::Deletions => "deletions",
+        Table::Owned => "owned",
+        Table::Elsewhere => "elsewhere",
         Table::Inbox => "inbox",
     })
 }

@@ -188,10 +188,6 @@ fn rsa_pss() {
     count.say("rsa_pss_4096_sha512_mgf1_64", &[("verified", 132), ("refused", 47)]);
 }
 
-/// RFC 8017, 7.1.2, wants the first byte of the encoded message to be zero. `rsa` 0.10 does not look at
-/// it, so that nothing about it can leak; only who sealed the message can make it another one.
-const FIRST_BYTE: &str = "opened, though the first byte is not zero";
-
 #[test]
 fn rsa_oaep_4096_sha512() {
     oaep(
@@ -199,8 +195,7 @@ fn rsa_oaep_4096_sha512() {
         "rsa_oaep_4096_sha512",
         &[
             ("opened", 10),
-            ("refused", 13),
-            (FIRST_BYTE, 1),
+            ("refused", 14),
             ("refused: a label, which Golix has not", 7),
             ("another length than a request has", 5),
         ],
@@ -220,7 +215,7 @@ fn oaep(file: rsa_oaep::TestName, name: &str, expected: &[(&'static str, usize)]
     let mut count = Count::default();
     for group in rsa_oaep::TestSet::load(file).unwrap().test_groups {
         let (other, _) = another_key(&modulus(&group.key.n));
-        let mine = suite1::PrivateKeys::from_pkcs8(&other, &group.pkcs8, [9; 32]);
+        let mine = suite1::PrivateKeys::from_pkcs8(&other, &group.pkcs8, &[9; 32]);
         if group.key_size != 4096 {
             let (_, fault) = mine.err().expect("no such identity");
             assert_eq!(fault, KeyFault::Size(group.key_size));
@@ -239,7 +234,6 @@ fn oaep(file: rsa_oaep::TestName, name: &str, expected: &[(&'static str, usize)]
             let opened = suite1::open_request(&mine, &request, 0);
             let good = ours && case.label.is_empty() && case.result == TestResult::Valid;
             match opened {
-                Ok(_) if case.comment == "First byte is 1" => count.add(FIRST_BYTE),
                 Ok(opened) => {
                     assert!(good, "{case:?}");
                     assert_eq!(opened.letter(), &case.pt[..], "{case:?}");

@@ -117,6 +117,7 @@ impl Engine {
     ) -> Result<(), ViewError> {
         match object.object() {
             Object::StaticBinding(binding) if binding.binder() == self.me => {
+                Self::is_here(turn, &binding.target())?;
                 self.feed.touch(turn, &binding.target())
             }
             Object::DynamicBinding(frame) if frame.binder() == self.me => {
@@ -124,6 +125,7 @@ impl Engine {
                     self.change_slot(turn);
                 }
                 Self::met_another(turn)?;
+                Self::is_here(turn, &frame.dynamic())?;
                 turn.delete(Table::Meta, unconfirmed(&frame.dynamic()));
                 match before {
                     Some(before) => self.keep_lost(turn, frame.dynamic(), &before),

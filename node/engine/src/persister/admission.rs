@@ -11,11 +11,11 @@ use super::users::{self, User};
 use crate::input::LinkId;
 use crate::limits;
 use crate::message::Packed;
-use crate::shelf;
+use crate::shelf::{self, Unproven};
 use crate::sync::{Parsed, Stash, bury};
-use crate::turn::Turn;
+use crate::turn::{Turn, key};
 use crate::verdict;
-use crate::view::ViewError;
+use crate::view::{Table, ViewError};
 
 /// Where objects come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,7 +142,7 @@ impl Persister {
             {
                 self.keep_identity(turn, &identity)?;
             }
-            if let Err(rejection) = self.store(turn, from.link(), &object)? {
+            if let Err(rejection) = self.store(turn, from, &object)? {
                 return Ok(1 + u32::from(rejection.code()));
             }
         }
@@ -178,7 +178,7 @@ impl Persister {
         if let Some(identity) = stash.identity(&recipient) {
             self.keep_identity(turn, &identity)?;
         }
-        Ok(match self.store(turn, from.link(), &verified)? {
+        Ok(match self.store(turn, from, &verified)? {
             Ok(()) => verdict::STORED,
             Err(rejection) => 1 + u32::from(rejection.code()),
         })
@@ -257,11 +257,22 @@ impl Persister {
     fn store(
         &mut self,
         turn: &mut Turn<'_>,
-        link: LinkId,
+        from: From,
         object: &Verified,
     ) -> Result<Result<(), Rejection>, ViewError> {
+        let link = from.link();
+        // What its owner uploads is bounded by the owner's quota, and so is what a mirror let in:
+        // after a loss all deletions come again, of objects that nothing is known of any more.
+        let debinder = object.object().author().filter(|_| object.kind() == Kind::Debinding);
+        let is_owners = debinder.is_some_and(|debinder| match from {
+            From::Link(link) => {
+                self.links.get(link).is_some_and(|state| state.proven.contains(&debinder))
+            }
+            From::Mirror(_) => true,
+        });
+        let unproven = if is_owners { Unproven::Free } else { Unproven::Counted };
         let mut unbound = Vec::new();
-        let admitted = shelf::admit_watched(turn, object, &mut |turn, change| {
+        let admitted = shelf::admit_watched(turn, object, unproven, &mut |turn, change| {
             if let Change::DropObject { ghid } = change
                 && let Some(Stored::StaticBinding { target, .. }) =
                     shelf::bytes(turn, ghid)?.as_deref().and_then(Stored::read)
@@ -299,6 +310,9 @@ impl Persister {
                     match unbound.iter().find(|(binding, _)| binding == address) {
                         Some((_, target)) => {
                             bury(turn, target, debinding)?;
+                            if let Some(owner) = object.object().author() {
+                                turn.delete(Table::Owned, owned(&owner, target));
+                            }
                             changed.insert(*target);
                         }
                         None => {
@@ -327,12 +341,45 @@ impl Persister {
             }
             _ => {}
         }
+        // Requests concern nobody but their recipients, who have their mail.
+        let is_mail = plan
+            .notices
+            .iter()
+            .any(|notice| matches!(notice, Notice::Request { .. } | Notice::RequestGone { .. }));
+        let by = object.object().author().filter(|_| !is_mail);
+        if let Some(owner) = by {
+            note_owner(turn, &owner, object)?;
+        }
         for address in changed {
-            self.feed.touch(turn, &address)?;
+            self.feed.touch_by(turn, &address, by)?;
             self.links.published_by(link, address, self.feed.last());
         }
         Ok(Ok(()))
     }
+}
+
+/// What an identity binds, and lets go, is on its list: its other devices ask for that.
+fn note_owner(turn: &mut Turn<'_>, owner: &Ghid, object: &Verified) -> Result<(), ViewError> {
+    let address = match object.object() {
+        Object::DynamicBinding(frame) => frame.dynamic(),
+        Object::StaticBinding(binding) => binding.target(),
+        Object::Debinding(debinding) => {
+            // Its own binding; that of a static object is dealt with where it goes.
+            turn.delete(Table::Owned, owned(owner, &debinding.target()));
+            return Ok(());
+        }
+        _ => return Ok(()),
+    };
+    let row = owned(owner, &address);
+    if turn.get(Table::Owned, &row)?.is_none() {
+        turn.put(Table::Owned, row, []);
+    }
+    Ok(())
+}
+
+/// The row that says that an address is bound by an identity.
+fn owned(owner: &Ghid, address: &Ghid) -> Vec<u8> {
+    key(&[owner.as_bytes(), address.as_bytes()])
 }
 
 fn rate(stranger: bool) -> limits::Rate {

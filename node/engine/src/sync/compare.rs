@@ -90,6 +90,13 @@ impl Engine {
             return Ok(());
         }
         if from_subscriber {
+            // A proof of suite 1 is signed on the pool, so what follows it may come before it.
+            if let Some(state) =
+                self.links.get_mut(link).filter(|state| state.asks_to_mirror.is_some())
+            {
+                state.asks_to_compare = Some(body.to_vec());
+                return Ok(());
+            }
             let holdings = self.holdings();
             return self.links.answer_comparison(turn, holdings, link, body);
         }

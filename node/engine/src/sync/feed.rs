@@ -3,9 +3,12 @@
 //! The feed is the queue of all followers at once: bounded by the number of objects, durable, and
 //! a follower who lags skips intermediate states by itself.
 
+use std::collections::BTreeMap;
+
 use golix::Ghid;
 
-use crate::turn::Turn;
+use crate::limits;
+use crate::turn::{Turn, key};
 use crate::view::{Table, ViewError};
 
 /// Meta row: the epoch, drawn when the store was made.
@@ -16,7 +19,14 @@ pub(crate) struct Feed {
     /// The number of the last change. Its row always exists, because only a newer change of the
     /// same address removes one; so the counter needs no row of its own.
     last: u64,
+    /// The last changes as the store has them: all followers ask for these.
+    recent: BTreeMap<u64, (Ghid, Option<Ghid>)>,
+    /// Every change after this number is in `recent`.
+    complete_after: u64,
 }
+
+/// A change of an address: its number, the address, and at a persister who made it.
+pub(crate) type Change = (u64, Ghid, Option<Ghid>);
 
 impl Feed {
     pub(crate) fn open(turn: &mut Turn<'_>) -> Result<Self, ViewError> {
@@ -27,7 +37,8 @@ impl Feed {
             turn.put(Table::Meta, META_EPOCH, epoch.to_be_bytes());
             epoch
         };
-        Ok(Self { epoch, last: Self::find_last(turn)? })
+        let last = Self::find_last(turn)?;
+        Ok(Self { epoch, last, recent: BTreeMap::new(), complete_after: last })
     }
 
     fn find_last(turn: &Turn<'_>) -> Result<u64, ViewError> {
@@ -53,12 +64,33 @@ impl Feed {
 
     /// An address changed.
     pub(crate) fn touch(&mut self, turn: &mut Turn<'_>, address: &Ghid) -> Result<(), ViewError> {
+        self.touch_by(turn, address, None)
+    }
+
+    /// An address changed, by what an identity did.
+    pub(crate) fn touch_by(
+        &mut self,
+        turn: &mut Turn<'_>,
+        address: &Ghid,
+        by: Option<Ghid>,
+    ) -> Result<(), ViewError> {
         if let Some(row) = turn.get(Table::FeedIndex, address.as_bytes())? {
+            self.recent.remove(&number(&row)?);
             turn.delete(Table::Feed, row);
         }
         self.last += 1;
+        self.recent.insert(self.last, (*address, by));
+        if self.recent.len() > limits::FEED_RECENT
+            && let Some((oldest, _)) = self.recent.pop_first()
+        {
+            self.complete_after = oldest;
+        }
         let row = self.last.to_be_bytes();
-        turn.put(Table::Feed, row, address.as_bytes());
+        let value = match &by {
+            Some(by) => key(&[address.as_bytes(), by.as_bytes()]),
+            None => address.as_bytes().to_vec(),
+        };
+        turn.put(Table::Feed, row, value);
         turn.put(Table::FeedIndex, address.as_bytes(), row);
         Ok(())
     }
@@ -75,10 +107,7 @@ impl Feed {
     /// The address whose last change has this number.
     pub(crate) fn at(turn: &Turn<'_>, seq: u64) -> Result<Option<Ghid>, ViewError> {
         let row = turn.get(Table::Feed, &seq.to_be_bytes())?;
-        row.map(|address| {
-            Ghid::from_bytes(&address).map_err(|_| ViewError("a row of the feed is damaged".into()))
-        })
-        .transpose()
+        row.map(|row| changed(&row).map(|(address, _)| address)).transpose()
     }
 
     pub(crate) fn knows(turn: &Turn<'_>, address: &Ghid) -> Result<bool, ViewError> {
@@ -101,22 +130,51 @@ impl Feed {
             .collect()
     }
 
-    /// Changes after number `after`, oldest first.
-    pub(crate) fn after(
+    /// Addresses that ever changed, behind `after`, in ascending order.
+    pub(crate) fn addresses_after(
         turn: &Turn<'_>,
-        after: u64,
+        after: Option<&Ghid>,
         limit: usize,
-    ) -> Result<Vec<(u64, Ghid)>, ViewError> {
-        let start = after.saturating_add(1).to_be_bytes();
-        turn.range(Table::Feed, &start, &[u8::MAX; 9], limit)?
+    ) -> Result<Vec<Ghid>, ViewError> {
+        let start = after.map_or_else(Vec::new, |after| key(&[after.as_bytes(), &[0]]));
+        turn.range(Table::FeedIndex, &start, &[u8::MAX; Ghid::LEN + 1], limit)?
             .into_iter()
-            .map(|(row, address)| {
-                let address = Ghid::from_bytes(&address)
-                    .map_err(|_| ViewError("a row of the feed is damaged".into()))?;
-                Ok((number(&row)?, address))
+            .map(|(row, _)| {
+                Ghid::from_bytes(&row)
+                    .map_err(|_| ViewError("a row of the feed's index is damaged".into()))
             })
             .collect()
     }
+
+    /// Changes after number `after`, oldest first.
+    pub(crate) fn after(
+        &self,
+        turn: &Turn<'_>,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<Change>, ViewError> {
+        if after >= self.complete_after {
+            let recent = self.recent.range(after.saturating_add(1)..).take(limit);
+            return Ok(recent.map(|(seq, (address, by))| (*seq, *address, *by)).collect());
+        }
+        let start = after.saturating_add(1).to_be_bytes();
+        turn.range(Table::Feed, &start, &[u8::MAX; 9], limit)?
+            .into_iter()
+            .map(|(row, value)| {
+                let (address, by) = changed(&value)?;
+                Ok((number(&row)?, address, by))
+            })
+            .collect()
+    }
+}
+
+/// The address of a row, and who changed it.
+fn changed(row: &[u8]) -> Result<(Ghid, Option<Ghid>), ViewError> {
+    let ghid = |bytes: &[u8]| {
+        Ghid::from_bytes(bytes).map_err(|_| ViewError("a row of the feed is damaged".into()))
+    };
+    let (address, by) = row.split_at_checked(Ghid::LEN).unwrap_or((row, &[]));
+    Ok((ghid(address)?, if by.is_empty() { None } else { Some(ghid(by)?) }))
 }
 
 fn number(row: &[u8]) -> Result<u64, ViewError> {

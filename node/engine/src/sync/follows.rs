@@ -1,6 +1,7 @@
 //! What this account follows, and from whom. One row each: `address 65 | source 65`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use golix::Ghid;
 
@@ -65,6 +66,12 @@ impl Follows {
     /// Everything that is followed.
     pub(crate) fn addresses(&self) -> impl Iterator<Item = Ghid> {
         self.sources.keys().copied()
+    }
+
+    /// The same behind `after`.
+    pub(crate) fn addresses_after(&self, after: Option<&Ghid>) -> impl Iterator<Item = Ghid> {
+        let behind = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.sources.range((behind, Bound::Unbounded)).map(|(address, _)| *address)
     }
 
     pub(crate) fn sources(&self, address: &Ghid) -> BTreeSet<Ghid> {

@@ -277,6 +277,7 @@ impl Engine {
             .filter(|identity| !self.outbox.undelivered(identity).is_empty())
             .collect();
         for link in self.links.persisters() {
+            self.seek(turn, link, interests.iter().copied());
             self.owed_at(turn, link, &owed)?;
         }
         for link in self.links.ids() {

@@ -214,7 +214,7 @@ fn outline(bytes: &[u8]) -> Option<(Suite, Stored)> {
     Some((Suite::from_code(*bytes.get(8)?)?, Stored::read(bytes)?))
 }
 
-fn item(address: &Ghid, state: &Ghid) -> [u8; 32] {
+pub(super) fn item(address: &Ghid, state: &Ghid) -> [u8; 32] {
     let digest = Sha512::new().chain_update(address).chain_update(state).finalize();
     digest[..32].try_into().expect("32 of 64 bytes")
 }

@@ -41,8 +41,14 @@ pub(crate) struct Link {
     pub(super) subscribed: BTreeSet<Ghid>,
     /// It follows everything: a mirror.
     pub(crate) mirrors: bool,
+    /// It follows whatever the identities change that it proved.
+    pub(super) follows_own: bool,
+    /// It asked for that before it proved one, from this place on.
+    pub(crate) asks_for_own: Option<Cursor>,
     /// It asked for everything before it proved who it is.
     pub(super) asks_to_mirror: Option<Cursor>,
+    /// It began a comparison meanwhile, whose answer waits for its proof too.
+    pub(super) asks_to_compare: Option<Vec<u8>>,
     /// What the other side published itself, until the feed is past it.
     pub(super) own: BTreeMap<Ghid, u64>,
     /// Requests to hand over: recipient, request.
@@ -211,7 +217,10 @@ impl Links {
                 leaving: false,
                 subscribed: BTreeSet::new(),
                 mirrors: false,
+                follows_own: false,
+                asks_for_own: None,
                 asks_to_mirror: None,
+                asks_to_compare: None,
                 own: BTreeMap::new(),
                 mail: VecDeque::new(),
                 handed_over: now,
@@ -323,7 +332,7 @@ impl Links {
     /// The other side published an address that has this number now: it needs no event for it.
     pub(crate) fn published_by(&mut self, link: LinkId, address: Ghid, seq: u64) {
         if let Some(state) = self.open.get_mut(&link)
-            && (state.mirrors || state.subscribed.contains(&address))
+            && (state.mirrors || state.follows_own || state.subscribed.contains(&address))
         {
             state.own.insert(address, seq);
         }
@@ -477,6 +486,11 @@ impl Links {
         let asked = self.waiting.get_mut(&number)?;
         asked.left = asked.left.saturating_sub(1);
         if asked.left == 0 { self.waiting.remove(&number) } else { None }
+    }
+
+    /// What a request that waits asks for.
+    pub(super) fn asked_for(&self, number: u64) -> Option<Ghid> {
+        self.waiting.get(&number).map(|asked| asked.address)
     }
 
     /// The requests whose time has come, oldest first, and when the next one is due.

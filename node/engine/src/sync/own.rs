@@ -28,6 +28,10 @@ impl Engine {
         if let Some(cursor) = asked {
             self.mirrored(link, Some(cursor));
         }
+        let asked = self.links.get_mut(link).and_then(|state| state.asks_to_compare.take());
+        if let Some(body) = asked {
+            self.links.answer_comparison(turn, self.holdings(), link, &body)?;
+        }
         self.compare(turn, link)?;
         self.compare_regularly(turn, link);
         Ok(())

@@ -10,8 +10,8 @@ use crate::input::LinkId;
 use crate::message::{Address, LIST_MAX, Message};
 use crate::shelf;
 use crate::sync::Links;
-use crate::turn::Turn;
-use crate::view::ViewError;
+use crate::turn::{Turn, after_prefix, key};
+use crate::view::{Table, ViewError};
 
 impl Links {
     /// Answers one; other messages are none.
@@ -38,6 +38,12 @@ impl Links {
             Message::Debindings { id, address: Address(address) } => {
                 list(id, shelf::debindings(turn, &address, LIST_MAX + 1)?)
             }
+            Message::Owned { id, identity: Address(identity), after } => {
+                // The list of what somebody has is nobody else's business.
+                let proven = self.get(link).is_some_and(|state| state.proven.contains(&identity));
+                let after = after.map(|Address(after)| after);
+                list(id, if proven { owned(turn, &identity, after)? } else { Vec::new() })
+            }
             Message::Exists { id, addresses } => {
                 let exists = |Address(address): &Address| exists(turn, address);
                 let exist = addresses.iter().map(exists).collect::<Result<_, _>>()?;
@@ -49,6 +55,7 @@ impl Links {
                     state.needed.clear();
                     state.own.clear();
                     state.mirrors = false;
+                    state.follows_own = false;
                 }
                 list(id, [])
             }
@@ -87,6 +94,22 @@ fn bindings(turn: &Turn<'_>, target: &Ghid) -> Result<Vec<Ghid>, ViewError> {
     }
     ranked.sort_unstable();
     Ok(ranked.into_iter().map(|(.., holder)| holder).collect())
+}
+
+/// What an identity binds, at a persister.
+fn owned(turn: &Turn<'_>, owner: &Ghid, after: Option<Ghid>) -> Result<Vec<Ghid>, ViewError> {
+    let start = match &after {
+        Some(after) => key(&[owner.as_bytes(), after.as_bytes(), &[0]]),
+        None => owner.as_bytes().to_vec(),
+    };
+    turn.range(Table::Owned, &start, &after_prefix(owner.as_bytes()), LIST_MAX + 1)?
+        .into_iter()
+        .map(|(row, _)| {
+            row.get(Ghid::LEN..)
+                .and_then(|address| Ghid::from_bytes(address).ok())
+                .ok_or_else(|| ViewError("a row of what somebody owns is damaged".into()))
+        })
+        .collect()
 }
 
 /// Requests count as unknown: only their recipients hear of them.

@@ -78,9 +78,13 @@ impl Stash {
             return Ok(Some(Vec::new()));
         }
         let order = HighWater { counter: frame.counter(), frame: frame.ghid() };
-        if shelf::head(turn, &frame.dynamic())?.is_some_and(|head| order < head.order()) {
-            // It displaces nothing: it is refused, or kept beside the frame that won.
-            return Ok(Some(Vec::new()));
+        if let Some(head) = shelf::head(turn, &frame.dynamic())? {
+            // Of another binder, it counts for nothing against a head that nobody proved.
+            let displaces = head.binder != frame.binder() && !head.proven;
+            if !displaces && order < head.order() {
+                // It displaces nothing: it is refused, or kept beside the frame that won.
+                return Ok(Some(Vec::new()));
+            }
         }
         let Some(container) = self.containers.get(&target).cloned() else {
             return Ok(None);

@@ -18,6 +18,7 @@ use crate::limits;
 use crate::message::{Address, Cursor, LIST_MAX, Message, Packed, Role};
 use crate::shelf;
 use crate::sync::compare::Items;
+use crate::sync::deletions::own_debindings;
 use crate::sync::{Detail, Feed};
 use crate::timer::Timer;
 use crate::turn::{Turn, key};
@@ -31,7 +32,12 @@ const UPLOADED: &[u8] = b"u";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Parcel {
     /// The newest state of an address, with its number if it is the next one of our feed.
-    State { address: Ghid, seq: Option<u64> },
+    State {
+        address: Ghid,
+        seq: Option<u64>,
+        /// Places of our debindings in the message.
+        debindings: Vec<usize>,
+    },
     /// What is owed to somebody.
     Mail { recipient: Ghid, number: u64 },
     /// The end of a request from our mailbox.
@@ -69,6 +75,10 @@ pub(crate) struct Client {
     refused: BTreeMap<Ghid, u32>,
     /// Uploads that it confirmed.
     confirmed: u64,
+    /// What it sent us, by the number that it got in our feed: it need not have it back.
+    pub(super) sent: BTreeMap<u64, Ghid>,
+    /// The question under way for what it has of our account.
+    pub(super) listing: Option<u32>,
     /// Older states than ours that it sent.
     older: u64,
     /// It has no room now.
@@ -89,7 +99,7 @@ impl Client {
     }
 
     pub(super) fn is_owed(&self) -> bool {
-        !self.under_way.is_empty() || !self.asked.is_empty()
+        !self.under_way.is_empty() || !self.asked.is_empty() || self.listing.is_some()
     }
 
     fn refuse(&mut self, address: Ghid, result: u32) {
@@ -119,6 +129,9 @@ impl Engine {
         self.prove(turn, link);
         let device = self.links.get(link).map(|state| state.device.clone());
         self.farewells.retain(|other, _| Some(other) != device.as_ref());
+        if let Some(device) = &device {
+            self.confirmer_up(turn, device, epoch)?;
+        }
         let Some(state) = self.links.get(link) else {
             return Ok(());
         };
@@ -137,8 +150,13 @@ impl Engine {
         addresses.insert(self.account.user_id());
         addresses.extend(self.pieces.addresses());
         let cursor = self.links.cursor(turn, link)?.unwrap_or(Cursor { epoch: 0, seq: 0 });
+        self.links.send(turn, link, Message::Own { cursor: Some(cursor) });
         self.list(turn, link, addresses, Some(cursor));
         let recipients = self.outbox.recipients();
+        let mut sought = vec![self.me];
+        sought.extend(&recipients);
+        sought.extend(self.follows.all_sources());
+        self.seek(turn, link, sought);
         self.owed_at(turn, link, &recipients)?;
         self.compare(turn, link)?;
         self.compare_regularly(turn, link);
@@ -229,7 +247,7 @@ impl Engine {
     /// A comparison found that these items are missing there.
     pub(super) fn missing_there(
         &mut self,
-        turn: &Turn<'_>,
+        turn: &mut Turn<'_>,
         link: LinkId,
         items: &[[u8; 32]],
         done: bool,
@@ -242,6 +260,7 @@ impl Engine {
             let Some(address) = client.compared.get(item).copied() else {
                 continue;
             };
+            Self::missing_after_all(turn, &state.device.clone(), &address)?;
             let is_state = |parcel: &Parcel| matches!(parcel, Parcel::State { address: other, .. } if *other == address);
             let under_way = client.under_way.values().any(|(parcel, _)| is_state(parcel));
             let comes = Feed::place(turn, &address)?.is_some_and(|seq| seq > client.position)
@@ -252,9 +271,13 @@ impl Engine {
             {
                 state.client.missing.insert(address);
             }
+            if let Some(state) = self.links.get_mut(link) {
+                state.client.compared.remove(item);
+            }
         }
         if done && let Some(state) = self.links.get_mut(link) {
-            state.client.compared.clear();
+            let same = std::mem::take(&mut state.client.compared);
+            self.deletions_compared(turn, link, &same)?;
         }
         Ok(())
     }
@@ -289,12 +312,12 @@ impl Engine {
             if position >= self.feed.last() {
                 return Ok(());
             }
-            let changes = Feed::after(turn, position, limits::FEED_BATCH)?;
+            let changes = self.feed.after(turn, position, limits::FEED_BATCH)?;
             if changes.is_empty() {
                 state.client.position = self.feed.last();
                 return Ok(());
             }
-            for (seq, address) in changes {
+            for (seq, address, _) in changes {
                 let Some(state) = self.links.get_mut(link) else {
                     return Ok(());
                 };
@@ -302,6 +325,15 @@ impl Engine {
                     return Ok(());
                 }
                 state.client.position = seq;
+                let came = state.client.sent.remove(&seq) == Some(address);
+                while state.client.sent.first_key_value().is_some_and(|(first, _)| *first < seq) {
+                    state.client.sent.pop_first();
+                }
+                if came {
+                    // To hear of it from now on, and to compare it.
+                    self.list(turn, link, [address], Some(Cursor { epoch: 0, seq: 0 }));
+                    continue;
+                }
                 if self.is_ours(turn, &address)? {
                     self.upload_one(turn, link, address, Some(seq))?;
                 }
@@ -323,7 +355,8 @@ impl Engine {
         // No cursor to go back to: we have the newest state, or hear of a newer one.
         let nowhere = Some(Cursor { epoch: 0, seq: 0 });
         self.list(turn, link, [address], nowhere);
-        self.send_parcel(turn, link, Parcel::State { address, seq }, objects);
+        let debindings = own_debindings(&self.me, &objects);
+        self.send_parcel(turn, link, Parcel::State { address, seq, debindings }, objects);
         Ok(())
     }
 
@@ -439,15 +472,19 @@ impl Engine {
             return Ok(false);
         };
         client.under_way_bytes -= size;
+        let device = state.device.clone();
         match parcel {
-            Parcel::State { address, seq } => match worst(results) {
+            Parcel::State { address, seq, debindings } => match worst(results) {
                 verdict::STORED => {
                     client.refused.remove(&address);
                     client.confirmed += 1;
                     if let Some(seq) = seq {
                         Self::confirmed(turn, seq)?;
                     }
+                    Self::deletion_answered(turn, &device, &address, &debindings, results)?;
                 }
+                // Only this one: it stays until something of the owner's is known there, or goes.
+                verdict::FULL => client.refuse(address, verdict::FULL),
                 result if verdict::is_temporary(result) => {
                     client.refuse(address, result);
                     client.missing.insert(address);
@@ -455,7 +492,7 @@ impl Engine {
                 }
                 result if is_somebodys_fault(result) => client.refuse(address, result),
                 // It knows better: a newer state, or a deletion that comes to us as an event.
-                _ => {}
+                _ => Self::deletion_answered(turn, &device, &address, &debindings, results)?,
             },
             Parcel::Mail { recipient, number } => {
                 // Our identity, the recipient's, the request.
@@ -766,15 +803,16 @@ impl Engine {
             let Some(state) = self.links.get(link) else { continue };
             let client = &state.client;
             let mut pending = client.missing.len() + client.under_way.len();
-            let left = Feed::after(turn, client.position, limits::FEED_BATCH)?;
-            for (_, address) in left {
+            let left = self.feed.after(turn, client.position, limits::FEED_BATCH)?;
+            for (_, address, _) in left {
                 pending += usize::from(self.is_ours(turn, &address)?);
             }
             let refusal = client.refused.values().copied().max();
             let refusal = client.farewell.or(refusal).map(verdict::describe);
+            let deletions = Self::confirmations(turn, &state.device)?.json();
             lines.push(format!(
-                "{{\"device\":\"{}\",\"pending\":{pending},\"confirmed\":{},\"refused\":{},\
-                 \"refusal\":{},\"mailed\":{},\"older_states\":{}}}",
+                "{{\"device\":\"{}\",{deletions},\"pending\":{pending},\"confirmed\":{},\
+                 \"refused\":{},\"refusal\":{},\"mailed\":{},\"older_states\":{}}}",
                 hex(&state.device),
                 client.confirmed,
                 client.refused.len(),
@@ -783,19 +821,22 @@ impl Engine {
                 client.older,
             ));
         }
-        for (device, result) in &self.farewells {
-            if !self
-                .links
-                .persisters()
-                .iter()
-                .any(|link| self.links.get(*link).is_some_and(|state| state.device == *device))
-            {
-                lines.push(format!(
-                    "{{\"device\":\"{}\",\"refusal\":\"{}\"}}",
-                    hex(device),
-                    verdict::describe(*result)
-                ));
-            }
+        // Those that are not here now.
+        let here: BTreeSet<&Vec<u8>> = self
+            .links
+            .persisters()
+            .into_iter()
+            .filter_map(|link| self.links.get(link).map(|state| &state.device))
+            .collect();
+        let mut away = Self::confirmers(turn)?;
+        let farewells = self.farewells.keys().filter(|device| !away.contains(device));
+        away.extend(farewells.cloned().collect::<Vec<_>>());
+        for device in away.iter().filter(|device| !here.contains(device)) {
+            let deletions = Self::confirmations(turn, device)?.json();
+            let refusal = self.farewells.get(device).map(|result| verdict::describe(*result));
+            let refusal =
+                refusal.map_or_else(String::new, |text| format!(",\"refusal\":\"{text}\""));
+            lines.push(format!("{{\"device\":\"{}\",{deletions}{refusal}}}", hex(device)));
         }
         Ok(format!("[{}]", lines.join(",")))
     }

@@ -61,6 +61,28 @@ impl Links {
         }
     }
 
+    /// The other side wants to hear of what the identities change that it proved, or as soon as it
+    /// proves one.
+    pub(crate) fn follow_own(
+        &mut self,
+        turn: &mut Turn<'_>,
+        feed: &Feed,
+        link: LinkId,
+        cursor: Option<Cursor>,
+    ) {
+        if let Some(state) = self.get_mut(link) {
+            if state.proven.is_empty() {
+                state.asks_for_own = Some(cursor.unwrap_or(Cursor { epoch: 0, seq: 0 }));
+                return;
+            }
+            state.follows_own = true;
+        }
+        self.rewind(feed, link, cursor);
+        let seq = self.get(link).map_or(0, |state| state.position);
+        let cursor = Cursor { epoch: feed.epoch(), seq };
+        self.send(turn, link, Message::Following { cursor });
+    }
+
     /// The other side no longer wants to hear of addresses.
     pub(crate) fn unsubscribe(&mut self, link: LinkId, addresses: &[Address]) {
         if let Some(state) = self.get_mut(link) {
@@ -113,24 +135,25 @@ impl Links {
             if state.position >= feed.last() {
                 return Ok(());
             }
-            if state.subscribed.is_empty() && !state.mirrors {
+            if state.subscribed.is_empty() && !state.mirrors && !state.follows_own {
                 state.position = feed.last();
                 return Ok(());
             }
             let position = state.position;
-            let changes = Feed::after(turn, position, limits::FEED_BATCH)?;
+            let changes = feed.after(turn, position, limits::FEED_BATCH)?;
             if changes.is_empty() {
                 if let Some(state) = self.get_mut(link) {
                     state.position = feed.last();
                 }
                 return Ok(());
             }
-            for (seq, address) in changes {
+            for (seq, address, by) in changes {
                 let Some(state) = self.get_mut(link) else {
                     return Ok(());
                 };
                 let told = state.own.get(&address).is_some_and(|own| *own == seq);
-                if told || !(state.mirrors || state.subscribed.contains(&address)) {
+                let own = state.follows_own && by.is_some_and(|by| state.proven.contains(&by));
+                if told || !(own || state.mirrors || state.subscribed.contains(&address)) {
                     state.own.remove(&address);
                     state.position = seq;
                     continue;

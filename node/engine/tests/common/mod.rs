@@ -99,9 +99,9 @@ pub fn account(number: usize) -> (Account, Disk) {
         .clone()
 }
 
-/// Accounts of suite 1, whose keys come from the vectors of the original library: making keys takes
+/// Identities of suite 1, whose keys come from the vectors of the original library: making keys takes
 /// seconds.
-pub fn account_of_suite_1(number: usize) -> (Account, Disk) {
+pub fn identity_of_suite_1(number: usize) -> PrivateIdentity {
     let text = include_str!("../../../../golix/tests/vectors/golix-suite1.json");
     let vectors: serde_json::Value = serde_json::from_str(text).expect("vectors");
     let keys = &vectors["identities"][["alice", "bob"][number]];
@@ -111,12 +111,16 @@ pub fn account_of_suite_1(number: usize) -> (Account, Disk) {
     };
     let exchange = keys["exchange"]["private"].as_str().expect("text");
     let exchange = data_encoding::HEXLOWER.decode(exchange.as_bytes()).expect("hex");
-    let identity = PrivateIdentity::from_suite1_keys(
+    PrivateIdentity::from_suite1_keys(
         &der("signature"),
         &der("encryption"),
         exchange.try_into().expect("32 bytes"),
     )
-    .expect("good keys");
+    .expect("good keys")
+}
+
+pub fn account_of_suite_1(number: usize) -> (Account, Disk) {
+    let identity = identity_of_suite_1(number);
     let mut entropy = Seeded(2_000 + number as u64);
     let (account, writes, _) =
         account::create_for(identity, PASSWORD, ScryptCost::LOWEST, &mut entropy)
@@ -161,6 +165,8 @@ pub struct Node {
     pub config: Option<PersisterConfig>,
     /// Answers to the operator.
     pub controlled: Vec<Result<String, String>>,
+    /// Devices that it was told to reach.
+    pub reached: Vec<Vec<u8>>,
     pub device: Vec<u8>,
     pub answers: BTreeMap<(ConnectionId, RequestToken), Result<Reply, IpcError>>,
     pub notices: BTreeMap<ConnectionId, Vec<Notice>>,
@@ -325,6 +331,7 @@ impl World {
             account,
             config: server,
             controlled: Vec::new(),
+            reached: Vec::new(),
             device,
             answers: BTreeMap::new(),
             notices: BTreeMap::new(),
@@ -568,6 +575,7 @@ impl World {
             Effect::SetTimer { timer, at } => {
                 self.nodes[number].timers.insert(timer, at);
             }
+            Effect::Reach { device, .. } => self.nodes[number].reached.push(device),
             Effect::Controlled { answer, .. } => self.nodes[number].controlled.push(answer),
             Effect::Prove { link, statement } => {
                 let message = self.nodes[number].account.keys().prove(&statement);

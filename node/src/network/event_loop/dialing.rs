@@ -8,7 +8,8 @@ use libp2p::{Multiaddr, PeerId};
 
 use super::EventLoop;
 use crate::network::address_book::{self, Due};
-use crate::network::limits::{DIAL_LAN, DIALS_MAX, DIALS_PER_ATTEMPT, TCP_HEAD_START};
+use crate::network::dial_filter::is_circuit;
+use crate::network::limits::{DIAL_LAN, DIALS_MAX, DIALS_PER_ATTEMPT, RELAY_PAUSE, TCP_HEAD_START};
 
 /// Longest pause between dials of a configured address whose peer id is not known.
 const CONFIGURED_PAUSE_MAX: Duration = Duration::from_secs(30);
@@ -18,6 +19,8 @@ pub(super) struct Attempt {
     pub(super) pending: Vec<ConnectionId>,
     pub(super) quic: Vec<Multiaddr>,
     pub(super) quic_at: Instant,
+    /// The turn of relays: when, and where.
+    pub(super) circuits: Option<(Instant, Vec<Multiaddr>)>,
     pub(super) deadline: Instant,
 }
 
@@ -48,11 +51,9 @@ impl EventLoop {
         let room = self.attempts.len() < DIALS_MAX;
         let due = room.then(|| self.book.next_due()).flatten();
         let attempts = self.attempts.values().map(|attempt| {
-            if attempt.quic.is_empty() {
-                attempt.deadline
-            } else {
-                attempt.deadline.min(attempt.quic_at)
-            }
+            let quic = (!attempt.quic.is_empty()).then_some(attempt.quic_at);
+            let circuits = attempt.circuits.as_ref().map(|(at, _)| *at);
+            quic.into_iter().chain(circuits).fold(attempt.deadline, Instant::min)
         });
         let configured = self
             .configured
@@ -76,15 +77,7 @@ impl EventLoop {
             let _ = self.swarm.disconnect_peer_id(peer);
             self.book.failed(&peer, now);
         }
-        let behind: Vec<_> = self
-            .attempts
-            .iter_mut()
-            .filter(|(_, attempt)| !attempt.quic.is_empty() && attempt.quic_at <= now)
-            .map(|(peer, attempt)| (*peer, std::mem::take(&mut attempt.quic)))
-            .collect();
-        for (peer, quic) in behind {
-            self.dial(peer, quic, false, now);
-        }
+        self.tick_attempts(now);
         let room = DIALS_MAX.saturating_sub(self.attempts.len());
         if room > 0 {
             for due in self.book.due(now, room) {
@@ -94,17 +87,46 @@ impl EventLoop {
         self.dial_configured(now);
     }
 
+    /// Begins what is due of the attempts under way.
+    fn tick_attempts(&mut self, now: Instant) {
+        let behind: Vec<_> = self
+            .attempts
+            .iter_mut()
+            .filter(|(_, attempt)| !attempt.quic.is_empty() && attempt.quic_at <= now)
+            .map(|(peer, attempt)| (*peer, std::mem::take(&mut attempt.quic)))
+            .collect();
+        for (peer, quic) in behind {
+            self.dial(peer, quic, false, now);
+        }
+        let relayed: Vec<_> = self
+            .attempts
+            .iter_mut()
+            .filter_map(|(peer, attempt)| {
+                let (_, circuits) = attempt.circuits.take_if(|(at, _)| *at <= now)?;
+                Some((*peer, circuits))
+            })
+            .collect();
+        for (peer, circuits) in relayed {
+            self.dial(peer, circuits, false, now);
+        }
+    }
+
     pub(super) fn attempt(&mut self, due: Due, now: Instant) {
-        let Due { peer, tcp, quic, timeout } = due;
-        let quic_at = if tcp.is_empty() { now } else { now + TCP_HEAD_START };
-        let attempt = Attempt { pending: Vec::new(), quic, quic_at, deadline: now + timeout };
+        let Due { peer, tcp, quic, circuits, timeout } = due;
+        // Outside the LAN QUIC needs fewer round trips and passes more NATs.
+        let far = !quic.iter().all(|address| self.nat.filter.is_near(address));
+        let quic_at = if tcp.is_empty() || far { now } else { now + TCP_HEAD_START };
+        let first = tcp.is_empty() && quic.is_empty();
+        let circuits_at = if first { now } else { now + RELAY_PAUSE };
+        let circuits = (!circuits.is_empty()).then_some((circuits_at, circuits));
+        let deadline = now + timeout;
+        let attempt = Attempt { pending: Vec::new(), quic, quic_at, circuits, deadline };
         self.attempts.insert(peer, attempt);
-        if tcp.is_empty() {
-            let quic = self.attempts.get_mut(&peer).map(|a| std::mem::take(&mut a.quic));
-            self.dial(peer, quic.unwrap_or_default(), false, now);
-        } else {
+        if !tcp.is_empty() {
             self.dial(peer, tcp, true, now);
         }
+        // What is due at once.
+        self.tick_attempts(now);
     }
 
     /// Dials some addresses of a peer at once. TCP uses a fresh port: the old one may still
@@ -116,6 +138,9 @@ impl EventLoop {
         tcp: bool,
         now: Instant,
     ) {
+        for address in &addresses {
+            self.nat.filter.trust(address);
+        }
         let opts = DialOpts::peer_id(peer).condition(PeerCondition::Always).addresses(addresses);
         let opts = if tcp { opts.allocate_new_port().build() } else { opts.build() };
         let connection = opts.connection_id();
@@ -143,6 +168,7 @@ impl EventLoop {
                 continue;
             }
             let address = configured.address.clone();
+            self.nat.filter.trust(&address);
             let opts = DialOpts::unknown_peer_id().address(address).allocate_new_port().build();
             let connection = opts.connection_id();
             self.swarm.behaviour_mut().links.expect(connection);
@@ -164,6 +190,11 @@ impl EventLoop {
         if address_book::is_tcp(&address) {
             self.dial(peer, vec![address], true, now);
         } else {
+            if is_circuit(&address) {
+                let circuits = attempt.circuits.get_or_insert_with(|| (now + RELAY_PAUSE, vec![]));
+                circuits.1.push(address);
+                return;
+            }
             if attempt.quic.is_empty() {
                 attempt.quic_at = now + TCP_HEAD_START;
             }
@@ -176,7 +207,8 @@ impl EventLoop {
         let Some(attempt) = self.attempts.get(&peer) else { return };
         // The turn of QUIC comes with time, not sooner: a device that restarts is refused on its
         // old ports at once and announces the new ones a moment later.
-        if attempt.pending.is_empty() && attempt.quic.is_empty() {
+        let over = attempt.quic.is_empty() && attempt.circuits.is_none();
+        if attempt.pending.is_empty() && over {
             self.attempts.remove(&peer);
             self.book.failed(&peer, now);
         }

@@ -11,7 +11,8 @@ use libp2p::{Multiaddr, PeerId, Stream};
 
 use super::EventLoop;
 use crate::network::address_book::{self, Source};
-use crate::network::limits::{LINK_FRESH, LINK_STABLE, REFUSED_FOR, TokenBucket};
+use crate::network::dial_filter::{DialFilter, is_circuit};
+use crate::network::limits::{LINK_FRESH, LINK_FRESH_WAN, LINK_STABLE, REFUSED_FOR, TokenBucket};
 use crate::network::link::{self, End, Ended, Link};
 use crate::network::substream::Outcome;
 
@@ -34,6 +35,8 @@ const LINKS_RATE: u32 = 1;
 /// What is known of one connection.
 pub(super) struct Connection {
     pub(super) address: Multiaddr,
+    /// Whether we opened it.
+    pub(super) dialed: bool,
     pub(super) since: Instant,
 }
 
@@ -85,17 +88,35 @@ impl Peer {
 
     /// Whether the link need not move to this new connection: it came up just now, so both
     /// sides dialled, and no sooner on TCP than on QUIC.
-    fn has_better_than(&self, new: ConnectionId, now: Instant) -> bool {
-        let tcp = |id| {
-            self.connections.get(id).map(|connection| address_book::is_tcp(&connection.address))
-        };
+    fn has_better_than(&self, new: ConnectionId, filter: &DialFilter, now: Instant) -> bool {
+        let address = |id| self.connections.get(&id).map(|connection| &connection.address);
         let Some(current) = self.link.as_ref().filter(|_| self.is_linked()) else { return false };
-        let fresh = now - current.since < LINK_FRESH;
-        fresh && !self.restarted && tcp(&current.connection) >= tcp(&new)
+        let (Some(old), Some(new)) = (address(current.connection), address(new)) else {
+            return false;
+        };
+        let window = match (is_circuit(old), is_circuit(new)) {
+            // No reason to leave a direct connection; if it is dead, its pings find out.
+            (false, true) => return true,
+            // The other side calls with the roles exchanged.
+            (true, true) => LINK_STABLE,
+            _ if filter.is_near(old) && filter.is_near(new) => LINK_FRESH,
+            _ => LINK_FRESH_WAN,
+        };
+        let fresh = now - current.since < window;
+        fresh && !self.restarted && rank(old) >= rank(new)
     }
 
     pub(super) fn lived(&self, now: Instant) -> Duration {
         self.link.as_ref().map_or(self.lived, |current| now - current.since)
+    }
+}
+
+/// What a link prefers: TCP to QUIC, and either to a relay.
+fn rank(address: &Multiaddr) -> u8 {
+    match (is_circuit(address), address_book::is_tcp(address)) {
+        (true, _) => 0,
+        (false, false) => 1,
+        (false, true) => 2,
     }
 }
 
@@ -128,7 +149,16 @@ impl EventLoop {
         endpoint: &ConnectedPoint,
         now: Instant,
     ) {
-        let address = endpoint.get_remote_address().clone();
+        if self.is_test(&id, connection, endpoint.is_dialer()) {
+            return;
+        }
+        let address = match endpoint {
+            // The other side's address is its bare peer id; the relay's is ours.
+            ConnectedPoint::Listener { local_addr, .. } if is_circuit(local_addr) => {
+                local_addr.clone()
+            }
+            _ => endpoint.get_remote_address().clone(),
+        };
         if endpoint.is_dialer() {
             self.dht.dialled.insert(connection, address.clone());
         }
@@ -148,10 +178,23 @@ impl EventLoop {
         tracing::debug!(peer = %id, %address, dialer = endpoint.is_dialer(), "connected");
         self.remote_connected(id, connection, now);
         let peer = self.peers.entry(id).or_insert_with(|| Peer::new(now));
-        peer.connections.insert(connection, Connection { address, since: now });
-        if self.local < id {
-            if peer.has_better_than(connection, now) {
-                self.close_connection(id, connection);
+        let relayed = is_circuit(&address);
+        let dialed = endpoint.is_dialer();
+        peer.connections.insert(connection, Connection { address, dialed, since: now });
+        self.nat_connected(id, endpoint, now);
+        let Some(peer) = self.peers.get(&id) else { return };
+        let chosen = peer.link.as_ref().filter(|_| peer.is_linked()).map(|c| c.connection);
+        let spare =
+            chosen.is_some_and(|chosen| self.is_spare(&id, &peer.connections, chosen, connection));
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if spare {
+            self.swarm.behaviour_mut().links.keep(id, connection);
+        } else if self.local < id {
+            if peer.has_better_than(connection, &self.nat.filter, now) {
+                // A relayed one is for hole punching; it ends when it is idle.
+                if !relayed {
+                    self.close_connection(id, connection);
+                }
             } else if peer.opening.is_none_or(|(_, since)| now - since > OPENING_PATIENCE) {
                 peer.reopen_at = None;
                 peer.opening = Some((connection, now));
@@ -193,7 +236,14 @@ impl EventLoop {
             && current.connection == connection
         {
             current.link.connection_gone();
+            // What was kept beside it is as dead as it is, and says so much later.
+            if self.is_remote(&id) || self.waits {
+                self.disconnect(id, now);
+                self.publish();
+                return;
+            }
         }
+        let Some(peer) = self.peers.get(&id) else { return };
         if peer.connections.is_empty() {
             self.on_alone(id, now);
         }
@@ -245,9 +295,10 @@ impl EventLoop {
         if peer.opening.is_some() || peer.is_linked() {
             return;
         }
-        let best = peer.connections.iter().max_by_key(|(_, connection)| {
-            (address_book::is_tcp(&connection.address), connection.since)
-        });
+        let best = peer
+            .connections
+            .iter()
+            .max_by_key(|(_, connection)| (rank(&connection.address), connection.since));
         if let Some((connection, _)) = best {
             let connection = *connection;
             peer.opening = Some((connection, now));
@@ -313,16 +364,31 @@ impl EventLoop {
 
         // The opener closes all other connections; the other side those that the link outlived.
         let since = peer.connections.get(&connection).map_or(now, |chosen| chosen.since);
+        let relayed =
+            peer.connections.get(&connection).is_some_and(|chosen| is_circuit(&chosen.address));
         let surplus: Vec<_> = peer
             .connections
             .iter()
             .filter(|(other, state)| {
-                **other != connection && (we_open || state.since + LINK_FRESH < since)
+                **other != connection
+                    && (we_open || state.since + LINK_FRESH < since)
+                    // Holes are punched on it.
+                    && !(relayed && is_circuit(&state.address))
             })
             .map(|(other, _)| *other)
             .collect();
+        let Some(peer) = self.peers.get(&id) else { return };
+        let spare = surplus
+            .iter()
+            .copied()
+            .find(|other| self.is_spare(&id, &peer.connections, connection, *other));
+        if let Some(spare) = spare {
+            self.swarm.behaviour_mut().links.keep(id, spare);
+        }
         for other in surplus {
-            self.close_connection(id, other);
+            if Some(other) != spare {
+                self.close_connection(id, other);
+            }
         }
         for address in listens {
             self.learn(id, &address, Source::Peer, now);

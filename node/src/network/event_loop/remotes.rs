@@ -88,10 +88,13 @@ impl EventLoop {
     fn is_wanted(&self, remote: &Remote, way: &Way) -> bool {
         let Some(peer) = remote.peer.and_then(|peer| self.peers.get(&peer)) else { return true };
         let mut connected = peer.connections.values();
-        if address_book::is_quic(&way.address) {
-            peer.connections.is_empty()
+        let quic = |address: &Multiaddr| address_book::is_quic(address);
+        if quic(&way.address) {
+            let spare = self.nat.wants_spare(&way.address)
+                && connected.all(|connection| !quic(&connection.address));
+            peer.connections.is_empty() || spare
         } else {
-            connected.all(|connection| address_book::is_quic(&connection.address))
+            connected.all(|connection| quic(&connection.address))
         }
     }
 
@@ -114,7 +117,11 @@ impl EventLoop {
                     continue;
                 }
                 let address = way.address.clone();
-                let opts = DialOpts::unknown_peer_id().address(address).allocate_new_port().build();
+                self.nat.filter.trust(&address);
+                let quic = address_book::is_quic(&address);
+                let opts = DialOpts::unknown_peer_id().address(address);
+                // On QUIC the remote has to see the port on which others would reach us.
+                let opts = if quic { opts.build() } else { opts.allocate_new_port().build() };
                 let connection = opts.connection_id();
                 self.swarm.behaviour_mut().links.expect(connection);
                 match self.swarm.dial(opts) {
@@ -139,7 +146,12 @@ impl EventLoop {
                     way.dialing = None;
                 }
                 way.attempts = 0;
-                way.dial_at = now + Duration::from_secs(1);
+                let pause = if address_book::is_quic(&way.address) {
+                    TCP_HEAD_START
+                } else {
+                    Duration::from_secs(1)
+                };
+                way.dial_at = now + pause;
             }
             remote.peer = Some(id);
             if remote.error.take().is_some() {
@@ -219,6 +231,7 @@ impl EventLoop {
                 self.book.unconfigure(&peer, address);
             }
         }
+        self.forget_reservations();
         self.targets = Targets { peers: targets.peers, remotes: Vec::new() };
         self.publish();
     }
