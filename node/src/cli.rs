@@ -60,7 +60,7 @@ enum Start {
     /// The daemon of this user; the first start creates an account.
     App(StartArgs),
     /// A persistence server, which stores and delivers for others what it cannot read.
-    Server(StartServerArgs),
+    Server(Box<StartServerArgs>),
 }
 
 #[derive(Debug, Subcommand)]
@@ -438,7 +438,7 @@ pub fn parse() -> Cli {
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Start(Start::App(args)) => start::run(args),
-        Command::Start(Start::Server(args)) => server::start(args),
+        Command::Start(Start::Server(args)) => server::start(*args),
         Command::Stop(Stop::App) => stop::app(),
         Command::Stop(Stop::Server { pidfile }) => stop::server(&pidfile),
         Command::Server(command) => server::run(command),
