@@ -680,6 +680,12 @@ mod tests {
             ("/ip4/10.0.0.1/udp/1", false),
             ("/ip4/10.0.0.1/tcp/1/ws", false),
             ("/memory/1", false),
+            ("/ip4/10.0.0.1/tcp/1/tls/ws", true),
+            (
+                "/ip4/8.8.8.8/tcp/1/p2p/12D3KooWGFtEjFFzeGYTrLCNmw4ZBfVJ3j8pjM3Hyh3dm8ude7YG/p2p-circuit",
+                true,
+            ),
+            ("/ip4/8.8.8.8/tcp/1/p2p-circuit", false),
         ] {
             let address: Multiaddr = text.parse().unwrap();
             assert_eq!(dialable(&address).is_some(), kept, "{text}");
