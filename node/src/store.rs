@@ -406,9 +406,9 @@ mod tests {
         for check_integrity in [true, false] {
             let config = StoreConfig { check_integrity, ..StoreConfig::default() };
             let opened = Store::open(&path, config).expect_err("a newer format");
-            assert!(matches!(opened, StoreError::Newer { found: 4, supported: 3 }), "{opened:?}");
+            assert!(matches!(opened, StoreError::Newer { found: 5, supported: 4 }), "{opened:?}");
             let message = opened.to_string();
-            assert!(message.contains("format 4") && message.contains("up to 3"), "{message}");
+            assert!(message.contains("format 5") && message.contains("up to 4"), "{message}");
             assert!(std::fs::read(&path).expect("read") == before, "the file was touched");
         }
     }
