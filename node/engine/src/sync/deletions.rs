@@ -212,8 +212,9 @@ impl Engine {
         Ok(())
     }
 
-    /// A persister does not have a deletion, whatever it said before.
-    fn deletion_missing(
+    /// A persister does not take a deletion, whatever it said before. That a comparison misses it says
+    /// less: somebody else may hold the object there. So it is uploaded again, and the answer counts.
+    pub(super) fn deletion_missing(
         turn: &mut Turn<'_>,
         device: &[u8],
         address: &Ghid,
@@ -264,15 +265,6 @@ impl Engine {
             }
         }
         Ok(())
-    }
-
-    /// A comparison found the newest state of an address missing at a persister.
-    pub(super) fn missing_after_all(
-        turn: &mut Turn<'_>,
-        device: &[u8],
-        address: &Ghid,
-    ) -> Result<(), ViewError> {
-        Self::deletion_missing(turn, device, address)
     }
 
     /// What a persister confirmed; nothing for one that was never here.

@@ -260,7 +260,6 @@ impl Engine {
             let Some(address) = client.compared.get(item).copied() else {
                 continue;
             };
-            Self::missing_after_all(turn, &state.device.clone(), &address)?;
             let is_state = |parcel: &Parcel| matches!(parcel, Parcel::State { address: other, .. } if *other == address);
             let under_way = client.under_way.values().any(|(parcel, _)| is_state(parcel));
             let comes = Feed::place(turn, &address)?.is_some_and(|seq| seq > client.position)
@@ -484,13 +483,20 @@ impl Engine {
                     Self::deletion_answered(turn, &device, &address, &debindings, results)?;
                 }
                 // Only this one: it stays until something of the owner's is known there, or goes.
-                verdict::FULL => client.refuse(address, verdict::FULL),
+                verdict::FULL => {
+                    client.refuse(address, verdict::FULL);
+                    Self::deletion_missing(turn, &device, &address)?;
+                }
                 result if verdict::is_temporary(result) => {
+                    Self::deletion_missing(turn, &device, &address)?;
                     client.refuse(address, result);
                     client.missing.insert(address);
                     self.pause_uploads(turn, link);
                 }
-                result if is_somebodys_fault(result) => client.refuse(address, result),
+                result if is_somebodys_fault(result) => {
+                    client.refuse(address, result);
+                    Self::deletion_missing(turn, &device, &address)?;
+                }
                 // It knows better: a newer state, or a deletion that comes to us as an event.
                 _ => Self::deletion_answered(turn, &device, &address, &debindings, results)?,
             },

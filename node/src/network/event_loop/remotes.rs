@@ -172,10 +172,15 @@ impl EventLoop {
     ) {
         for index in 0..self.remotes.len() {
             let Some(way) = self.remotes[index].way_of(connection) else { continue };
-            if self.is_connected(self.remotes[index].peer) {
-                // The other way works.
+            let peer = self.remotes[index].peer;
+            if self.is_connected(peer) {
+                // The other way works; as long as it has no link, it may be about to be found dead.
+                let linked = peer
+                    .and_then(|peer| self.peers.get(&peer))
+                    .is_some_and(super::links::Peer::is_linked);
+                let pause = if linked { PAUSE_MAX } else { Duration::from_secs(1) };
                 let way = &mut self.remotes[index].ways[way];
-                (way.dialing, way.dial_at) = (None, now + PAUSE_MAX);
+                (way.dialing, way.dial_at) = (None, now + pause);
             } else {
                 self.remotes[index].failed(way, &plain(error), now);
             }
