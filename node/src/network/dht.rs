@@ -546,20 +546,21 @@ mod tests {
     const CAPS: RecordCaps =
         RecordCaps { records: 200, bytes: 1 << 20, of_device: 10, of_prefix: 40 };
 
-    fn ip(last: u8) -> Option<IpAddr> {
-        Some(IpAddr::from([203, 0, 113, last]))
+    fn ip(last: u8) -> IpAddr {
+        IpAddr::from([203, 0, 113, last])
     }
 
     #[test]
     fn a_flood_from_one_device_or_one_prefix_fills_its_share() {
         let mut records = Records::open(PeerId::random(), CAPS, None, now());
         let flooder = PeerId::random();
-        let taken = (0..100)
-            .filter(|number| records.admit(&record(*number, now()), flooder, ip(1), now()).is_ok());
+        let taken = (0..100).filter(|number| {
+            records.admit(&record(*number, now()), flooder, Some(ip(1)), now()).is_ok()
+        });
         assert_eq!(taken.count(), CAPS.of_device);
         // Sybils: a new device for each record, from one prefix.
         let taken = (100..300).filter(|number| {
-            let from = ip(*number as u8);
+            let from = Some(ip(*number as u8));
             records.admit(&record(*number, now()), PeerId::random(), from, now()).is_ok()
         });
         assert_eq!(taken.count(), CAPS.of_prefix - CAPS.of_device);
@@ -598,7 +599,7 @@ mod tests {
         assert!(records.take_changed().is_none());
         for number in 0..20 {
             let source = PeerId::random();
-            records.admit(&record(number, now()), source, ip(1), now()).unwrap();
+            records.admit(&record(number, now()), source, Some(ip(1)), now()).unwrap();
         }
         let (to, bytes) = records.take_changed().expect("changed");
         keep(&to, &bytes).unwrap();
@@ -619,7 +620,7 @@ mod tests {
         let mut records = Records::open(PeerId::random(), CAPS, None, now());
         let source = PeerId::random();
         let good = record(1, now());
-        records.admit(&good, source, ip(1), now()).unwrap();
+        records.admit(&good, source, Some(ip(1)), now()).unwrap();
         let before = records.kept.clone();
         let mut foreign = record(2, now());
         foreign.key = good.key.clone();
@@ -639,7 +640,7 @@ mod tests {
             (&old, Refusal::Expired),
             (&good, Refusal::Replayed),
         ] {
-            assert_eq!(records.admit(bad, source, ip(1), now()), Err(why));
+            assert_eq!(records.admit(bad, source, Some(ip(1)), now()), Err(why));
         }
         assert_eq!(records.kept, before);
     }
