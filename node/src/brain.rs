@@ -12,7 +12,7 @@ use crate::run::OsEntropy;
 #[derive(Debug)]
 pub enum Purpose {
     /// The node of one account, unlocked.
-    Node(Account),
+    Node(Account, EngineConfig),
     /// A persister.
     Server(PersisterConfig),
 }
@@ -32,9 +32,8 @@ impl Purpose {
     ) -> Result<(Brain, Outcome), ViewError> {
         let (device, entropy) = (device.to_vec(), Box::new(OsEntropy));
         match self {
-            Self::Node(account) => {
-                let config = EngineConfig::default();
-                Engine::open(account.clone(), config, device, entropy, now, view)
+            Self::Node(account, config) => {
+                Engine::open(account.clone(), *config, device, entropy, now, view)
                     .map(|(engine, outcome)| (Brain::Node(Box::new(engine)), outcome))
             }
             Self::Server(config) => Persister::open(config.clone(), device, entropy, now, view)

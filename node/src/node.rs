@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use golix::{Ghid, PrivateIdentity, Suite};
 use hypergolix_engine::account::{self, AccountError, RecoveryKey, ScryptCost, UnlockError};
 use hypergolix_engine::route::Subject;
-use hypergolix_engine::{Account, ViewError, Write};
+use hypergolix_engine::{Account, EngineConfig, ViewError, Write};
 use hypergolix_ipc::Server;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -280,6 +280,8 @@ impl Node {
         let network = Network::start(settings, events)?;
         let fingerprint = account.fingerprint();
         let control = home.control();
+        let mut decides = EngineConfig::default();
+        decides.searches = config.dht;
         let config = Arc::new(Mutex::new(config));
         let reload = reload(home.config(), Arc::clone(&config), network.clone());
         let facts = Facts {
@@ -293,7 +295,7 @@ impl Node {
         let (commands, commands_taken) = mpsc::channel(COMMANDS_MAX);
         let parts = Parts {
             store,
-            purpose: Purpose::Node(account),
+            purpose: Purpose::Node(account, decides),
             commands: commands_taken,
             events: events_taken,
             network: network.clone(),

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use golix::Ghid;
 use golix::object::OpenedRequest;
+use hypergolix_engine::route::Subject;
 use hypergolix_engine::{
     Effect, Entropy, Input, LinkId, Message, Signatures, Table, Time, Timer, View, ViewError, Write,
 };
@@ -191,7 +192,7 @@ impl Loop {
         let now = Time::from_origin(started.elapsed());
         let (brain, effects) = start(&mut store, &purpose, &device, now)?;
         let pool = match &purpose {
-            Purpose::Node(account) => CryptoPool::new(&account.keys()),
+            Purpose::Node(account, _) => CryptoPool::new(&account.keys()),
             Purpose::Server(_) => CryptoPool::idle(),
         };
         let mut new = Self {
@@ -439,6 +440,7 @@ impl Loop {
                 }
             }
             Effect::Send { link, message } => self.network.send(link, message),
+            Effect::Search { identity } => self.network.seek(Subject::Identity(identity)),
             Effect::Reach { via, device } => self.network.reach(via, &device),
             Effect::CloseLink { link, reason, misbehaved } => {
                 tracing::info!(link = link.0, reason, misbehaved, "a link is ended");

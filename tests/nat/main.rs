@@ -14,8 +14,11 @@ use serde_json::Value;
 const CONVERGED_MAX: Duration = Duration::from_secs(20);
 /// From the first share to the best link that the routers allow.
 const PUNCHED_MAX: Duration = Duration::from_secs(60);
-/// From a server's restart to a link through it.
-const HEALED_MAX: Duration = Duration::from_secs(60);
+/// From a server's restart to a link through it. Pauses between dials grow to 30 s, and both sides
+/// have several.
+const HEALED_MAX: Duration = Duration::from_secs(150);
+/// From a start to being in the DHT, and from a share to a link.
+const FOUND_MAX: Duration = Duration::from_secs(60);
 /// How long a link that has to stay relayed is watched.
 const WATCHED: Duration = Duration::from_secs(5);
 
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
             }
         }
         trials.push(trial("relay_restarted", relay_restarted));
+        trials.push(trial("found_in_the_dht", found_in_the_dht));
         trials.push(trial("only_quic", || only("tcp")));
         trials.push(trial("only_tcp", || only("udp")));
         trials.push(trial("only_secure_websocket", only_secure_websocket));
@@ -156,6 +160,40 @@ fn pair(left: Nat, right: Nat) {
         // Nobody is left to carry it.
         world.server.kill();
     }
+    alice.app.push(object, b"second");
+    bob.app.update(object, b"second", CONVERGED_MAX);
+}
+
+/// Two nodes know the address of somebody who is always there, and each other's fingerprint.
+fn found_in_the_dht() {
+    let mut globe = Globe::new();
+    let (place, address) = globe.public();
+    let server = Server::start(&place, &["--host", "ANY"]);
+    let listens = server.fact("addresses").to_owned();
+    let bootstrap = listens
+        .split(',')
+        .find(|listens| listens.contains("/tcp/") && listens.contains(&address))
+        .expect("it listens there");
+    let site = |place: &Place| {
+        let home = Home::new(place);
+        for words in [&["config", "--dht"][..], &["config", "--addpeer", bootstrap]] {
+            let output = home.run(words);
+            assert!(output.status.success(), "{words:?}: {output:?}");
+        }
+        let node = home.start();
+        let app = node.connect();
+        Site { node, app }
+    };
+    let (alice, bob) = (site(&globe.behind(Nat::None)), site(&globe.behind(Nat::None)));
+    for site in [&alice, &bob] {
+        wait_until("its records to be published", FOUND_MAX, || {
+            pause(POLL);
+            site.node.status()["dht"]["own_published"].as_u64() == Some(2)
+        });
+    }
+    let object = alice.shared_with(&bob, b"first");
+    reached(&alice, &bob, "direct", FOUND_MAX);
+    drop(server);
     alice.app.push(object, b"second");
     bob.app.update(object, b"second", CONVERGED_MAX);
 }

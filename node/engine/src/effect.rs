@@ -66,6 +66,11 @@ pub enum Effect {
         /// The device, by its network key (a libp2p PeerId's bytes).
         device: Vec<u8>,
     },
+    /// Look for the devices of an identity, and connect to those that are found.
+    Search {
+        /// Whose.
+        identity: Ghid,
+    },
     /// End a link: the other side broke the protocol, or does not answer.
     CloseLink {
         /// The link.

@@ -16,7 +16,7 @@ use crate::keyring::Keyring;
 use crate::sharing::{Inbox, Outbox, Shares};
 use crate::shelf;
 use crate::signer::Later;
-use crate::sync::{Feed, Follows, Links, Registering};
+use crate::sync::{Feed, Follows, Links, Registering, Searches};
 use crate::timer::Timer;
 use crate::turn::Turn;
 use crate::view::{Entropy, Time, View, ViewError};
@@ -30,11 +30,13 @@ pub struct EngineConfig {
     pub slot: u8,
     /// How often both sides of a link compare what they hold.
     pub reconcile_interval: std::time::Duration,
+    /// Whether identities that no link leads to are looked for.
+    pub searches: bool,
 }
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { slot: 1, reconcile_interval: crate::limits::RECONCILE_INTERVAL }
+        Self { slot: 1, reconcile_interval: crate::limits::RECONCILE_INTERVAL, searches: false }
     }
 }
 
@@ -57,6 +59,7 @@ pub struct Engine {
     pub(crate) inbox: Inbox,
     pub(crate) feed: Feed,
     pub(crate) follows: Follows,
+    pub(crate) searches: Searches,
     pub(crate) links: Links,
     /// A registration under way.
     pub(crate) registering: Option<Registering>,
@@ -122,6 +125,7 @@ impl Engine {
             feed,
             follows,
             links: Links::default(),
+            searches: Searches::default(),
             registering: None,
             farewells: BTreeMap::new(),
             news: Vec::new(),
@@ -132,6 +136,7 @@ impl Engine {
         };
         engine.check_pieces(&mut turn)?;
         engine.pump_inbox(&mut turn)?;
+        engine.search_soon(&mut turn);
         let outcome = Outcome { unsigned: engine.unsigned.take(), ..turn.finish() };
         engine.entropy = entropy;
         Ok((engine, outcome))
@@ -194,6 +199,7 @@ impl Engine {
             Input::Timer(Timer::Waiting) => self.waited_long_enough(turn)?,
             Input::Timer(Timer::Inbox) => {}
             Input::Timer(Timer::Pieces) => self.write_pieces(turn)?,
+            Input::Timer(Timer::Search) => self.search_due(turn),
             Input::Timer(Timer::Answers) => self.release_answers(),
             Input::Timer(Timer::Owed(link)) => self.offer_again(turn, link)?,
             Input::Timer(Timer::Uploads(link)) => self.resume_uploads(link),

@@ -130,6 +130,19 @@ pub(crate) const IDENTITIES_PER_LINK: usize = 16;
 /// Identities that one link may look for at a persister.
 pub const SOUGHT_PER_LINK: usize = 256;
 
+/// Before an identity that no link leads to is looked for: it may come by itself.
+pub const SEARCH_DELAY: Duration = Duration::from_secs(2);
+
+/// Between the first two searches for one identity; then twice as long each time.
+pub const SEARCH_PAUSE: Duration = Duration::from_secs(10);
+
+/// Longest pause between two searches for one identity. A route changes when a device moves, and
+/// devices look for us as we do for them.
+pub const SEARCH_PAUSE_MAX: Duration = Duration::from_secs(1_800);
+
+/// Searches begun at once; the rest follows after [`SEARCH_DELAY`].
+pub const SEARCHES_AT_ONCE: usize = 16;
+
 /// Links that are told of the devices of one identity: each may connect to them, and a node takes
 /// 128 connections. Whoever comes later has everything from the persister all the same.
 pub const SEEKERS_MAX: usize = 64;

@@ -165,6 +165,7 @@ impl Persister {
                 | Timer::Inbox
                 | Timer::Answers
                 | Timer::Pieces
+                | Timer::Search
                 | Timer::Owed(_)
                 | Timer::Uploads(_),
             )

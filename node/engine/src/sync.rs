@@ -12,6 +12,7 @@ mod own;
 mod questions;
 mod receive;
 mod remotes;
+mod search;
 mod seek;
 mod serve;
 
@@ -37,6 +38,7 @@ pub(crate) use holdings::{Detail, Holdings, bury};
 pub(crate) use links::{Link, Links};
 pub(crate) use receive::{Parsed, Stash};
 pub(crate) use remotes::Registering;
+pub(crate) use search::Searches;
 pub(crate) use seek::Seekers;
 
 use links::Asked;
@@ -248,6 +250,7 @@ impl Engine {
             self.answer_waiting(turn, number)?;
         }
         self.persister_down(turn)?;
+        self.search_soon(turn);
         Ok(())
     }
 }

@@ -19,6 +19,8 @@ pub enum Timer {
     Pieces,
     /// What the other side of a link had no room for is offered again.
     Owed(LinkId),
+    /// Identities that no link leads to are looked for.
+    Search,
     /// A persister that had no room is tried again.
     Uploads(LinkId),
 }

@@ -203,6 +203,7 @@ impl Engine {
         if !state.proven.insert(ghid) {
             return Ok(());
         }
+        self.searches.found(&ghid);
         self.keep_identity(turn, &identity)?;
         if ghid == self.me {
             return self.own_device_up(turn, link);
@@ -268,6 +269,9 @@ impl Engine {
     pub(crate) fn tell_links_of_interests(&mut self, turn: &mut Turn<'_>) -> Result<(), ViewError> {
         let interests = self.links.take_new_interests();
         let follows = self.links.take_new_follows();
+        if !interests.is_empty() {
+            self.search_soon(turn);
+        }
         if !follows.is_empty() {
             self.follow_at_persisters(turn, &follows.values().flatten().copied().collect());
         }

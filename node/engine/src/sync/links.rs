@@ -356,6 +356,11 @@ impl Links {
             .collect()
     }
 
+    /// Whether the other side of any link proved an identity.
+    pub(super) fn leads_to(&self, identity: &Ghid) -> bool {
+        self.open.values().any(|state| !state.closing && state.proven.contains(identity))
+    }
+
     // What is new for all links of a turn.
 
     pub(crate) fn interesting(&mut self, identity: Ghid) {

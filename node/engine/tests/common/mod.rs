@@ -167,6 +167,7 @@ pub struct Node {
     pub controlled: Vec<Result<String, String>>,
     /// Devices that it was told to reach.
     pub reached: Vec<Vec<u8>>,
+    pub searched: Vec<Ghid>,
     pub device: Vec<u8>,
     pub answers: BTreeMap<(ConnectionId, RequestToken), Result<Reply, IpcError>>,
     pub notices: BTreeMap<ConnectionId, Vec<Notice>>,
@@ -189,6 +190,8 @@ pub struct World {
     /// Messages of links (except hello) arrive twice.
     pub twice: bool,
     pub crash: Option<Crash>,
+    /// Nodes opened from now on look for identities that no link leads to.
+    pub searches: bool,
     /// Requests are not opened by themselves.
     pub lazy: bool,
     /// Requests that wait to be opened: node, number, bytes.
@@ -219,6 +222,7 @@ impl World {
             played: BTreeMap::new(),
             twice: false,
             crash: None,
+            searches: false,
             lazy: false,
             to_open: VecDeque::new(),
             opened: 0,
@@ -300,7 +304,8 @@ impl World {
         let entropy = Box::new(Seeded(self.seed));
         let (engine, outcome) = match &server {
             None => {
-                let config = EngineConfig::default();
+                let mut config = EngineConfig::default();
+                config.searches = self.searches;
                 Engine::open(account.clone(), config, device.clone(), entropy, self.now, &disk)
                     .map(|(engine, outcome)| (Brain::Node(Box::new(engine)), outcome))
             }
@@ -332,6 +337,7 @@ impl World {
             config: server,
             controlled: Vec::new(),
             reached: Vec::new(),
+            searched: Vec::new(),
             device,
             answers: BTreeMap::new(),
             notices: BTreeMap::new(),
@@ -587,6 +593,7 @@ impl World {
                     self.open_one();
                 }
             }
+            Effect::Search { identity } => self.nodes[number].searched.push(identity),
             Effect::CloseApp { .. } | Effect::Log { .. } => {}
         }
     }
