@@ -115,6 +115,18 @@ fn readable(status: &Value) -> String {
     }
     line("storage", storage);
     line("device", text("peer_id"));
+    if let Some(dht) = status["dht"].as_object() {
+        let figure = |name: &str| dht.get(name).and_then(Value::as_u64).unwrap_or_default();
+        line(
+            "dht",
+            format!(
+                "{} devices known, {} of {} own records published",
+                figure("peers"),
+                figure("own_published"),
+                figure("own")
+            ),
+        );
+    }
     let peers = status["peers"].as_array().map(Vec::as_slice).unwrap_or_default();
     line("devices", format!("{} connected", peers.len()));
     for peer in peers {
