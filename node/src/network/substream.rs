@@ -27,6 +27,7 @@ use libp2p::swarm::{
 use libp2p::{Multiaddr, PeerId, Stream, StreamProtocol};
 
 use super::address_book::ip_of;
+use super::dial_filter::is_circuit;
 use super::limits::{PrefixLimiter, REFUSED_MAX};
 use super::wire::{LINK_PROTOCOL, NO_LINK_PROTOCOL};
 
@@ -192,10 +193,12 @@ impl NetworkBehaviour for Behaviour {
         &mut self,
         connection: ConnectionId,
         peer: PeerId,
-        _: &Multiaddr,
+        local: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<Handler, ConnectionDenied> {
-        self.admit(peer, connection, true, false)
+        // Nobody comes through a relay but for a link; and what is punched beside it, perhaps before
+        // the link stands, is for the link too.
+        self.admit(peer, connection, true, is_circuit(local))
     }
 
     fn handle_established_outbound_connection(
