@@ -121,6 +121,11 @@ pub const RELAY_HINT_DELAY: Duration = Duration::from_millis(1_500);
 /// some pairs of routers only one of the two sides can be the one that calls.
 pub const EXCHANGE_ROLES: Duration = Duration::from_millis(1_500);
 
+/// A relayed link that stays so is punched again after each of these pauses. The link moves to the
+/// connection that this takes, so there are few.
+pub const EXCHANGES_AGAIN: [Duration; 3] =
+    [Duration::from_secs(8), Duration::from_secs(12), Duration::from_secs(60)];
+
 /// Outside the LAN a second connection of a link younger than this is the other result of the same
 /// attempt.
 pub const LINK_FRESH_WAN: Duration = Duration::from_secs(3);

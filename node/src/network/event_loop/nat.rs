@@ -18,7 +18,7 @@ use libp2p::{Multiaddr, PeerId, identify};
 use super::EventLoop;
 use crate::network::address_book::{self, Source};
 use crate::network::dial_filter::{DialFilter, is_circuit};
-use crate::network::limits::{ADDRESSES_PER_PEER, EXCHANGE_ROLES, EXCHANGES_MAX};
+use crate::network::limits::{ADDRESSES_PER_PEER, EXCHANGE_ROLES, EXCHANGES_AGAIN, EXCHANGES_MAX};
 use crate::network::nat::{NatRole, Reach, relay_of};
 
 /// Pauses between attempts to reserve at a relay: 1, 2, 4 s and so on up to this.
@@ -41,7 +41,7 @@ pub(super) struct Nat {
     translated: Option<bool>,
     reservations: HashMap<PeerId, Reservation>,
     /// Relayed connections to be tried from our side: when, who, at which relay.
-    exchanges: Vec<(Instant, PeerId, PeerId)>,
+    exchanges: Vec<(Instant, PeerId, PeerId, usize)>,
     /// Addresses of ours that a test confirmed.
     external: BTreeSet<Multiaddr>,
 }
@@ -155,20 +155,23 @@ impl EventLoop {
         let (due, later) =
             std::mem::take(&mut self.nat.exchanges).into_iter().partition(|(at, ..)| *at <= now);
         self.nat.exchanges = later;
-        let due: Vec<(Instant, PeerId, PeerId)> = due;
-        for (_, peer, relay) in due {
-            self.exchange_roles(peer, relay);
+        let due: Vec<(Instant, PeerId, PeerId, usize)> = due;
+        for (_, peer, relay, attempt) in due {
+            self.exchange_roles(peer, relay, attempt, now);
         }
     }
 
-    /// Dials a peer that came to us through a relay, through the same.
-    fn exchange_roles(&mut self, id: PeerId, relay: PeerId) {
+    /// Dials a peer that came to us through a relay, through the same; and some times more while that
+    /// leads to nothing better, because what is punched depends on moments.
+    fn exchange_roles(&mut self, id: PeerId, relay: PeerId, attempt: usize, now: Instant) {
         let Some(peer) = self.peers.get(&id) else { return };
-        let all_theirs = peer
-            .connections
-            .values()
-            .all(|connection| is_circuit(&connection.address) && !connection.dialed);
-        let Some(address) = self.address_of_relay(&relay).filter(|_| all_theirs) else { return };
+        let all_relayed = peer.connections.values().all(|connection| {
+            is_circuit(&connection.address) && (attempt > 0 || !connection.dialed)
+        });
+        let Some(address) = self.address_of_relay(&relay).filter(|_| all_relayed) else { return };
+        if let Some(pause) = EXCHANGES_AGAIN.get(attempt) {
+            self.nat.exchanges.push((now + *pause, id, relay, attempt + 1));
+        }
         tracing::debug!(peer = %id, "punching with the roles exchanged");
         self.dial_aside(id, vec![circuit_at(&address, relay)]);
     }
@@ -205,8 +208,9 @@ impl EventLoop {
             ConnectedPoint::Listener { local_addr, .. } if is_circuit(local_addr) => {
                 if let Some(relay) = relay_of(local_addr)
                     && self.nat.exchanges.len() < EXCHANGES_MAX
+                    && self.nat.exchanges.iter().all(|(_, other, ..)| *other != id)
                 {
-                    self.nat.exchanges.push((now + EXCHANGE_ROLES, id, relay));
+                    self.nat.exchanges.push((now + EXCHANGE_ROLES, id, relay, 0));
                 }
             }
             _ => {}
