@@ -4,10 +4,12 @@ mod common;
 
 use std::time::Duration;
 
+use common::peer::Peer;
 use common::{PASSWORD, Seeded, World, record};
 use golix::{Ghid, Suite};
 use hypergolix_engine::account::{self, ScryptCost, UnlockError};
-use hypergolix_engine::{Control, PersisterConfig, Table, limits};
+use hypergolix_engine::message::{Address, Cursor};
+use hypergolix_engine::{Control, Message, PersisterConfig, Table, limits};
 use hypergolix_ipc::{ApiId, AppToken, ConnectionId, Notice, ObjectRecord, Reply, Request};
 
 fn token(world: &mut World, node: usize, app: ConnectionId, asked: Option<AppToken>) -> AppToken {
@@ -392,4 +394,37 @@ fn nobody_joins_with_a_wrong_password_or_another_root() {
     assert_eq!(account::root_counter(&user_id, &root), Some(256));
     join(&root, PASSWORD).expect("the right one");
     let _: Ghid = user_id;
+}
+
+#[test]
+fn a_server_whose_list_never_ends_is_asked_no_further() {
+    let mut world = World::new(1);
+    let second = world.second_device(0, PASSWORD).expect("the right password");
+    let server = Peer::persister(&mut world, second, 9, 7);
+    server.say(&mut world, Message::Following { cursor: Cursor { epoch: 7, seq: 0 } });
+    let asked = |world: &mut World| {
+        server.heard(world).into_iter().find_map(|message| match message {
+            Message::Owned { id, after, .. } => Some((id, after.map(|Address(after)| after))),
+            _ => None,
+        })
+    };
+    let low = Ghid::from_address([1; 64]);
+    let high = Ghid::from_address([2; 64]);
+    let (mut id, after) = asked(&mut world).expect("what the account has");
+    assert_eq!(after, None);
+    let page =
+        |id, address| Message::Addresses { id, addresses: vec![Address(address)], more: true };
+    for address in [low, high] {
+        server.say(&mut world, page(id, address));
+        let next = asked(&mut world).expect("the next page");
+        assert_eq!(next.1, Some(address));
+        id = next.0;
+    }
+    // Nobody asked for this one, and this one leads nowhere.
+    server.say(&mut world, page(id + 1, Ghid::from_address([3; 64])));
+    assert_eq!(asked(&mut world), None);
+    server.say(&mut world, page(id, high));
+    assert_eq!(asked(&mut world), None);
+    server.say(&mut world, page(id, Ghid::from_address([4; 64])));
+    assert_eq!(asked(&mut world), None);
 }

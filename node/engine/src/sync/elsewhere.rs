@@ -51,7 +51,7 @@ impl Engine {
             return;
         };
         if let Some(state) = self.links.get_mut(link) {
-            state.client.listing = Some(id);
+            state.client.listing = Some((id, after.map(|after| after.0)));
         }
         let message = Message::Owned { id, identity: Address(self.me), after };
         self.links.send(turn, link, message);
@@ -70,10 +70,9 @@ impl Engine {
         let Some(state) = self.links.get_mut(link) else {
             return Ok(());
         };
-        if state.client.listing != Some(id) {
+        let Some((_, after)) = state.client.listing.take_if(|(asked, _)| *asked == id) else {
             return Ok(());
-        }
-        state.client.listing = None;
+        };
         let (device, role) = (state.device.clone(), state.role);
         let mut room = limits::ELSEWHERE_MAX.saturating_sub(turn.len(Table::Elsewhere)?);
         for Address(address) in addresses {
@@ -93,7 +92,8 @@ impl Engine {
             turn.put(Table::Elsewhere, address.as_bytes(), []);
             room -= 1;
         }
-        let last = addresses.last().copied();
+        // A server that does not get ahead is asked no further.
+        let last = addresses.last().copied().filter(|last| Some(last.0) > after);
         if more && last.is_some() && room > 0 {
             self.ask_what_is_owned(turn, link, last);
         } else if let Role::Persister { epoch } = role {

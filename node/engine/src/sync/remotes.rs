@@ -77,8 +77,8 @@ pub(crate) struct Client {
     confirmed: u64,
     /// What it sent us, by the number that it got in our feed: it need not have it back.
     pub(super) sent: BTreeMap<u64, Ghid>,
-    /// The question under way for what it has of our account.
-    pub(super) listing: Option<u32>,
+    /// The question under way for what it has of our account, and behind which address.
+    pub(super) listing: Option<(u32, Option<Ghid>)>,
     /// Older states than ours that it sent.
     older: u64,
     /// It has no room now.

@@ -382,11 +382,11 @@ impl World {
     }
 
     /// A link whose other end is the test.
-    pub fn play(&mut self, node: usize, device: Vec<u8>) -> LinkId {
+    pub fn play(&mut self, node: usize, device: Vec<u8>, remote: bool) -> LinkId {
         let link = LinkId(self.next_link);
         self.next_link += 1;
         self.played.insert((node, link), Vec::new());
-        self.input(node, Input::LinkUp { link, device, remote: false });
+        self.input(node, Input::LinkUp { link, device, remote });
         link
     }
 

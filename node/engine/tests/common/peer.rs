@@ -37,10 +37,22 @@ impl Peer {
         peer
     }
 
+    /// A persister of the node's choice.
+    pub fn persister(world: &mut World, node: usize, seed: u8, epoch: u64) -> Self {
+        let mut peer = Self::played(world, node, seed, true);
+        peer.role = Role::Persister { epoch };
+        peer.greet(world);
+        peer
+    }
+
     /// Links and says nothing.
     pub fn silent(world: &mut World, node: usize, seed: u8) -> Self {
+        Self::played(world, node, seed, false)
+    }
+
+    fn played(world: &mut World, node: usize, seed: u8, remote: bool) -> Self {
         let device = vec![seed | 0x80; 38];
-        let link = world.play(node, device.clone());
+        let link = world.play(node, device.clone(), remote);
         let nonce = Sha512::digest(link.0.to_be_bytes())[..32].try_into().expect("32 bytes");
         let mut peer = Self {
             node,
