@@ -286,18 +286,23 @@ impl EventLoop {
         }
     }
 
-    /// Opens the link on the best connection: TCP before QUIC, the newest of them.
+    /// Opens the link on the best connection: TCP before QUIC, the newest of them. One that stands
+    /// moves only to something better: what was punched beside it may have been passed over while
+    /// another one, which failed since, was tried.
     pub(super) fn open_link(&mut self, id: PeerId, now: Instant) {
         if !self.we_open(&id) {
             return;
         }
         let Some(peer) = self.peers.get_mut(&id) else { return };
-        if peer.opening.is_some() || peer.is_linked() {
+        if peer.opening.is_some() {
             return;
         }
+        let current = peer.link.as_ref().and_then(|link| peer.connections.get(&link.connection));
+        let current = current.map(|connection| rank(&connection.address));
         let best = peer
             .connections
             .iter()
+            .filter(|(_, other)| current.is_none_or(|current| rank(&other.address) > current))
             .max_by_key(|(_, connection)| (rank(&connection.address), connection.since));
         if let Some((connection, _)) = best {
             let connection = *connection;
