@@ -14,11 +14,13 @@
 //!
 //! Only `-- ratios` prints nothing but them.
 
+mod common;
+
 use std::hint::black_box;
 
 use aes_gcm::{AeadInOut, Aes256Gcm, KeyInit};
+use common::{alice, saved_keys};
 use criterion::{Criterion, Throughput, criterion_group};
-use data_encoding::{BASE64, HEXLOWER};
 use ed25519_dalek::{Signer as _, SigningKey};
 use golix::object::{
     Container, DynamicBinding, Object, Request, RequestBody, StaticBinding, Unverified, Verified,
@@ -30,28 +32,6 @@ use rsa::pkcs8::DecodePrivateKey;
 use sha2::{Digest, Sha512};
 
 const MIB: usize = 1 << 20;
-
-/// Somebody of each suite.
-fn alice(suite: Suite) -> PrivateIdentity {
-    match suite {
-        Suite::Suite1 => {
-            let (signature, encryption, exchange) = saved_keys();
-            PrivateIdentity::from_suite1_keys(&signature, &encryption, exchange).expect("good keys")
-        }
-        Suite::Suite3 => PrivateIdentity::from_seeds(suite, [1; 32], [2; 32], [3; 32]),
-    }
-}
-
-/// The keys of an identity in the vectors, since RSA keys take long to make.
-fn saved_keys() -> (Vec<u8>, Vec<u8>, [u8; 32]) {
-    let vectors = include_str!("../tests/vectors/golix-negative.json");
-    let vectors: serde_json::Value = serde_json::from_str(vectors).expect("JSON");
-    let alice = &vectors["identities"]["alice"];
-    let text = |key: &str, field: &str| alice[key][field].as_str().expect("a text").as_bytes();
-    let rsa = |key| BASE64.decode(text(key, "pkcs8_der_b64")).expect("base64");
-    let exchange = HEXLOWER.decode(text("exchange", "private")).expect("hex");
-    (rsa("signature"), rsa("encryption"), exchange.try_into().expect("32 bytes"))
-}
 
 fn name(suite: Suite) -> String {
     format!("suite{}", suite.code())

@@ -439,9 +439,9 @@ fn check_rows(view: &MemoryView) -> Result<(), TestCaseError> {
             Stored::Identity { .. } | Stored::Container { .. } => {}
         }
     }
-    prop_assert_eq!(&holds, &view.holds().copied().collect::<BTreeSet<_>>());
-    prop_assert_eq!(&debindings, &view.debound().copied().collect::<BTreeSet<_>>());
-    prop_assert_eq!(&requests, &view.waiting().copied().collect::<BTreeSet<_>>());
+    prop_assert_eq!(&holds, &view.holds().collect::<BTreeSet<_>>());
+    prop_assert_eq!(&debindings, &view.debound().collect::<BTreeSet<_>>());
+    prop_assert_eq!(&requests, &view.waiting().collect::<BTreeSet<_>>());
     let of_heads = |(dynamic, head): (&Ghid, &golix::persister::Head)| {
         head.frames().map(|frame| (*dynamic, frame)).collect::<Vec<_>>()
     };
@@ -558,7 +558,7 @@ fn replay(objects: &[&Verified]) -> MemoryView {
 
 /// What two persisters have to agree on: objects (requests of one address in any places) and heads.
 /// What is remembered of what went, and who waits for a proof, depends on the past.
-fn state(view: &MemoryView) -> (BTreeSet<Ghid>, Vec<(Ghid, golix::persister::Head)>) {
+fn state(view: &MemoryView) -> (BTreeSet<Ghid>, BTreeMap<Ghid, golix::persister::Head>) {
     let objects = view.objects().map(|(_, bytes)| Ghid::of(bytes)).collect();
     (objects, view.heads().map(|(dynamic, head)| (*dynamic, head.clone())).collect())
 }

@@ -251,9 +251,21 @@ fn holds(view: &MemoryView) {
         }
     }
     let held: BTreeSet<Ghid> = holders.iter().map(|(target, _)| *target).collect();
-    assert!(view.holds().eq(&holders), "holders are those that stored bindings name");
-    assert!(view.debound().eq(&debindings), "debindings are those that are stored");
-    assert!(view.waiting().eq(&waiting), "requests are those that are stored");
+    assert_eq!(
+        view.holds().collect::<BTreeSet<_>>(),
+        holders,
+        "holders are those that stored bindings name"
+    );
+    assert_eq!(
+        view.debound().collect::<BTreeSet<_>>(),
+        debindings,
+        "debindings are those that are stored"
+    );
+    assert_eq!(
+        view.waiting().collect::<BTreeSet<_>>(),
+        waiting,
+        "requests are those that are stored"
+    );
     let debound = |owner: Ghid, target: Ghid| {
         stored.values().any(|it| *it == Stored::Debinding { debinder: owner, target })
     };

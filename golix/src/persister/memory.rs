@@ -1,7 +1,10 @@
 //! `MemoryView`: a persister's state in memory, the reference for tests and simulations.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::convert::Infallible;
+use std::hash::BuildHasherDefault;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::Ghid;
@@ -13,15 +16,53 @@ use super::rejection::Rejection;
 use super::view::{Mark, Stored, View};
 use super::{admit, collect_more};
 
-/// The rows of a persister in ordered maps: what a store keeps, key for key.
+/// Rows that are looked up one at a time: as many as there are, a look-up costs the same.
+///
+/// The hasher has no random keys, because Golix asks nobody for chance: whoever chooses addresses could
+/// make look-ups slow. What holds the rows of strangers is a store, not this.
+type Rows<V> = HashMap<Ghid, V, BuildHasherDefault<DefaultHasher>>;
+
+/// Rows of two addresses, by the first one.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Pairs(Rows<BTreeSet<Ghid>>);
+
+impl Pairs {
+    fn insert(&mut self, first: Ghid, second: Ghid) {
+        self.0.entry(first).or_default().insert(second);
+    }
+
+    fn remove(&mut self, first: &Ghid, second: &Ghid) {
+        if let Some(seconds) = self.0.get_mut(first) {
+            seconds.remove(second);
+            if seconds.is_empty() {
+                self.0.remove(first);
+            }
+        }
+    }
+
+    /// The second halves of the rows (`first`, x) with x > `after`.
+    fn seconds(&self, first: &Ghid, after: Option<&Ghid>, limit: usize) -> Vec<Ghid> {
+        let Some(seconds) = self.0.get(first) else {
+            return Vec::new();
+        };
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        seconds.range((start, Bound::Unbounded)).take(limit).copied().collect()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (Ghid, Ghid)> + '_ {
+        self.0.iter().flat_map(|(first, seconds)| seconds.iter().map(|second| (*first, *second)))
+    }
+}
+
+/// The rows of a persister in maps: what a store keeps, key for key.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MemoryView {
-    objects: BTreeMap<Ghid, Arc<[u8]>>,
-    heads: BTreeMap<Ghid, Head>,
-    holders: BTreeSet<(Ghid, Ghid)>,
-    debindings: BTreeSet<(Ghid, Ghid)>,
-    high_water: BTreeMap<Ghid, Mark>,
-    requests: BTreeSet<(Ghid, Ghid)>,
+    objects: Rows<Arc<[u8]>>,
+    heads: Rows<Head>,
+    holders: Pairs,
+    debindings: Pairs,
+    high_water: Rows<Mark>,
+    requests: Pairs,
     pending: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
@@ -80,28 +121,28 @@ impl MemoryView {
         self.get(ghid).is_some()
     }
 
-    /// Every stored object by its own address.
+    /// Every stored object by its own address, in no order.
     pub fn objects(&self) -> impl Iterator<Item = (&Ghid, &Arc<[u8]>)> {
         self.objects.iter()
     }
 
-    /// Every head by its dynamic address.
+    /// Every head by its dynamic address, in no order.
     pub fn heads(&self) -> impl Iterator<Item = (&Ghid, &Head)> {
         self.heads.iter()
     }
 
-    /// Every (target, holder) row.
-    pub fn holds(&self) -> impl Iterator<Item = &(Ghid, Ghid)> {
+    /// Every (target, holder) row, in no order.
+    pub fn holds(&self) -> impl Iterator<Item = (Ghid, Ghid)> + '_ {
         self.holders.iter()
     }
 
-    /// Every (target, debinding) row.
-    pub fn debound(&self) -> impl Iterator<Item = &(Ghid, Ghid)> {
+    /// Every (target, debinding) row, in no order.
+    pub fn debound(&self) -> impl Iterator<Item = (Ghid, Ghid)> + '_ {
         self.debindings.iter()
     }
 
-    /// Every (recipient, request) row.
-    pub fn waiting(&self) -> impl Iterator<Item = &(Ghid, Ghid)> {
+    /// Every (recipient, request) row, in no order.
+    pub fn waiting(&self) -> impl Iterator<Item = (Ghid, Ghid)> + '_ {
         self.requests.iter()
     }
 
@@ -125,25 +166,25 @@ impl MemoryView {
                 self.heads.remove(dynamic);
             }
             Change::Hold { target, holder } => {
-                self.holders.insert((*target, *holder));
+                self.holders.insert(*target, *holder);
             }
             Change::Release { target, holder } => {
-                self.holders.remove(&(*target, *holder));
+                self.holders.remove(target, holder);
             }
             Change::PutDebinding { target, debinding } => {
-                self.debindings.insert((*target, *debinding));
+                self.debindings.insert(*target, *debinding);
             }
             Change::DropDebinding { target, debinding } => {
-                self.debindings.remove(&(*target, *debinding));
+                self.debindings.remove(target, debinding);
             }
             Change::HighWater { dynamic, mark } => {
                 self.high_water.insert(*dynamic, *mark);
             }
             Change::PutRequest { recipient, request } => {
-                self.requests.insert((*recipient, *request));
+                self.requests.insert(*recipient, *request);
             }
             Change::DropRequest { recipient, request } => {
-                self.requests.remove(&(*recipient, *request));
+                self.requests.remove(recipient, request);
             }
             Change::PutPending(pending) => {
                 self.pending.insert(pending.key(), pending.value());
@@ -153,22 +194,6 @@ impl MemoryView {
             }
         }
     }
-}
-
-/// The second halves of the rows (`first`, x) with x > `after`.
-fn seconds(
-    rows: &BTreeSet<(Ghid, Ghid)>,
-    first: &Ghid,
-    after: Option<&Ghid>,
-    limit: usize,
-) -> Vec<Ghid> {
-    let start = after.copied().unwrap_or_else(|| Ghid::from_address([0; 64]));
-    rows.range((*first, start)..)
-        .take_while(|(key, _)| key == first)
-        .map(|(_, second)| *second)
-        .filter(|second| after != Some(second))
-        .take(limit)
-        .collect()
 }
 
 impl View for MemoryView {
@@ -188,7 +213,7 @@ impl View for MemoryView {
         after: Option<&Ghid>,
         limit: usize,
     ) -> Result<Vec<Ghid>, Infallible> {
-        Ok(seconds(&self.holders, target, after, limit))
+        Ok(self.holders.seconds(target, after, limit))
     }
 
     fn debindings(
@@ -197,7 +222,7 @@ impl View for MemoryView {
         after: Option<&Ghid>,
         limit: usize,
     ) -> Result<Vec<Ghid>, Infallible> {
-        Ok(seconds(&self.debindings, target, after, limit))
+        Ok(self.debindings.seconds(target, after, limit))
     }
 
     fn high_water(&self, dynamic: &Ghid) -> Result<Option<Mark>, Infallible> {
@@ -210,7 +235,7 @@ impl View for MemoryView {
         after: Option<&Ghid>,
         limit: usize,
     ) -> Result<Vec<Ghid>, Infallible> {
-        Ok(seconds(&self.requests, recipient, after, limit))
+        Ok(self.requests.seconds(recipient, after, limit))
     }
 
     fn unproven(&self, debinder: &Ghid, limit: usize) -> Result<usize, Infallible> {
