@@ -127,6 +127,9 @@ pub const FAREWELL: Duration = Duration::from_secs(1);
 /// Identities that one link may prove to a persister. A device has one account, or a few.
 pub(crate) const IDENTITIES_PER_LINK: usize = 16;
 
+/// Identities that a persister remembers as verified, a few hundred bytes to a kilobyte each.
+pub(crate) const RECENT_IDENTITIES: usize = 1_024;
+
 /// Identities that one link may look for at a persister.
 pub const SOUGHT_PER_LINK: usize = 256;
 

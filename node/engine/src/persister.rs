@@ -8,10 +8,13 @@
 mod admission;
 mod mirror;
 mod operator;
+mod recent;
 mod users;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
+
+use recent::Recent;
 
 use golix::{Ghid, Identity};
 
@@ -94,6 +97,7 @@ pub struct Persister {
     feed: Feed,
     links: Links,
     seekers: Seekers,
+    recent: Recent,
     /// The disk is full: only deletions are taken.
     low_on_space: bool,
     entropy: Box<dyn Entropy>,
@@ -116,7 +120,16 @@ impl Persister {
         let outcome = turn.finish();
         let links = Links::new(limits::SUBSCRIPTIONS_PER_LINK, limits::REMOTE_SILENCE_MAX);
         let seekers = Seekers::default();
-        let persister = Self { device, config, feed, links, seekers, low_on_space: false, entropy };
+        let persister = Self {
+            device,
+            config,
+            feed,
+            links,
+            seekers,
+            recent: Recent::default(),
+            low_on_space: false,
+            entropy,
+        };
         Ok((persister, outcome))
     }
 

@@ -26,6 +26,14 @@ pub(super) enum From {
     Mirror(LinkId),
 }
 
+/// An object of a message.
+enum Came {
+    /// An identity that was verified lately: parsing it would look at its keys again.
+    Known(Identity),
+    /// Anything else.
+    New(Parsed),
+}
+
 impl From {
     fn link(self) -> LinkId {
         match self {
@@ -51,11 +59,29 @@ impl Persister {
         from: From,
         objects: &[Packed],
     ) -> Result<Vec<u32>, ViewError> {
-        let parsed: Vec<Parsed> = objects.iter().map(|bytes| Unverified::parse(bytes)).collect();
-        let mut stash = Stash::of(&parsed);
+        let came: Vec<Came> = objects
+            .iter()
+            .map(|bytes| match self.recent.get(bytes) {
+                Some(identity) => Came::Known(identity.clone()),
+                None => Came::New(Unverified::parse(bytes)),
+            })
+            .collect();
+        let mut stash = Stash::of(came.iter().filter_map(|came| match came {
+            Came::New(Ok(object)) => Some(object),
+            Came::New(Err(_)) | Came::Known(_) => None,
+        }));
         let mut bare = Vec::new();
-        let mut results = Vec::with_capacity(parsed.len());
-        for object in parsed {
+        let mut results = Vec::with_capacity(came.len());
+        for object in came {
+            let object = match object {
+                Came::New(object) => object,
+                Came::Known(identity) => {
+                    bare.push((results.len(), identity.clone()));
+                    stash.note_identity(identity);
+                    results.push(verdict::STORED);
+                    continue;
+                }
+            };
             let result = match object {
                 Err(_) => verdict::MALFORMED,
                 Ok(object) if self.low_on_space && object.kind() != Kind::Debinding => {
@@ -84,6 +110,7 @@ impl Persister {
             let known = shelf::bytes(turn, &identity.ghid())?.is_some();
             if known || self.may_leave_identity(turn, from) {
                 self.keep_identity(turn, &identity)?;
+                self.recent.put(&objects[place], &identity);
             } else {
                 results[place] = verdict::TOO_FAST;
             }

@@ -188,6 +188,15 @@ impl Links {
         self.open.iter().filter(|(_, state)| !state.closing).map(|(link, _)| *link).collect()
     }
 
+    /// The links with something to send: the feed went on since, or it was asked for.
+    pub(crate) fn behind(&self, last: u64) -> Vec<LinkId> {
+        let is_behind = |state: &Link| {
+            !state.closing
+                && (state.position < last || !state.mail.is_empty() || !state.needed.is_empty())
+        };
+        self.open.iter().filter(|(_, state)| is_behind(state)).map(|(link, _)| *link).collect()
+    }
+
     /// Whether a message of this link is still read.
     pub(crate) fn is_read(&self, link: LinkId) -> bool {
         self.open.get(&link).is_some_and(|state| !state.closing)

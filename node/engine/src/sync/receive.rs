@@ -36,10 +36,8 @@ impl Stash {
     }
 
     /// What came in one message; its identities are still to be noted, once they are verified.
-    pub(crate) fn of(objects: &[Parsed]) -> Self {
+    pub(crate) fn of<'a>(objects: impl Iterator<Item = &'a Unverified>) -> Self {
         let containers = objects
-            .iter()
-            .flatten()
             .filter(|object| object.kind() == Kind::Container)
             .map(|object| (object.ghid(), object.clone()))
             .collect();
@@ -184,7 +182,7 @@ impl Engine {
         parsed: Vec<Parsed>,
         mut opened: Option<OpenedRequest>,
     ) -> Result<Vec<u32>, ViewError> {
-        let mut stash = Stash::of(&parsed);
+        let mut stash = Stash::of(parsed.iter().flatten());
         let mut results = Vec::with_capacity(parsed.len());
         let mut debound = false;
         for object in parsed {

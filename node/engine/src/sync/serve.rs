@@ -101,7 +101,7 @@ impl Links {
         feed: &Feed,
         holdings: Holdings,
     ) -> Result<(), ViewError> {
-        for link in self.ids() {
+        for link in self.behind(feed.last()) {
             self.pump_link(turn, feed, holdings, link)?;
         }
         Ok(())
