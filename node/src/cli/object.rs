@@ -1,7 +1,8 @@
 //! `hypergolix ls`, `get`, `put`, `share`, `unshare`, `watch`, `rm`: the object API from a shell.
 
+use std::borrow::Cow;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
@@ -113,7 +114,27 @@ pub fn get(args: &GetArgs) -> anyhow::Result<()> {
         return Ok(());
     }
     let mut out = io::stdout().lock();
-    out.write_all(&state).and_then(|()| out.flush()).context("the state cannot be written")
+    let shown = if out.is_terminal() { shown(&state) } else { Cow::Borrowed(&state[..]) };
+    out.write_all(&shown).and_then(|()| out.flush()).context("the state cannot be written")
+}
+
+/// What somebody else wrote, for a terminal: what would move its cursor, colour it or turn the
+/// direction of its text is written out.
+fn shown(state: &[u8]) -> Cow<'_, [u8]> {
+    let acts = |c: char| {
+        c.is_control() && !matches!(c, '\n' | '\t')
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    match str::from_utf8(state) {
+        Ok(text) if !text.contains(acts) => Cow::Borrowed(state),
+        _ => {
+            let mut safe = String::new();
+            for c in String::from_utf8_lossy(state).chars() {
+                if acts(c) { safe.extend(c.escape_default()) } else { safe.push(c) }
+            }
+            Cow::Owned(safe.into_bytes())
+        }
+    }
 }
 
 /// `hypergolix put`.
@@ -206,6 +227,7 @@ async fn watch_object(link: &HgxLink, address: Ghid, args: &WatchArgs) -> anyhow
             Some(Update::State(state)) if args.json => {
                 print(&json!({ "base64": BASE64.encode(&state) }).to_string().into_bytes())?;
             }
+            Some(Update::State(state)) if io::stdout().is_terminal() => print(&shown(&state))?,
             Some(Update::State(state)) => print(&state)?,
             Some(Update::Deleted) if args.json => {
                 return print(&json!({ "deleted": true }).to_string().into_bytes());
@@ -278,6 +300,16 @@ fn with_daemon<T>(ask: impl AsyncFnOnce(&HgxLink) -> anyhow::Result<T>) -> anyho
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_terminal_is_not_at_the_mercy_of_others() {
+        for plain in ["21.5 °C\n\tok", ""] {
+            assert_eq!(shown(plain.as_bytes()), plain.as_bytes());
+        }
+        assert_eq!(shown(b"\x1b]0;root\x07\r#"), &b"\\u{1b}]0;root\\u{7}\\r#"[..]);
+        assert_eq!(shown("a\u{202e}b\u{9b}".as_bytes()), &b"a\\u{202e}b\\u{9b}"[..]);
+        assert_eq!(shown(b"\xffa"), "\u{fffd}a".as_bytes());
+    }
 
     #[test]
     fn types_have_names_or_digits() {
