@@ -16,7 +16,7 @@ use crate::keyring::Keyring;
 use crate::sharing::{Inbox, Outbox, Shares};
 use crate::shelf;
 use crate::signer::Later;
-use crate::sync::{Feed, Follows, Links, Registering, Searches};
+use crate::sync::{Feed, Follows, Links, Registering, Scrub, Searches};
 use crate::timer::Timer;
 use crate::turn::Turn;
 use crate::view::{Entropy, Time, View, ViewError};
@@ -134,6 +134,7 @@ impl Engine {
             unsigned: RefCell::default(),
             entropy: Box::new(NoEntropy),
         };
+        engine.links.scrub = Scrub::of_account(engine.account.user_id());
         engine.check_pieces(&mut turn)?;
         engine.pump_inbox(&mut turn)?;
         engine.search_soon(&mut turn);

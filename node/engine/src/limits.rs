@@ -64,6 +64,16 @@ pub const LINK_PING_INTERVAL: Duration = Duration::from_secs(20);
 /// Both sides of a link compare what they hold this often (field.md 5.6, L3).
 pub const RECONCILE_INTERVAL: Duration = Duration::from_secs(600);
 
+/// Rows of the own store that are looked at beside one comparison, so that what is missing there is
+/// noticed; a store of 10,000 objects is through after ten. 10 us a row.
+pub const SCRUB_ROWS: usize = 1_024;
+
+/// Bytes that may be read for it. A guess: less than what a comparison sends after an hour.
+pub const SCRUB_BYTES: usize = 4 * 1024 * 1024;
+
+/// Shortest time between two of these looks, however many links compare.
+pub const SCRUB_PAUSE: Duration = Duration::from_secs(10);
+
 /// Largest message of one round of reconciliation, bytes (field.md 5.6: at least 4 KiB).
 pub const RECONCILE_MESSAGE_MAX: u64 = 60_000;
 

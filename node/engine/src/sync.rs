@@ -12,6 +12,7 @@ mod own;
 mod questions;
 mod receive;
 mod remotes;
+mod scrub;
 mod search;
 mod seek;
 mod serve;
@@ -38,6 +39,7 @@ pub(crate) use holdings::{Detail, Holdings, bury};
 pub(crate) use links::{Link, Links};
 pub(crate) use receive::{Parsed, Stash};
 pub(crate) use remotes::Registering;
+pub(crate) use scrub::Scrub;
 pub(crate) use search::Searches;
 pub(crate) use seek::Seekers;
 
@@ -101,6 +103,7 @@ impl Engine {
                 let before = self.feed.last();
                 let results = self.receive(turn, link, &objects)?;
                 self.note_older(link, &results);
+                self.say_what_is_gone(turn, link, &objects, &results)?;
                 self.gone_before_seen(turn, link, &address, &objects)?;
                 self.gone_elsewhere(turn, &address)?;
                 self.has_what_it_sent(turn, link, &address, &objects, before)?;

@@ -107,7 +107,7 @@ impl Persister {
             return self.take_request(turn, from, stash, object);
         }
         // The address of stored bytes is the hash of verified ones: the same bytes come for free.
-        if shelf::bytes(turn, &ghid)?.is_some() {
+        if shelf::has(turn, &object)? {
             return Ok(verdict::STORED);
         }
         if object.kind() == Kind::Container && shelf::holders(turn, &ghid, 1)?.is_empty() {
@@ -122,6 +122,9 @@ impl Persister {
         let Ok(verified) = object.verify(Some(&identity)) else {
             return Ok(verdict::NOT_VERIFIED);
         };
+        if shelf::put_back(turn, &verified)? {
+            return Ok(verdict::STORED);
+        }
         let mut together = Vec::new();
         if let Object::DynamicBinding(frame) = verified.object()
             && shelf::head(turn, &frame.target())?.is_none()
