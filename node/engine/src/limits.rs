@@ -124,6 +124,13 @@ pub(crate) const UPLOADS_UNWRITTEN: u64 = 64;
 /// Addresses of which it is remembered that a persister does not take them.
 pub(crate) const REFUSED_MAX: usize = 10_000;
 
+/// How long a persister may take to send what a comparison says it has. A guess: a full window over the
+/// slowest line that the network bears with.
+pub(crate) const CLAIM_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Times that the same state is uploaded because a comparison misses it, while one link is up.
+pub(crate) const REFILLS_MAX: u32 = 3;
+
 /// Persisters of which it is remembered which deletions they confirmed. A user has a few; those that
 /// keep nothing are new ones at each of their starts.
 pub(crate) const CONFIRMERS_MAX: usize = 16;

@@ -27,6 +27,8 @@ pub(crate) type Items = BTreeMap<[u8; 32], Ghid>;
 pub(crate) struct Compared {
     /// Items that the other side lacks.
     pub(crate) have: Vec<[u8; 32]>,
+    /// Items that it has and we lack; they were asked for.
+    pub(crate) need: Vec<[u8; 32]>,
     /// It was the last one.
     pub(crate) done: bool,
     /// Another comparison is wanted.
@@ -111,6 +113,10 @@ impl Engine {
         }
         let mut compared = self.links.comparison_answered(turn, link, body);
         if self.links.get(link).is_some_and(Link::is_persister) {
+            let now = turn.now();
+            if let Some(client) = self.links.persister_mut(link) {
+                client.conduct.claims(now, &compared.need, compared.done);
+            }
             self.missing_there(turn, link, &compared.have, compared.done)?;
         } else {
             compared.again |= self.missing_at_owner(turn, link, &compared.have, compared.done)?;
@@ -181,6 +187,7 @@ impl Links {
         for ids in need.chunks(LIST_MAX) {
             self.send(turn, link, Message::Need { ids: ids.to_vec() });
         }
+        compared.need = need.into_iter().map(ByteArray::into_array).collect();
         compared.have = have.into_iter().map(Id::to_bytes).collect();
         compared
     }

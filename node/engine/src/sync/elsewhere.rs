@@ -41,6 +41,13 @@ impl Engine {
         // an account with one device may have lost what it made.
         let lost =
             before.is_none_or(|before| before.epoch != cursor.epoch || before.seq > cursor.seq);
+        if let Some(before) = before
+            && before.epoch == cursor.epoch
+            && before.seq > cursor.seq
+            && let Some(client) = self.links.persister_mut(link)
+        {
+            client.conduct.was_set_back();
+        }
         if lost {
             self.links.remember_cursor(turn, link, cursor);
         }

@@ -150,7 +150,7 @@ impl Holdings {
     }
 
     /// Who binds an address, or took it away; of a static object its author.
-    pub(crate) fn owner(self, turn: &Turn<'_>, address: &Ghid) -> Result<Option<Ghid>, ViewError> {
+    pub(crate) fn owner(turn: &Turn<'_>, address: &Ghid) -> Result<Option<Ghid>, ViewError> {
         if let Some(head) = shelf::head(turn, address)? {
             return Ok(Some(head.binder));
         }
@@ -167,7 +167,7 @@ impl Holdings {
         })
     }
 
-    fn state(self, turn: &Turn<'_>, address: &Ghid) -> Result<Option<Ghid>, ViewError> {
+    pub(super) fn state(self, turn: &Turn<'_>, address: &Ghid) -> Result<Option<Ghid>, ViewError> {
         if let Some(head) = shelf::head(turn, address)? {
             if head.debound {
                 // Held here although its owner let it go: both sides know the debinding.

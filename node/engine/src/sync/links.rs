@@ -283,6 +283,11 @@ impl Links {
         }
     }
 
+    /// What we do at a persister; none if the other side is no persister that we may use.
+    pub(super) fn persister_mut(&mut self, link: LinkId) -> Option<&mut Client> {
+        self.open.get_mut(&link).filter(|state| state.is_persister()).map(|it| &mut it.client)
+    }
+
     /// Links to persisters that we may use and that have said hello.
     pub(crate) fn persisters(&self) -> Vec<LinkId> {
         let usable = self.open.iter().filter(|(_, state)| state.is_usable_persister());

@@ -18,8 +18,9 @@ use crate::limits;
 use crate::message::{Address, Cursor, LIST_MAX, Message, Packed, Role};
 use crate::shelf;
 use crate::sync::compare::Items;
+use crate::sync::conduct::{Conduct, Missed};
 use crate::sync::deletions::own_debindings;
-use crate::sync::{Detail, Feed};
+use crate::sync::{Detail, Feed, Holdings};
 use crate::timer::Timer;
 use crate::turn::{Turn, key};
 use crate::verdict;
@@ -85,8 +86,8 @@ pub(crate) struct Client {
     pub(super) sent: BTreeMap<u64, Ghid>,
     /// The question under way for what it has of our account, and behind which address.
     pub(super) listing: Option<(u32, Option<Ghid>)>,
-    /// Older states than ours that it sent.
-    older: u64,
+    /// What is noticed of it.
+    pub(super) conduct: Conduct,
     /// It has no room now.
     is_paused: bool,
     /// It said so before it ended the link.
@@ -105,7 +106,14 @@ impl Client {
     }
 
     pub(super) fn is_owed(&self) -> bool {
-        !self.under_way.is_empty() || !self.asked.is_empty() || self.listing.is_some()
+        !self.under_way.is_empty()
+            || !self.asked.is_empty()
+            || self.listing.is_some()
+            || self.conduct.is_owed()
+    }
+
+    pub(super) fn upload_again(&mut self, address: Ghid) {
+        self.missing.insert(address);
     }
 
     fn refuse(&mut self, address: Ghid, result: u32) {
@@ -275,7 +283,11 @@ impl Engine {
                 && !comes
                 && let Some(state) = self.links.get_mut(link)
             {
-                state.client.missing.insert(address);
+                match state.client.conduct.misses(address, *item) {
+                    Missed::Upload => drop(state.client.missing.insert(address)),
+                    Missed::Ask => self.ask_for_acknowledged(turn, link, address),
+                    Missed::Leave => {}
+                }
             }
             if let Some(state) = self.links.get_mut(link) {
                 state.client.compared.remove(item);
@@ -305,7 +317,7 @@ impl Engine {
             let Some(address) = state.client.compared.get(item).copied() else {
                 continue;
             };
-            let owner = self.holdings().owner(turn, &address)?;
+            let owner = Holdings::owner(turn, &address)?;
             if owner.is_none_or(|owner| owner == self.me || !state.proven.contains(&owner)) {
                 continue;
             }
@@ -573,8 +585,9 @@ impl Engine {
                 verdict::STORED => {
                     client.refused.remove(&address);
                     client.confirmed += 1;
-                    if let Some(seq) = seq {
-                        Self::confirmed(turn, seq)?;
+                    match seq {
+                        Some(seq) => Self::confirmed(turn, seq)?,
+                        None => client.conduct.acknowledged(&address),
                     }
                     Self::deletion_answered(turn, &device, &address, &debindings, results)?;
                 }
@@ -831,16 +844,6 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes note of what a persister sent that was no news.
-    pub(super) fn note_older(&mut self, link: LinkId, results: &[u32]) {
-        if let Some(state) = self.links.get_mut(link)
-            && state.is_persister()
-        {
-            let older = results.iter().filter(|result| **result == verdict::OLD_FRAME);
-            state.client.older += older.count() as u64;
-        }
-    }
-
     // Registration.
 
     /// Asks every linked persister to register us.
@@ -914,13 +917,13 @@ impl Engine {
             let deletions = Self::confirmations(turn, &state.device)?.json();
             lines.push(format!(
                 "{{\"device\":\"{}\",{deletions},\"pending\":{pending},\"confirmed\":{},\
-                 \"refused\":{},\"refusal\":{},\"mailed\":{},\"older_states\":{}}}",
+                 \"refused\":{},\"refusal\":{},\"mailed\":{},{}}}",
                 hex(&state.device),
                 client.confirmed,
                 client.refused.len(),
                 refusal.map_or_else(|| "null".to_owned(), |text| format!("\"{text}\"")),
                 client.mailed.len(),
-                client.older,
+                client.conduct.json(),
             ));
         }
         // Those that are not here now.
