@@ -175,6 +175,25 @@ pub(crate) const FROM_STRANGERS: Rate = Rate { interval: Duration::from_secs(6),
 /// The same of a link that proved an identity. A guess: a telemeter that shares with a crowd.
 pub(crate) const FROM_KNOWN: Rate = Rate { interval: Duration::from_millis(100), burst: 1_000 };
 
+/// Requests of all links together that proved nothing. A guess: nodes say who they are, so these are
+/// other programs, or one that comes again under another name.
+pub(crate) const FROM_ALL_STRANGERS: Rate =
+    Rate { interval: Duration::from_millis(100), burst: 100 };
+
+/// Identities of which a persister remembers how much mail they left. Beyond it those with a whole budget
+/// are forgotten first.
+pub(crate) const MAIL_SENDERS: usize = 4_096;
+
+/// Requests in one mailbox that is full, up to which a sender takes the place of those who proved less.
+pub(crate) const MAIL_DISPLACING: usize = 100;
+
+/// Hours that a request may wait in a mailbox that is full before anybody's takes its place: 30 days of
+/// the server's running.
+pub(crate) const MAIL_KEPT_HOURS: u32 = 720;
+
+/// What the persister counts in.
+pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
+
 /// Attempts of one link to register: tokens cannot be guessed.
 pub(crate) const REGISTRATIONS: Rate = Rate { interval: Duration::from_secs(6), burst: 10 };
 

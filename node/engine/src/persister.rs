@@ -3,9 +3,10 @@
 //!
 //! The same inputs, effects and tables as an [`Engine`](crate::Engine), and the same links: what
 //! others may ask is in `sync`. In reading order: `users` (who may store how much), `admission`
-//! (what is taken), `mirror` (two persisters that hold the same), `operator` (orders and figures).
+//! (what is taken), `mailboxes` (whose requests wait), `mirror` (two persisters that hold the same), `operator` (orders and figures).
 
 mod admission;
+mod mailboxes;
 mod mirror;
 mod operator;
 mod users;
@@ -94,6 +95,7 @@ pub struct Persister {
     feed: Feed,
     links: Links,
     seekers: Seekers,
+    mail: mailboxes::Mail,
     /// The disk is full: only deletions are taken.
     low_on_space: bool,
     entropy: Box<dyn Entropy>,
@@ -116,7 +118,9 @@ impl Persister {
         let outcome = turn.finish();
         let links = Links::new(limits::SUBSCRIPTIONS_PER_LINK, limits::REMOTE_SILENCE_MAX);
         let seekers = Seekers::default();
-        let persister = Self { device, config, feed, links, seekers, low_on_space: false, entropy };
+        let mail = mailboxes::Mail::default();
+        let persister =
+            Self { device, config, feed, links, seekers, mail, low_on_space: false, entropy };
         Ok((persister, outcome))
     }
 
@@ -146,6 +150,7 @@ impl Persister {
     }
 
     fn decide(&mut self, turn: &mut Turn<'_>, input: Input) -> Result<(), ViewError> {
+        self.tick(turn)?;
         match input {
             Input::LinkUp { link, device, remote } => {
                 let role = Role::Persister { epoch: self.feed.epoch() };

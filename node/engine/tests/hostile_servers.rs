@@ -35,7 +35,7 @@ fn met() -> (World, ConnectionId, ConnectionId, Ghid) {
 fn said(world: &mut World, node: usize, peer: &Peer, figure: &str) -> u64 {
     let status = world.control(node, Control::Figures).expect("figures");
     let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
-    let device: String = peer.device.iter().map(|byte| format!("{byte:02x}")).collect();
+    let device = data_encoding::HEXLOWER.encode(&peer.device);
     let persisters = status["persisters"].as_array().expect("persisters");
     let about = persisters.iter().find(|it| it["device"] == device).expect("it is linked");
     about[figure].as_u64().unwrap_or_else(|| panic!("{figure} in {about}"))

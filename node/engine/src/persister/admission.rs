@@ -7,6 +7,7 @@ use golix::persister::{Change, Notice, Rejection, Stored};
 use golix::{Ghid, Identity};
 
 use super::Persister;
+use super::mailboxes::place_of;
 use super::users::{self, User};
 use crate::input::LinkId;
 use crate::limits;
@@ -169,20 +170,23 @@ impl Persister {
         if User::load(turn, &recipient)?.banned {
             return Ok(verdict::BANNED);
         }
-        let now = turn.now();
-        if let From::Link(link) = from
-            && let Some(state) = self.links.get_mut(link)
-        {
-            let rate = rate(state.proven.is_empty());
-            if !state.paces.requests.try_spend(now, rate) {
-                return Ok(verdict::TOO_FAST);
-            }
+        let sender = self.sender(turn, from)?;
+        if !self.may_leave_request(turn, from, sender) {
+            return Ok(verdict::TOO_FAST);
         }
         if let Some(identity) = stash.identity(&recipient) {
             self.keep_identity(turn, &identity)?;
         }
-        Ok(match self.store(turn, from, &verified)? {
-            Ok(()) => verdict::STORED,
+        let mut stored = self.store(turn, from, &verified)?;
+        if stored == Err(Rejection::RequestsFull) && self.make_room(turn, &recipient, sender)? {
+            stored = self.store(turn, from, &verified)?;
+        }
+        Ok(match stored {
+            Ok(()) => {
+                let place = place_of(turn, &verified.ghid(), verified.bytes())?;
+                self.note_sender(turn, &recipient, &place, sender)?;
+                verdict::STORED
+            }
             Err(rejection) => 1 + u32::from(rejection.code()),
         })
     }
