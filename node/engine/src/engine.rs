@@ -212,7 +212,6 @@ impl Engine {
     pub(crate) fn settle(&mut self, turn: &mut Turn<'_>) -> Result<(), ViewError> {
         self.pump_inbox(turn)?;
         self.merge_pieces(turn)?;
-        self.note_changed_records(turn);
         for news in std::mem::take(&mut self.news) {
             match news {
                 News::Updated(address, except) => {
@@ -223,7 +222,10 @@ impl Engine {
         }
         self.shares_became_ready(turn)?;
         self.pump_apps(turn)?;
-        self.pump_links(turn)
+        self.pump_links(turn)?;
+        // Whatever of the above changed records.
+        self.note_changed_records(turn);
+        Ok(())
     }
 
     /// Figures for people: what `hypergolix status` shows of the engine.
