@@ -7,7 +7,7 @@
 //! | static binding | until its binder debinds it |
 //! | dynamic binding | until its binder debinds it *and* nothing holds its dynamic address |
 //! | debinding | until its debinder debinds it |
-//! | request | until its recipient debinds it |
+//! | request | until its recipient debinds it, or a server gives its place to another one |
 //!
 //! Golix wire reference, section 11.4. A removed binding releases its target, so collection
 //! cascades. One plan takes a bounded number of steps and leaves the rest as [`Pending::Collect`].

@@ -7,6 +7,7 @@
 mod devices;
 mod passphrase;
 mod pieces;
+mod seen;
 mod slots;
 
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::view::{Entropy, Row, Table, Time, View, ViewError, Write};
 pub(crate) use devices::{has_others, slot};
 pub use devices::{is_of_the_device, restored};
 pub(crate) use pieces::Pieces;
+pub(crate) use seen::{Seen, slot_of};
 use slots::{Slots, SlotsError};
 
 /// Meta row: user id and fingerprint, 130 bytes.

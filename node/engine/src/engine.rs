@@ -16,7 +16,7 @@ use crate::keyring::Keyring;
 use crate::sharing::{Inbox, Outbox, Shares};
 use crate::shelf;
 use crate::signer::Later;
-use crate::sync::{Feed, Follows, Links, Registering, Searches};
+use crate::sync::{Feed, Follows, Links, Registering, Scrub, Searches};
 use crate::timer::Timer;
 use crate::turn::Turn;
 use crate::view::{Entropy, Time, View, ViewError};
@@ -134,6 +134,7 @@ impl Engine {
             unsigned: RefCell::default(),
             entropy: Box::new(NoEntropy),
         };
+        engine.links.scrub = Scrub::of_account(engine.account.user_id());
         engine.check_pieces(&mut turn)?;
         engine.pump_inbox(&mut turn)?;
         engine.search_soon(&mut turn);
@@ -211,7 +212,6 @@ impl Engine {
     pub(crate) fn settle(&mut self, turn: &mut Turn<'_>) -> Result<(), ViewError> {
         self.pump_inbox(turn)?;
         self.merge_pieces(turn)?;
-        self.note_changed_records(turn);
         for news in std::mem::take(&mut self.news) {
             match news {
                 News::Updated(address, except) => {
@@ -222,7 +222,10 @@ impl Engine {
         }
         self.shares_became_ready(turn)?;
         self.pump_apps(turn)?;
-        self.pump_links(turn)
+        self.pump_links(turn)?;
+        // Whatever of the above changed records.
+        self.note_changed_records(turn);
+        Ok(())
     }
 
     /// Figures for people: what `hypergolix status` shows of the engine.

@@ -5,7 +5,8 @@
 //! stamp u64 | name length u16 | name | body)`. A change rewrites one row.
 //!
 //! The devices of an account exchange these rows as they are (`account/pieces.rs`); of two rows with
-//! one key the larger stamp wins. A record that is forgotten leaves an empty one behind.
+//! one key the larger stamp wins. A record that is forgotten is gone: what a device has seen says that it
+//! was there (`account/seen.rs`). Earlier versions left an empty one behind.
 
 use aes_gcm::aead::{Aead, KeyInit, Payload};
 use aes_gcm::{Aes256Gcm, Key, Nonce};
@@ -14,7 +15,7 @@ use hmac::{Hmac, Mac};
 use sha2::Sha512;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::account::has_others;
+use crate::account::{Seen, slot_of};
 use crate::turn::Turn;
 use crate::view::{Row, Table, ViewError};
 
@@ -144,10 +145,22 @@ impl Keyring {
         name: &[u8],
         body: &[u8],
     ) -> Result<(), ViewError> {
-        self.write(turn, kind, name, body, false)
+        let row = self.row(kind, name);
+        let stamp = if kind.travels() { self.next_stamp(turn)? } else { 0 };
+        let body = Zeroizing::new(body.to_vec());
+        let record = Stamped { stamp, forgotten: false, name: name.to_vec(), body };
+        let sealed = self.seal(turn, &row, &record);
+        turn.put(Table::Account, row.clone(), sealed);
+        if kind.travels() {
+            let mut seen = Seen::load(turn, bucket(&row))?;
+            seen.note(stamp);
+            seen.save(turn, bucket(&row));
+            turn.touch_bucket(bucket(&row));
+        }
+        Ok(())
     }
 
-    /// Forgets a record. What other devices know of leaves a mark, or it would come back from them.
+    /// Forgets a record. Other devices see from the piece that it is gone.
     pub(crate) fn forget(
         &self,
         turn: &mut Turn<'_>,
@@ -155,36 +168,17 @@ impl Keyring {
         name: &[u8],
     ) -> Result<(), ViewError> {
         let row = self.row(kind, name);
-        if !kind.travels() || !has_others(turn)? {
-            turn.delete(Table::Account, row.clone());
-            if kind.travels() {
-                turn.touch_bucket(bucket(&row));
-            }
+        let Some(sealed) = turn.get(Table::Account, &row)? else {
             return Ok(());
-        }
-        match turn.get(Table::Account, &row)? {
-            Some(_) => self.write(turn, kind, name, &[], true),
-            None => Ok(()),
-        }
-    }
-
-    fn write(
-        &self,
-        turn: &mut Turn<'_>,
-        kind: Record,
-        name: &[u8],
-        body: &[u8],
-        forgotten: bool,
-    ) -> Result<(), ViewError> {
-        let row = self.row(kind, name);
-        let stamp = if kind.travels() { self.next_stamp(turn)? } else { 0 };
-        let record =
-            Stamped { stamp, forgotten, name: name.to_vec(), body: Zeroizing::new(body.to_vec()) };
-        let sealed = self.seal(turn, &row, &record);
-        turn.put(Table::Account, row.clone(), sealed);
+        };
         if kind.travels() {
+            // Rows of earlier versions came without a word of what was seen.
+            let mut seen = Seen::load(turn, bucket(&row))?;
+            seen.note(self.open(&row, &sealed)?.stamp);
+            seen.save(turn, bucket(&row));
             turn.touch_bucket(bucket(&row));
         }
+        turn.delete(Table::Account, row);
         Ok(())
     }
 
@@ -195,12 +189,14 @@ impl Keyring {
         Ok(next << 8 | u64::from(self.slot))
     }
 
-    /// Takes another device's record if it is newer than ours.
+    /// Takes another device's record if it is newer than ours, or new; `seen` is what this device has seen
+    /// of its bucket.
     pub(crate) fn merge(
         &self,
         turn: &mut Turn<'_>,
         row: &[u8],
         sealed: &[u8],
+        seen: &Seen,
     ) -> Result<Merged, ViewError> {
         let Ok(theirs) = self.open(row, sealed) else {
             return Ok(Merged::Ours);
@@ -212,6 +208,8 @@ impl Keyring {
         match ours {
             Some(ours) if ours.stamp == theirs.stamp => return Ok(Merged::Same),
             Some(ours) if ours.stamp > theirs.stamp => return Ok(Merged::Ours),
+            // It was here, and was forgotten.
+            None if seen.has(theirs.stamp) => return Ok(Merged::Ours),
             Some(_) | None => {}
         }
         if theirs.stamp >> 8 > clock(turn)? {
@@ -219,6 +217,45 @@ impl Keyring {
         }
         turn.put(Table::Account, row, sealed);
         Ok(Merged::Taken(Box::new(theirs)))
+    }
+
+    /// Gives up a record that another device's piece lacks, if that device has seen it: it was forgotten
+    /// there.
+    pub(crate) fn give_up(
+        &self,
+        turn: &mut Turn<'_>,
+        row: &[u8],
+        sealed: &[u8],
+        theirs: &Seen,
+    ) -> Result<Option<Stamped>, ViewError> {
+        let ours = self.open(row, sealed)?;
+        if !theirs.has(ours.stamp) {
+            return Ok(None);
+        }
+        turn.delete(Table::Account, row);
+        Ok(Some(Stamped { forgotten: true, body: Zeroizing::default(), ..ours }))
+    }
+
+    /// Stamps records anew that `before` signed, whose slot is another device's: those of the buckets
+    /// that nobody else has yet.
+    pub(crate) fn stamp_anew(
+        &self,
+        turn: &mut Turn<'_>,
+        before: u8,
+        buckets: &[u8],
+    ) -> Result<(), ViewError> {
+        for bucket in buckets {
+            for (row, sealed) in Self::bucket(turn, *bucket)? {
+                let record = self.open(&row, &sealed)?;
+                if let Some(kind) = Record::of_row(&row)
+                    && slot_of(record.stamp) == before
+                    && !record.forgotten
+                {
+                    self.put(turn, kind, &record.name, &record.body)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Every record of a kind: name and body.

@@ -64,6 +64,16 @@ pub const LINK_PING_INTERVAL: Duration = Duration::from_secs(20);
 /// Both sides of a link compare what they hold this often (field.md 5.6, L3).
 pub const RECONCILE_INTERVAL: Duration = Duration::from_secs(600);
 
+/// Rows of the own store that are looked at beside one comparison, so that what is missing there is
+/// noticed; a store of 10,000 objects is through after ten. 10 us a row.
+pub const SCRUB_ROWS: usize = 1_024;
+
+/// Bytes that may be read for it. A guess: less than what a comparison sends after an hour.
+pub const SCRUB_BYTES: usize = 4 * 1024 * 1024;
+
+/// Shortest time between two of these looks, however many links compare.
+pub const SCRUB_PAUSE: Duration = Duration::from_secs(10);
+
 /// Largest message of one round of reconciliation, bytes (field.md 5.6: at least 4 KiB).
 pub const RECONCILE_MESSAGE_MAX: u64 = 60_000;
 
@@ -114,6 +124,13 @@ pub(crate) const UPLOADS_UNWRITTEN: u64 = 64;
 /// Addresses of which it is remembered that a persister does not take them.
 pub(crate) const REFUSED_MAX: usize = 10_000;
 
+/// How long a persister may take to send what a comparison says it has. A guess: a full window over the
+/// slowest line that the network bears with.
+pub(crate) const CLAIM_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Times that the same state is uploaded because a comparison misses it, while one link is up.
+pub(crate) const REFILLS_MAX: u32 = 3;
+
 /// Persisters of which it is remembered which deletions they confirmed. A user has a few; those that
 /// keep nothing are new ones at each of their starts.
 pub(crate) const CONFIRMERS_MAX: usize = 16;
@@ -160,6 +177,25 @@ pub(crate) const FROM_STRANGERS: Rate = Rate { interval: Duration::from_secs(6),
 
 /// The same of a link that proved an identity. A guess: a telemeter that shares with a crowd.
 pub(crate) const FROM_KNOWN: Rate = Rate { interval: Duration::from_millis(100), burst: 1_000 };
+
+/// Requests of all links together that proved nothing. A guess: nodes say who they are, so these are
+/// other programs, or one that comes again under another name.
+pub(crate) const FROM_ALL_STRANGERS: Rate =
+    Rate { interval: Duration::from_millis(100), burst: 100 };
+
+/// Identities of which a persister remembers how much mail they left. Beyond it those with a whole budget
+/// are forgotten first.
+pub(crate) const MAIL_SENDERS: usize = 4_096;
+
+/// Requests in one mailbox that is full, up to which a sender takes the place of those who proved less.
+pub(crate) const MAIL_DISPLACING: usize = 100;
+
+/// Hours that a request may wait in a mailbox that is full before anybody's takes its place: 30 days of
+/// the server's running.
+pub(crate) const MAIL_KEPT_HOURS: u32 = 720;
+
+/// What the persister counts in.
+pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
 
 /// Attempts of one link to register: tokens cannot be guessed.
 pub(crate) const REGISTRATIONS: Rate = Rate { interval: Duration::from_secs(6), burst: 10 };

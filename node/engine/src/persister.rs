@@ -3,9 +3,11 @@
 //!
 //! The same inputs, effects and tables as an [`Engine`](crate::Engine), and the same links: what
 //! others may ask is in `sync`. In reading order: `users` (who may store how much), `admission`
-//! (what is taken), `mirror` (two persisters that hold the same), `operator` (orders and figures).
+//! (what is taken), `recent` (identities that were verified lately), `mailboxes` (whose requests wait),
+//! `mirror` (two persisters that hold the same), `operator` (orders and figures).
 
 mod admission;
+mod mailboxes;
 mod mirror;
 mod operator;
 mod recent;
@@ -98,6 +100,7 @@ pub struct Persister {
     links: Links,
     seekers: Seekers,
     recent: Recent,
+    mail: mailboxes::Mail,
     /// The disk is full: only deletions are taken.
     low_on_space: bool,
     entropy: Box<dyn Entropy>,
@@ -127,6 +130,7 @@ impl Persister {
             links,
             seekers,
             recent: Recent::default(),
+            mail: mailboxes::Mail::default(),
             low_on_space: false,
             entropy,
         };
@@ -159,6 +163,7 @@ impl Persister {
     }
 
     fn decide(&mut self, turn: &mut Turn<'_>, input: Input) -> Result<(), ViewError> {
+        self.tick(turn)?;
         match input {
             Input::LinkUp { link, device, remote } => {
                 let role = Role::Persister { epoch: self.feed.epoch() };

@@ -3,7 +3,7 @@
 //! One deviation from a row for each change: the high-water mark of a living binding *is* its
 //! head, so a row of its own is written only when the head goes. It saves a write for each push.
 
-use golix::object::{Object, Unverified, Verified};
+use golix::object::{Kind, Object, Unverified, Verified};
 use golix::persister::{self, Change, Head, Mark, Pending, Plan, Rejection, Stored};
 use golix::{Ghid, Identity};
 
@@ -54,6 +54,35 @@ pub(crate) fn admit_watched(
         plan.notices.extend(more.notices);
     }
     Ok(Ok(plan))
+}
+
+/// Puts the bytes of a frame back that its head names and that are missing; false if it is another
+/// frame, or here. The rules go by the head, and take such a frame for known.
+pub(crate) fn put_back(turn: &mut Turn<'_>, object: &Verified) -> Result<bool, ViewError> {
+    let Object::DynamicBinding(frame) = object.object() else {
+        return Ok(false);
+    };
+    let named = head(turn, &frame.dynamic())?
+        .is_some_and(|head| head.frames().any(|it| it == frame.ghid()));
+    if !named || bytes(turn, &frame.ghid())?.is_some() {
+        return Ok(false);
+    }
+    turn.put(Table::Objects, frame.ghid().as_bytes(), &object.shared_bytes()[..]);
+    Ok(true)
+}
+
+/// Whether an object is here, and what belongs to it: a frame without its head is not.
+pub(crate) fn has(turn: &Turn<'_>, object: &Unverified) -> Result<bool, ViewError> {
+    if bytes(turn, &object.ghid())?.is_none() {
+        return Ok(false);
+    }
+    if object.kind() != Kind::DynamicBinding {
+        return Ok(true);
+    }
+    match object.clone().assume_verified().object() {
+        Object::DynamicBinding(frame) => Ok(head(turn, &frame.dynamic())?.is_some()),
+        _ => Ok(true),
+    }
 }
 
 pub(crate) fn head(turn: &Turn<'_>, dynamic: &Ghid) -> Result<Option<Head>, ViewError> {

@@ -1,6 +1,7 @@
 //! Replication with other devices: who is reachable, what they want, what we want.
 
 mod compare;
+mod conduct;
 mod deletions;
 mod elsewhere;
 mod feed;
@@ -12,6 +13,7 @@ mod own;
 mod questions;
 mod receive;
 mod remotes;
+mod scrub;
 mod search;
 mod seek;
 mod serve;
@@ -38,6 +40,7 @@ pub(crate) use holdings::{Detail, Holdings, bury};
 pub(crate) use links::{Link, Links};
 pub(crate) use receive::{Parsed, Stash};
 pub(crate) use remotes::Registering;
+pub(crate) use scrub::Scrub;
 pub(crate) use search::Searches;
 pub(crate) use seek::Seekers;
 
@@ -79,13 +82,20 @@ impl Engine {
                 self.links.send(turn, link, Message::Object { id, objects });
             }
             Message::Object { id, objects } => {
-                if self.identity_answered(turn, link, id, &objects)? {
-                    // It was about an identity.
+                if self.identity_answered(turn, link, id, &objects)?
+                    || self.acknowledged_answered(turn, link, id, &objects)?
+                {
+                    // It was about an identity, or whether something is there.
                 } else if let Some(asked) = self.links.end_get(link, id) {
                     let before = self.feed.last();
-                    self.receive(turn, link, &objects)?;
                     if let Some(address) = self.links.asked_for(asked) {
-                        self.has_what_it_sent(turn, link, &address, &objects, before)?;
+                        if !self.is_foreign(link, &address, &objects) {
+                            let results = self.receive(turn, link, &objects)?;
+                            self.note_conduct(link, &address, &objects, &results);
+                            self.has_what_it_sent(turn, link, &address, &objects, before)?;
+                        }
+                    } else {
+                        self.receive(turn, link, &objects)?;
                     }
                     // Applications hear of the news before `~O` is answered (ipc-wire.md 7.10).
                     self.settle(turn)?;
@@ -97,13 +107,16 @@ impl Engine {
             }
             Message::Unsubscribe { addresses } => self.links.unsubscribe(link, &addresses),
             Message::Event { cursor, address: Address(address), objects } => {
-                self.look_at_identities(turn, &address, &objects)?;
-                let before = self.feed.last();
-                let results = self.receive(turn, link, &objects)?;
-                self.note_older(link, &results);
-                self.gone_before_seen(turn, link, &address, &objects)?;
-                self.gone_elsewhere(turn, &address)?;
-                self.has_what_it_sent(turn, link, &address, &objects, before)?;
+                if !self.is_foreign(link, &address, &objects) {
+                    self.look_at_identities(turn, &address, &objects)?;
+                    let before = self.feed.last();
+                    let results = self.receive(turn, link, &objects)?;
+                    self.note_conduct(link, &address, &objects, &results);
+                    self.say_what_is_gone(turn, link, &objects, &results)?;
+                    self.gone_before_seen(turn, link, &address, &objects)?;
+                    self.gone_elsewhere(turn, &address)?;
+                    self.has_what_it_sent(turn, link, &address, &objects, before)?;
+                }
                 if cursor.seq > 0 {
                     self.links.remember_cursor(turn, link, cursor);
                 }

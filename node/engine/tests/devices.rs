@@ -428,3 +428,140 @@ fn a_server_whose_list_never_ends_is_asked_no_further() {
     server.say(&mut world, page(id, Ghid::from_address([4; 64])));
     assert_eq!(asked(&mut world), None);
 }
+
+/// Rows of account records that devices share, by key.
+fn records(world: &World, node: usize) -> std::collections::BTreeMap<Vec<u8>, Vec<u8>> {
+    let travelling = [1, 3, 4, 5, 7, 8, 9];
+    let rows = world.nodes[node].disk.0.iter();
+    rows.filter(|((table, key), _)| *table == Table::Account && travelling.contains(&key[0]))
+        .map(|((_, key), row)| (key.clone(), row.clone()))
+        .collect()
+}
+
+fn linked(world: &World, a: usize, b: usize) -> Option<hypergolix_engine::LinkId> {
+    world.links.iter().find(|((node, _), other)| *node == a && **other == b).map(|((_, it), _)| *it)
+}
+
+#[test]
+fn records_that_are_forgotten_leave_nothing_behind_and_stay_forgotten() {
+    let mut world = World::new(2);
+    let (alice, bob) = (world.app(0, 1), world.app(1, 1));
+    world.ask(0, alice, Request::RegisterApi(ApiId::JSON)).expect("registered");
+    let second = world.second_device(0, PASSWORD).expect("the right password");
+    let home = world.connect(0, second);
+    world.connect(0, 1);
+    settle(&mut world);
+    let before = records(&world, 0).len();
+    let recipient = world.nodes[0].account.fingerprint();
+    let theirs: Vec<Ghid> = (0..60_u8)
+        .map(|number| {
+            let object = world.new_object(1, bob, &[number]);
+            world.ask(1, bob, Request::Share { object, recipient }).expect("shared");
+            object
+        })
+        .collect();
+    settle(&mut world);
+    assert_eq!(records(&world, 0), records(&world, second));
+    assert!(records(&world, 0).len() >= before + 120, "secrets and followed addresses");
+    // The second device goes away with all of them, and makes something of its own there.
+    world.disconnect(home);
+    let there = world.app(second, 1);
+    let own = token(&mut world, second, there, None);
+    for object in &theirs {
+        world.ask(1, bob, Request::Delete(*object)).expect("deleted");
+    }
+    settle(&mut world);
+    let after = records(&world, 0).len();
+    assert!(after <= before, "{before} before, {after} after");
+    // Much happens, and restarts, before it comes back.
+    world.restart(0);
+    world.connect(0, 1);
+    let alice = world.app(0, 2);
+    for _ in 0..300 {
+        let app = world.app(0, 3);
+        token(&mut world, 0, app, None);
+        world.input(0, hypergolix_engine::Input::AppDisconnected { connection: app });
+    }
+    settle(&mut world);
+    world.restart(second);
+    world.connect(0, second);
+    settle(&mut world);
+    settle(&mut world);
+    assert_eq!(records(&world, 0), records(&world, second));
+    assert_eq!(records(&world, second).len(), after + 301);
+    for node in [0, second] {
+        assert_eq!(figure(&mut world, node, "followed"), 0);
+    }
+    assert_eq!(token(&mut world, 0, alice, Some(own)), own, "what it made itself came along");
+    assert!(world.closed.is_empty(), "{:?}", world.closed);
+}
+
+#[test]
+fn three_devices_agree_about_records_in_whatever_order_they_meet() {
+    for seed in 0..12 {
+        let mut world = World::new(2);
+        let mut devices = vec![0];
+        for _ in 0..2 {
+            devices.push(world.second_device(0, PASSWORD).expect("the right password"));
+        }
+        for pair in [(0, 1), (0, 2), (1, 2)] {
+            world.connect(devices[pair.0], devices[pair.1]);
+        }
+        let apps: Vec<ConnectionId> = devices.iter().map(|node| world.app(*node, 1)).collect();
+        // All of them know whom to share with.
+        let known = world.connect(0, 1);
+        let recipient = world.nodes[1].account.fingerprint();
+        let objects: Vec<Ghid> = (0..4).map(|it| world.new_object(0, apps[0], &[it])).collect();
+        for object in &objects {
+            let share = Request::Share { object: *object, recipient };
+            world.ask(0, apps[0], share).expect("shared");
+        }
+        settle(&mut world);
+        world.disconnect(known);
+        let mut entropy = common::Seeded(seed);
+        for _ in 0..60 {
+            let mut dice = [0; 4];
+            hypergolix_engine::Entropy::fill(&mut entropy, &mut dice);
+            let (node, app) = {
+                let at = usize::from(dice[0]) % 3;
+                (devices[at], apps[at])
+            };
+            let object = objects[usize::from(dice[1]) % objects.len()];
+            match dice[2] % 6 {
+                0 => drop(world.ask(node, app, Request::Share { object, recipient })),
+                1 => drop(world.ask(node, app, Request::Unshare { object, recipient })),
+                2 => settle(&mut world),
+                3 => {
+                    let fresh = world.app(node, 100 + u64::from(dice[3]));
+                    token(&mut world, node, fresh, None);
+                    let connection = fresh;
+                    world.input(node, hypergolix_engine::Input::AppDisconnected { connection });
+                }
+                _ => {
+                    let other = devices[usize::from(dice[3]) % 3];
+                    match linked(&world, node, other) {
+                        Some(link) => world.disconnect(link),
+                        None if other != node => drop(world.connect(node, other)),
+                        None => {}
+                    }
+                }
+            }
+        }
+        for (a, b) in [(0, 1), (0, 2), (1, 2)] {
+            if linked(&world, devices[a], devices[b]).is_none() {
+                world.connect(devices[a], devices[b]);
+            }
+        }
+        for _ in 0..4 {
+            settle(&mut world);
+        }
+        let first = records(&world, devices[0]);
+        for device in &devices[1..] {
+            assert_eq!(records(&world, *device), first, "seed {seed}");
+        }
+        // And they have come to rest.
+        let frames: Vec<usize> = devices.iter().map(|node| heads(&world, *node)).collect();
+        settle(&mut world);
+        assert_eq!(frames, devices.iter().map(|node| heads(&world, *node)).collect::<Vec<_>>());
+    }
+}

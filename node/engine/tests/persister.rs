@@ -410,6 +410,110 @@ fn mailboxes_are_bounded_and_strangers_are_slow() {
     assert_eq!((taken, full), (980, 20), "a thousand wait, no more");
 }
 
+/// A mailbox that strangers filled, over as many links as that takes.
+fn flooded() -> (World, usize, Vec<Verified>) {
+    let (mut world, server) = world(PersisterConfig::default());
+    let gidc = Packed::from(identity(2).identity().encode());
+    let mut left = Vec::new();
+    let mut number = 0;
+    while left.len() < 1_000 {
+        assert!(number < 100_000, "it never fills");
+        let stranger = Peer::link(&mut world, server, 1);
+        stranger.publish(&mut world, vec![gidc.clone()]);
+        for _ in 0..10 {
+            let sealed = request(1, 2, number);
+            number += 1;
+            if stranger.publish(&mut world, vec![pack(&sealed)]) == [0] {
+                left.push(sealed);
+            }
+        }
+        world.disconnect(stranger.link);
+        world.advance(Duration::from_secs(1));
+    }
+    assert_eq!(rows(&world, server, Table::Requests), 1_000);
+    (world, server, left)
+}
+
+fn rows(world: &World, node: usize, table: Table) -> usize {
+    world.nodes[node].disk.0.keys().filter(|(other, _)| *other == table).count()
+}
+
+#[test]
+fn a_flood_by_strangers_keeps_nobody_out_who_proved_an_identity() {
+    let (mut world, server, left) = flooded();
+    // Bob hears of none of it before he says who he is.
+    let known = Peer::link(&mut world, server, 3);
+    prove(&mut world, &known);
+    let registered = Peer::link(&mut world, server, 4);
+    prove(&mut world, &registered);
+    registered.say(&mut world, Message::Register { id: 1, token: None });
+    let (ask, shares) = (request(3, 2, 1), request(4, 2, 1));
+    assert_eq!(known.publish(&mut world, vec![pack(&ask)]), [0]);
+    assert_eq!(registered.publish(&mut world, vec![pack(&shares)]), [0]);
+    assert_eq!(rows(&world, server, Table::Requests), 1_000, "it does not grow");
+    assert!(!holds(&world, server, &left[0].ghid()), "the oldest of strangers gave way");
+    assert!(!holds(&world, server, &left[1].ghid()));
+    assert!(holds(&world, server, &left[2].ghid()));
+    // The flood goes on, over a restart too: strangers take the places of strangers alone.
+    world.restart(server);
+    for number in 0..200 {
+        let stranger = Peer::link(&mut world, server, 1);
+        assert_eq!(stranger.publish(&mut world, vec![pack(&request(1, 2, 500_000 + number))]), [0]);
+        world.disconnect(stranger.link);
+        world.advance(Duration::from_secs(1));
+    }
+    for mail in [&ask, &shares] {
+        assert!(holds(&world, server, &mail.ghid()));
+    }
+    // What was handled comes back to no mailbox, and takes nobody's place.
+    let bob = Peer::link(&mut world, server, 2);
+    prove(&mut world, &bob);
+    let gone = Debinding::make(&bob.me, ask.ghid());
+    assert_eq!(bob.publish(&mut world, vec![pack(&gone)]), [0]);
+    assert_eq!(rows(&world, server, Table::Requests), 999, "there is room again");
+    let known = Peer::link(&mut world, server, 3);
+    prove(&mut world, &known);
+    assert_eq!(known.publish(&mut world, vec![pack(&ask)]), [verdict::DEBOUND]);
+    assert_eq!(rows(&world, server, Table::Requests), 999);
+    assert_eq!(known.publish(&mut world, vec![pack(&request(3, 2, 2))]), [0]);
+    assert_eq!(rows(&world, server, Table::Requests), 1_000);
+    let replayed = known.publish(&mut world, vec![pack(&ask)]);
+    assert_eq!(replayed, [verdict::DEBOUND]);
+    assert!(holds(&world, server, &shares.ghid()));
+}
+
+#[test]
+fn who_registered_finds_room_beside_many_who_only_proved_an_identity() {
+    let (mut world, server) = world(PersisterConfig::default());
+    let gidc = Packed::from(identity(2).identity().encode());
+    let mallory = Peer::link(&mut world, server, 3);
+    prove(&mut world, &mallory);
+    mallory.publish(&mut world, vec![gidc]);
+    for number in 0..1_000 {
+        assert_eq!(mallory.publish(&mut world, vec![pack(&request(3, 2, number))]), [0]);
+    }
+    let refused = mallory.publish(&mut world, vec![pack(&request(3, 2, 1_000))]);
+    assert_eq!(refused, [verdict::TOO_FAST], "an identity has one pace");
+    world.advance(Duration::from_secs(10));
+    let again = Peer::link(&mut world, server, 3);
+    prove(&mut world, &again);
+    let refused = again.publish(&mut world, vec![pack(&request(3, 2, 1_001))]);
+    assert_eq!(refused, [verdict::FULL], "it displaces nobody, itself neither");
+    let other = Peer::link(&mut world, server, 5);
+    prove(&mut world, &other);
+    assert_eq!(other.publish(&mut world, vec![pack(&request(5, 2, 1))]), [0]);
+    let registered = Peer::link(&mut world, server, 4);
+    prove(&mut world, &registered);
+    registered.say(&mut world, Message::Register { id: 1, token: None });
+    let results: Vec<u32> = (0..150)
+        .map(|number| registered.publish(&mut world, vec![pack(&request(4, 2, number))])[0])
+        .collect();
+    assert_eq!(results.iter().filter(|result| **result == 0).count(), 100, "and then it is enough");
+    assert_eq!(rows(&world, server, Table::Requests), 1_000);
+    assert!(!holds(&world, server, &request(3, 2, 0).ghid()));
+    assert!(holds(&world, server, &request(3, 2, 999).ghid()));
+}
+
 #[test]
 fn a_proof_is_for_this_link_alone() {
     let (mut world, server) = world(PersisterConfig::default());

@@ -179,6 +179,15 @@ fn remote(facts: &Value) -> String {
     if number("older_states") > 0 {
         let _ = write!(text, ", sent {} older states, which were ignored", number("older_states"));
     }
+    for (key, sentence) in [
+        ("foreign_answers", "answers with something else"),
+        ("withheld", "states that it says it has and does not show"),
+        ("set_back", "times its feed had gone back"),
+    ] {
+        if number(key) > 0 {
+            let _ = write!(text, ", {} {sentence}", number(key));
+        }
+    }
     text
 }
 

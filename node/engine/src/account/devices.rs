@@ -6,6 +6,7 @@ use golix::object::{Object, Verified};
 use hypergolix_ipc::LostState;
 use hypergolix_ipc::limits::LOST_STATES_MAX;
 
+use crate::account::Seen;
 use crate::content::Content;
 use crate::engine::Engine;
 use crate::keyring::Record;
@@ -89,6 +90,10 @@ impl Engine {
         if frame.binder() != self.me || frame.targets().len() < 2 {
             return Ok(None);
         }
+        // Pieces are merged: of them nothing is ever lost.
+        if self.pieces.bucket_of(&frame.dynamic()).is_some() {
+            return Ok(None);
+        }
         let Some(head) = shelf::head(turn, &frame.dynamic())? else {
             return Ok(None);
         };
@@ -122,7 +127,7 @@ impl Engine {
             }
             Object::DynamicBinding(frame) if frame.binder() == self.me => {
                 if frame.counter() & 0xff == u64::from(self.config.slot) {
-                    self.change_slot(turn);
+                    self.change_slot(turn)?;
                 }
                 Self::met_another(turn)?;
                 Self::is_here(turn, &frame.dynamic())?;
@@ -192,10 +197,26 @@ impl Engine {
     }
 
     /// Another device signs with our slot: from now on we have another one.
-    pub(crate) fn change_slot(&mut self, turn: &mut Turn<'_>) {
+    pub(crate) fn change_slot(&mut self, turn: &mut Turn<'_>) -> Result<(), ViewError> {
+        let before = self.config.slot;
+        let alone = !has_others(turn)?;
         let slot = draw_slot(turn);
         self.config.slot = slot;
         self.keyring = self.account.keyring(slot);
+        // Records that nobody else has yet get stamps of the new slot; those of the other device are new.
+        let mut buckets = Vec::new();
+        for (address, bucket) in self.pieces.addresses().iter().zip(0..=u8::MAX) {
+            if alone || turn.get(Table::Meta, &unconfirmed(address))?.is_some() {
+                buckets.push(bucket);
+            }
+            let mut seen = Seen::load(turn, bucket)?;
+            if seen.slots().any(|slot| slot == before) {
+                seen.forget(before);
+                seen.save(turn, bucket);
+            }
+        }
+        self.keyring.stamp_anew(turn, before, &buckets)?;
         turn.log("another device of this account had the same slot", format!("now {slot}"));
+        Ok(())
     }
 }

@@ -3,13 +3,16 @@
 //! Records are divided into 256 buckets by the first byte of their blinded names, and each bucket is
 //! the state of a dynamic object of the account, its *piece*: the sealed rows as they are stored. A
 //! change rewrites one piece, some kilobytes. A device that receives a piece takes the rows that are
-//! newer than its own; if its own are newer, or missing there, it writes the piece again. So all
-//! devices end with the same rows, whoever was away and whichever frame won, and nothing is lost: the
+//! newer than its own, and gives up those that were forgotten there: which are not in it although its
+//! writer had seen them (`seen.rs`). If its own are newer, or not there yet, it writes the piece again. So
+//! all devices end with the same rows, whoever was away and whichever frame won, and nothing is lost: the
 //! rows are the truth, the pieces only carry them.
 //!
 //! ```text
-//! version 1 | rows: key 32 | length u32 | sealed row
+//! version 2 | seen: length u16, entries 9 each | rows: key 32 | length u32 | sealed row
 //! ```
+//!
+//! Version 1 has nothing of what was seen.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +20,7 @@ use golix::Ghid;
 use golix::object::DynamicBinding;
 use hypergolix_ipc::ApiId;
 
-use super::Account;
+use super::{Account, Seen};
 use crate::content::Content;
 use crate::effect::Effect;
 use crate::engine::{Engine, News};
@@ -28,7 +31,7 @@ use crate::timer::Timer;
 use crate::turn::Turn;
 use crate::view::{Row, ViewError};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const KEY_LEN: usize = 32;
 
 /// The pieces of an account.
@@ -92,7 +95,8 @@ impl Engine {
         let mut lag = BTreeSet::new();
         for bucket in 0..=u8::MAX {
             let rows = Keyring::bucket(turn, bucket)?;
-            if !rows.is_empty() && self.piece(turn, bucket)? != Some(rows) {
+            let piece = self.piece(turn, bucket)?.map(|piece| piece.rows);
+            if piece.unwrap_or_default() != rows {
                 lag.insert(bucket);
             }
         }
@@ -100,21 +104,22 @@ impl Engine {
         Ok(())
     }
 
-    fn piece(&mut self, turn: &mut Turn<'_>, bucket: u8) -> Result<Option<Vec<Row>>, ViewError> {
+    fn piece(&mut self, turn: &mut Turn<'_>, bucket: u8) -> Result<Option<Piece>, ViewError> {
         let address = self.pieces.addresses[usize::from(bucket)];
         let resolved = self.resolve_any(turn, &address)?;
-        Ok(resolved.and_then(|resolved| decode(&resolved.content.state)))
+        Ok(resolved.and_then(|resolved| Piece::decode(&resolved.content.state)))
     }
 
     fn write_piece(&mut self, turn: &mut Turn<'_>, bucket: u8) -> Result<(), ViewError> {
         let address = self.pieces.addresses[usize::from(bucket)];
+        let seen = Seen::load(turn, bucket)?;
         let content = Content {
             epoch: 0,
             dynamic: true,
             private: None,
             legroom: 0,
             api: ApiId::ZERO,
-            state: encode(&Keyring::bucket(turn, bucket)?).into(),
+            state: Piece { seen, rows: Keyring::bucket(turn, bucket)? }.encode().into(),
         };
         let (step, before) = match shelf::head(turn, &address)? {
             Some(head) => ((head.counter >> 8) + 1, vec![head.target, head.birth]),
@@ -128,7 +133,7 @@ impl Engine {
                 return Ok(());
             }
         }
-        Ok(())
+        Self::wrote(turn, &address)
     }
 
     /// A piece has a new frame. Ours say nothing new; another device's may.
@@ -154,19 +159,39 @@ impl Engine {
             };
             let mut ours: BTreeMap<Vec<u8>, Vec<u8>> =
                 Keyring::bucket(turn, bucket)?.into_iter().collect();
+            let seen = Seen::load(turn, bucket)?;
+            let mut joined = theirs.seen.clone();
             let mut again = false;
-            for (row, sealed) in theirs {
+            for (row, sealed) in theirs.rows {
                 ours.remove(&row);
                 let Some(kind) = Record::of_row(&row) else {
                     continue;
                 };
-                match self.keyring.merge(turn, &row, &sealed)? {
-                    Merged::Taken(record) => self.record_arrived(turn, kind, &record)?,
+                match self.keyring.merge(turn, &row, &sealed, &seen)? {
+                    Merged::Taken(record) => {
+                        joined.note(record.stamp);
+                        self.record_arrived(turn, kind, &record)?;
+                    }
                     Merged::Same => {}
                     Merged::Ours => again = true,
                 }
             }
-            if again || !ours.is_empty() {
+            for (row, sealed) in ours {
+                let Some(kind) = Record::of_row(&row) else {
+                    continue;
+                };
+                match self.keyring.give_up(turn, &row, &sealed, &theirs.seen)? {
+                    Some(record) => self.record_arrived(turn, kind, &record)?,
+                    None => again = true,
+                }
+            }
+            // After what arrived, which may have written more.
+            let seen = Seen::load(turn, bucket)?;
+            joined.join(&seen);
+            if joined != seen {
+                joined.save(turn, bucket);
+            }
+            if again {
                 self.write_soon(turn, BTreeSet::from([bucket]));
             }
         }
@@ -218,30 +243,50 @@ impl Engine {
     }
 }
 
-fn encode(rows: &[Row]) -> Vec<u8> {
-    let mut bytes = vec![VERSION];
-    for (key, value) in rows {
-        bytes.extend_from_slice(key);
-        bytes.extend_from_slice(&(value.len() as u32).to_be_bytes());
-        bytes.extend_from_slice(value);
-    }
-    bytes
+/// What is in a piece.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Piece {
+    seen: Seen,
+    rows: Vec<Row>,
 }
 
-fn decode(bytes: &[u8]) -> Option<Vec<Row>> {
-    let (&version, mut rest) = bytes.split_first()?;
-    if version != VERSION {
-        return None;
+impl Piece {
+    fn encode(&self) -> Vec<u8> {
+        let seen = self.seen.encode();
+        let mut bytes = vec![VERSION];
+        bytes.extend_from_slice(&(seen.len() as u16).to_be_bytes());
+        bytes.extend_from_slice(&seen);
+        for (key, value) in &self.rows {
+            bytes.extend_from_slice(key);
+            bytes.extend_from_slice(&(value.len() as u32).to_be_bytes());
+            bytes.extend_from_slice(value);
+        }
+        bytes
     }
-    let mut rows = Vec::new();
-    while !rest.is_empty() {
-        let (key, after) = rest.split_at_checked(KEY_LEN)?;
-        let (len, after) = after.split_first_chunk::<4>()?;
-        let (value, after) = after.split_at_checked(u32::from_be_bytes(*len) as usize)?;
-        rows.push((key.to_vec(), value.to_vec()));
-        rest = after;
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (&version, mut rest) = bytes.split_first()?;
+        let mut piece = Self::default();
+        match version {
+            1 => {}
+            VERSION => {
+                let (len, after) = rest.split_first_chunk::<2>()?;
+                let (seen, after) =
+                    after.split_at_checked(usize::from(u16::from_be_bytes(*len)))?;
+                piece.seen = Seen::decode(seen)?;
+                rest = after;
+            }
+            _ => return None,
+        }
+        while !rest.is_empty() {
+            let (key, after) = rest.split_at_checked(KEY_LEN)?;
+            let (len, after) = after.split_first_chunk::<4>()?;
+            let (value, after) = after.split_at_checked(u32::from_be_bytes(*len) as usize)?;
+            piece.rows.push((key.to_vec(), value.to_vec()));
+            rest = after;
+        }
+        Some(piece)
     }
-    Some(rows)
 }
 
 #[cfg(test)]
@@ -250,14 +295,19 @@ mod tests {
 
     #[test]
     fn a_piece_reads_back_and_half_of_one_does_not() {
-        let rows = vec![(vec![1; 32], vec![2; 100]), (vec![3; 32], vec![])];
-        let bytes = encode(&rows);
-        assert_eq!(decode(&bytes), Some(rows));
-        assert_eq!(decode(&encode(&[])), Some(Vec::new()));
-        let whole = [1, 1 + 32 + 4 + 100, bytes.len()];
+        let mut seen = Seen::default();
+        seen.note(7 << 8 | 3);
+        let piece = Piece { seen, rows: vec![(vec![1; 32], vec![2; 100]), (vec![3; 32], vec![])] };
+        let bytes = piece.encode();
+        assert_eq!(Piece::decode(&bytes), Some(piece.clone()));
+        assert_eq!(Piece::decode(&Piece::default().encode()), Some(Piece::default()));
+        let whole = [12, 12 + 32 + 4 + 100, bytes.len()];
         for len in 0..bytes.len() {
-            assert_eq!(decode(&bytes[..len]).is_some(), whole.contains(&len), "{len}");
+            assert_eq!(Piece::decode(&bytes[..len]).is_some(), whole.contains(&len), "{len}");
         }
-        assert_eq!(decode(&[&[9], &bytes[1..]].concat()), None);
+        assert_eq!(Piece::decode(&[&[9], &bytes[1..]].concat()), None);
+        // As earlier versions wrote it.
+        let before = Piece { seen: Seen::default(), ..piece };
+        assert_eq!(Piece::decode(&[&[1], &bytes[12..]].concat()), Some(before));
     }
 }

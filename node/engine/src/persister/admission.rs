@@ -7,6 +7,7 @@ use golix::persister::{Change, Notice, Rejection, Stored};
 use golix::{Ghid, Identity};
 
 use super::Persister;
+use super::mailboxes::place_of;
 use super::users::{self, User};
 use crate::input::LinkId;
 use crate::limits;
@@ -134,7 +135,7 @@ impl Persister {
             return self.take_request(turn, from, stash, object);
         }
         // The address of stored bytes is the hash of verified ones: the same bytes come for free.
-        if shelf::bytes(turn, &ghid)?.is_some() {
+        if shelf::has(turn, &object)? {
             return Ok(verdict::STORED);
         }
         if object.kind() == Kind::Container && shelf::holders(turn, &ghid, 1)?.is_empty() {
@@ -149,6 +150,9 @@ impl Persister {
         let Ok(verified) = object.verify(Some(&identity)) else {
             return Ok(verdict::NOT_VERIFIED);
         };
+        if shelf::put_back(turn, &verified)? {
+            return Ok(verdict::STORED);
+        }
         let mut together = Vec::new();
         if let Object::DynamicBinding(frame) = verified.object()
             && shelf::head(turn, &frame.target())?.is_none()
@@ -193,20 +197,23 @@ impl Persister {
         if User::load(turn, &recipient)?.banned {
             return Ok(verdict::BANNED);
         }
-        let now = turn.now();
-        if let From::Link(link) = from
-            && let Some(state) = self.links.get_mut(link)
-        {
-            let rate = rate(state.proven.is_empty());
-            if !state.paces.requests.try_spend(now, rate) {
-                return Ok(verdict::TOO_FAST);
-            }
+        let sender = self.sender(turn, from)?;
+        if !self.may_leave_request(turn, from, sender) {
+            return Ok(verdict::TOO_FAST);
         }
         if let Some(identity) = stash.identity(&recipient) {
             self.keep_identity(turn, &identity)?;
         }
-        Ok(match self.store(turn, from, &verified)? {
-            Ok(()) => verdict::STORED,
+        let mut stored = self.store(turn, from, &verified)?;
+        if stored == Err(Rejection::RequestsFull) && self.make_room(turn, &recipient, sender)? {
+            stored = self.store(turn, from, &verified)?;
+        }
+        Ok(match stored {
+            Ok(()) => {
+                let place = place_of(turn, &verified.ghid(), verified.bytes())?;
+                self.note_sender(turn, &recipient, &place, sender)?;
+                verdict::STORED
+            }
             Err(rejection) => 1 + u32::from(rejection.code()),
         })
     }

@@ -95,7 +95,10 @@ impl Persister {
 
     fn compare(&mut self, turn: &mut Turn<'_>, link: LinkId) -> Result<(), ViewError> {
         if self.links.may_compare(link) {
-            let items = Holdings::Persister.items(turn, Feed::addresses(turn)?)?;
+            self.links.scrub.look(turn, &mut self.feed, Holdings::Persister)?;
+            let addresses = Feed::addresses(turn)?.into_iter();
+            let sound = addresses.filter(|address| !self.links.scrub.is_broken(address));
+            let items = Holdings::Persister.items(turn, sound)?;
             self.links.begin_comparison(turn, link, &items);
         }
         Ok(())
@@ -127,6 +130,7 @@ impl Persister {
             return Ok(());
         }
         self.hand_over_again(turn, link)?;
+        self.links.scrub.look(turn, &mut self.feed, Holdings::Persister)?;
         self.links.answer_comparison(turn, Holdings::Persister, link, body)
     }
 }

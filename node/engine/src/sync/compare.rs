@@ -14,7 +14,7 @@ use crate::engine::Engine;
 use crate::input::LinkId;
 use crate::limits;
 use crate::message::{LIST_MAX, Message, Packed};
-use crate::sync::{Feed, Holdings, Links};
+use crate::sync::{Feed, Holdings, Link, Links};
 use crate::timer::Timer;
 use crate::turn::Turn;
 use crate::view::ViewError;
@@ -27,6 +27,8 @@ pub(crate) type Items = BTreeMap<[u8; 32], Ghid>;
 pub(crate) struct Compared {
     /// Items that the other side lacks.
     pub(crate) have: Vec<[u8; 32]>,
+    /// Items that it has and we lack; they were asked for.
+    pub(crate) need: Vec<[u8; 32]>,
     /// It was the last one.
     pub(crate) done: bool,
     /// Another comparison is wanted.
@@ -42,12 +44,18 @@ impl Engine {
         let Some(state) = self.links.get(link) else {
             return Ok(());
         };
-        if state.is_persister() {
+        let is_persister = state.is_persister();
+        let holdings = self.holdings();
+        self.links.scrub.look(turn, &mut self.feed, holdings)?;
+        if is_persister {
             let items = self.items_at_persister(turn, link)?;
             self.links.begin_comparison(turn, link, &items);
             self.compares_with(link, items);
             return Ok(());
         }
+        let Some(state) = self.links.get(link) else {
+            return Ok(());
+        };
         let mut addresses: Vec<Ghid> =
             state.proven.iter().flat_map(|source| self.follows.at(source)).collect();
         if state.proven.contains(&self.me) {
@@ -55,8 +63,10 @@ impl Engine {
         }
         addresses.sort_unstable();
         addresses.dedup();
+        addresses.retain(|address| !self.links.scrub.is_broken(address));
         let items = self.holdings().items(turn, addresses)?;
         self.links.begin_comparison(turn, link, &items);
+        self.compares_with(link, items);
         Ok(())
     }
 
@@ -98,10 +108,19 @@ impl Engine {
                 return Ok(());
             }
             let holdings = self.holdings();
+            self.links.scrub.look(turn, &mut self.feed, holdings)?;
             return self.links.answer_comparison(turn, holdings, link, body);
         }
-        let compared = self.links.comparison_answered(turn, link, body);
-        self.missing_there(turn, link, &compared.have, compared.done)?;
+        let mut compared = self.links.comparison_answered(turn, link, body);
+        if self.links.get(link).is_some_and(Link::is_persister) {
+            let now = turn.now();
+            if let Some(client) = self.links.persister_mut(link) {
+                client.conduct.claims(now, &compared.need, compared.done);
+            }
+            self.missing_there(turn, link, &compared.have, compared.done)?;
+        } else {
+            compared.again |= self.missing_at_owner(turn, link, &compared.have, compared.done)?;
+        }
         if compared.again { self.compare(turn, link) } else { Ok(()) }
     }
 }
@@ -168,6 +187,7 @@ impl Links {
         for ids in need.chunks(LIST_MAX) {
             self.send(turn, link, Message::Need { ids: ids.to_vec() });
         }
+        compared.need = need.into_iter().map(ByteArray::into_array).collect();
         compared.have = have.into_iter().map(Id::to_bytes).collect();
         compared
     }
@@ -220,9 +240,12 @@ impl Links {
         holdings: Holdings,
         link: LinkId,
     ) -> Result<Items, ViewError> {
+        let sound = |address: &Ghid| !self.scrub.is_broken(address);
         match self.get(link) {
-            Some(state) if state.mirrors => holdings.items(turn, Feed::addresses(turn)?),
-            Some(state) => holdings.items(turn, state.subscribed.iter().copied()),
+            Some(state) if state.mirrors => {
+                holdings.items(turn, Feed::addresses(turn)?.into_iter().filter(sound))
+            }
+            Some(state) => holdings.items(turn, state.subscribed.iter().copied().filter(sound)),
             None => Ok(Items::new()),
         }
     }

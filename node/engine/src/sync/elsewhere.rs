@@ -37,10 +37,22 @@ impl Engine {
         };
         let listed = turn.get(Table::Cursors, &key(&[LISTED, &state.device]))?;
         let before = self.links.cursor(turn, link)?;
-        if before.is_none_or(|before| before.epoch != cursor.epoch) {
+        // It knows no such place: its feed was set back, or ours is no place of this feed. Then also
+        // an account with one device may have lost what it made.
+        let lost =
+            before.is_none_or(|before| before.epoch != cursor.epoch || before.seq > cursor.seq);
+        if let Some(before) = before
+            && before.epoch == cursor.epoch
+            && before.seq > cursor.seq
+            && let Some(client) = self.links.persister_mut(link)
+        {
+            client.conduct.was_set_back();
+        }
+        if lost {
             self.links.remember_cursor(turn, link, cursor);
         }
-        if account::has_others(turn)? && listed != Some(epoch.to_be_bytes().to_vec()) {
+        let unread = listed != Some(epoch.to_be_bytes().to_vec());
+        if lost || account::has_others(turn)? && unread {
             self.ask_what_is_owned(turn, link, None);
         }
         Ok(())

@@ -110,6 +110,14 @@ impl Feed {
         row.map(|row| changed(&row).map(|(address, _)| address)).transpose()
     }
 
+    /// Whether an address has a number, and the number belongs to it.
+    pub(crate) fn is_sound(turn: &Turn<'_>, address: &Ghid) -> Result<bool, ViewError> {
+        match Self::place(turn, address)? {
+            Some(seq) => Ok(Self::at(turn, seq)?.as_ref() == Some(address)),
+            None => Ok(false),
+        }
+    }
+
     pub(crate) fn knows(turn: &Turn<'_>, address: &Ghid) -> Result<bool, ViewError> {
         Ok(Self::place(turn, address)?.is_some())
     }

@@ -149,7 +149,25 @@ impl Holdings {
         Ok(items)
     }
 
-    fn state(self, turn: &Turn<'_>, address: &Ghid) -> Result<Option<Ghid>, ViewError> {
+    /// Who binds an address, or took it away; of a static object its author.
+    pub(crate) fn owner(turn: &Turn<'_>, address: &Ghid) -> Result<Option<Ghid>, ViewError> {
+        if let Some(head) = shelf::head(turn, address)? {
+            return Ok(Some(head.binder));
+        }
+        if let Some(debinding) = shelf::debindings(turn, address, 1)?.first() {
+            let stored = shelf::bytes(turn, debinding)?.as_deref().and_then(Stored::read);
+            return Ok(match stored {
+                Some(Stored::Debinding { debinder, .. }) => Some(debinder),
+                _ => None,
+            });
+        }
+        Ok(match shelf::bytes(turn, address)?.as_deref().and_then(Stored::read) {
+            Some(Stored::Container { author }) => Some(author),
+            _ => None,
+        })
+    }
+
+    pub(super) fn state(self, turn: &Turn<'_>, address: &Ghid) -> Result<Option<Ghid>, ViewError> {
         if let Some(head) = shelf::head(turn, address)? {
             if head.debound {
                 // Held here although its owner let it go: both sides know the debinding.

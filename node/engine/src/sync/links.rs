@@ -12,6 +12,7 @@ use crate::input::LinkId;
 use crate::limits;
 use crate::message::{Address, Cursor, Message, Role};
 use crate::pace::Pace;
+use crate::sync::Scrub;
 use crate::sync::remotes::Client;
 use crate::timer::Timer;
 use crate::turn::Turn;
@@ -105,6 +106,11 @@ impl Link {
         self.remote && matches!(self.role, Role::Persister { .. })
     }
 
+    /// The same, once it has said hello.
+    pub(super) fn is_usable_persister(&self) -> bool {
+        !self.closing && self.is_persister() && self.their_nonce.is_some()
+    }
+
     fn is_owed(&self) -> bool {
         self.their_nonce.is_none()
             || !self.events.is_empty()
@@ -141,6 +147,8 @@ pub(crate) struct Links {
     silence_max: Duration,
     waiting: BTreeMap<u64, Asked>,
     next_waiting: u64,
+    /// What is known of rows that are missing here.
+    pub(crate) scrub: Scrub,
     /// Identities that became interesting in this turn.
     new_interests: BTreeSet<Ghid>,
     /// Addresses followed since this turn began, by source.
@@ -161,6 +169,7 @@ impl Links {
             silence_max,
             waiting: BTreeMap::new(),
             next_waiting: 0,
+            scrub: Scrub::default(),
             new_interests: BTreeSet::new(),
             new_follows: BTreeMap::new(),
         }
@@ -283,11 +292,15 @@ impl Links {
         }
     }
 
+    /// What we do at a persister; none if the other side is no persister that we may use.
+    pub(super) fn persister_mut(&mut self, link: LinkId) -> Option<&mut Client> {
+        self.open.get_mut(&link).filter(|state| state.is_persister()).map(|it| &mut it.client)
+    }
+
     /// Links to persisters that we may use and that have said hello.
     pub(crate) fn persisters(&self) -> Vec<LinkId> {
-        let usable =
-            |state: &Link| !state.closing && state.is_persister() && state.their_nonce.is_some();
-        self.open.iter().filter(|(_, state)| usable(state)).map(|(link, _)| *link).collect()
+        let usable = self.open.iter().filter(|(_, state)| state.is_usable_persister());
+        usable.map(|(link, _)| *link).collect()
     }
 
     /// The next number of a question on a link.
@@ -537,13 +550,14 @@ impl Links {
         }
     }
 
-    /// Events are acknowledged in the order in which they were sent.
+    /// Events are acknowledged in the order in which they were sent. Those before one that is
+    /// acknowledged are lost, or were refused without a word: a comparison finds them.
     pub(crate) fn event_acknowledged(&mut self, link: LinkId, seq: u64) {
         if let Some(state) = self.open.get_mut(&link)
-            && state.events.front().is_some_and(|(sent, _)| *sent == seq)
-            && let Some((_, size)) = state.events.pop_front()
+            && let Some(last) = state.events.iter().position(|(sent, _)| *sent == seq)
         {
-            state.events_bytes -= size;
+            let done: usize = state.events.drain(..=last).map(|(_, size)| size).sum();
+            state.events_bytes -= done;
         }
     }
 

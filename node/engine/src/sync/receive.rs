@@ -240,7 +240,7 @@ impl Engine {
             Kind::Container | Kind::StaticBinding | Kind::DynamicBinding | Kind::Debinding => {}
         }
         // The address of stored bytes is the hash of verified ones: the same bytes come for free.
-        if shelf::bytes(turn, &ghid)?.is_some() {
+        if shelf::has(turn, &object)? {
             return Ok(verdict::STORED);
         }
         if object.kind() == Kind::Container && shelf::holders(turn, &ghid, 1)?.is_empty() {
@@ -257,6 +257,9 @@ impl Engine {
         };
         if !self.wants(turn, stash, &verified)? {
             return Ok(verdict::UNWANTED);
+        }
+        if shelf::put_back(turn, &verified)? {
+            return Ok(verdict::STORED);
         }
         let mut together = Vec::new();
         if let Object::DynamicBinding(frame) = verified.object() {

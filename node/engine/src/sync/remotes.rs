@@ -18,8 +18,9 @@ use crate::limits;
 use crate::message::{Address, Cursor, LIST_MAX, Message, Packed, Role};
 use crate::shelf;
 use crate::sync::compare::Items;
+use crate::sync::conduct::{Conduct, Missed};
 use crate::sync::deletions::own_debindings;
-use crate::sync::{Detail, Feed};
+use crate::sync::{Detail, Feed, Holdings};
 use crate::timer::Timer;
 use crate::turn::{Turn, key};
 use crate::verdict;
@@ -42,6 +43,8 @@ pub(super) enum Parcel {
     Mail { recipient: Ghid, number: u64 },
     /// The end of a request from our mailbox.
     Release,
+    /// What its author has lost, which follows us or is followed by us.
+    Returned,
 }
 
 /// A node's side of a link to a persister.
@@ -59,6 +62,10 @@ pub(crate) struct Client {
     missing: BTreeSet<Ghid>,
     /// What is being compared.
     compared: Items,
+    /// What the last comparison with its owner found missing there.
+    missed: Items,
+    /// The same of the one under way.
+    missed_now: Items,
     /// Debts to put into mailboxes there.
     to_mail: BTreeSet<(Ghid, u64)>,
     /// Ends of requests from our mailbox.
@@ -79,8 +86,8 @@ pub(crate) struct Client {
     pub(super) sent: BTreeMap<u64, Ghid>,
     /// The question under way for what it has of our account, and behind which address.
     pub(super) listing: Option<(u32, Option<Ghid>)>,
-    /// Older states than ours that it sent.
-    older: u64,
+    /// What is noticed of it.
+    pub(super) conduct: Conduct,
     /// It has no room now.
     is_paused: bool,
     /// It said so before it ended the link.
@@ -99,7 +106,14 @@ impl Client {
     }
 
     pub(super) fn is_owed(&self) -> bool {
-        !self.under_way.is_empty() || !self.asked.is_empty() || self.listing.is_some()
+        !self.under_way.is_empty()
+            || !self.asked.is_empty()
+            || self.listing.is_some()
+            || self.conduct.is_owed()
+    }
+
+    pub(super) fn upload_again(&mut self, address: Ghid) {
+        self.missing.insert(address);
     }
 
     fn refuse(&mut self, address: Ghid, result: u32) {
@@ -235,7 +249,8 @@ impl Engine {
         let Some(state) = self.links.get(link) else {
             return Ok(Items::new());
         };
-        self.holdings().items(turn, state.client.listed.iter().copied())
+        let sound = |address: &Ghid| !self.links.scrub.is_broken(address);
+        self.holdings().items(turn, state.client.listed.iter().copied().filter(sound))
     }
 
     pub(super) fn compares_with(&mut self, link: LinkId, items: Items) {
@@ -268,7 +283,11 @@ impl Engine {
                 && !comes
                 && let Some(state) = self.links.get_mut(link)
             {
-                state.client.missing.insert(address);
+                match state.client.conduct.misses(address, *item) {
+                    Missed::Upload => drop(state.client.missing.insert(address)),
+                    Missed::Ask => self.ask_for_acknowledged(turn, link, address),
+                    Missed::Leave => {}
+                }
             }
             if let Some(state) = self.links.get_mut(link) {
                 state.client.compared.remove(item);
@@ -281,11 +300,100 @@ impl Engine {
         Ok(())
     }
 
+    /// A comparison found that these items are missing at the other side, which is no persister. What
+    /// it owns and has lost, in a backup or otherwise, it gets back, once a second comparison says the
+    /// same: before that it may only be that ours is the older state. Whether a second one is wanted.
+    pub(super) fn missing_at_owner(
+        &mut self,
+        turn: &mut Turn<'_>,
+        link: LinkId,
+        items: &[[u8; 32]],
+        done: bool,
+    ) -> Result<bool, ViewError> {
+        for item in items {
+            let Some(state) = self.links.get(link) else {
+                return Ok(false);
+            };
+            let Some(address) = state.client.compared.get(item).copied() else {
+                continue;
+            };
+            let owner = Holdings::owner(turn, &address)?;
+            if owner.is_none_or(|owner| owner == self.me || !state.proven.contains(&owner)) {
+                continue;
+            }
+            let still = state.client.missed.contains_key(item)
+                && self.holdings().items(turn, [address])?.contains_key(item);
+            if let Some(state) = self.links.get_mut(link) {
+                if still {
+                    state.client.missing.insert(address);
+                    state.client.missed.remove(item);
+                } else {
+                    state.client.missed_now.insert(*item, address);
+                }
+            }
+        }
+        let Some(state) = self.links.get_mut(link).filter(|_| done) else {
+            return Ok(false);
+        };
+        state.client.compared.clear();
+        state.client.missed = std::mem::take(&mut state.client.missed_now);
+        Ok(!state.client.missed.is_empty())
+    }
+
+    /// The other side sent what is debound here. An owner that was set back to before it deleted a
+    /// static object, or a persister that was, gets the debinding.
+    pub(super) fn say_what_is_gone(
+        &mut self,
+        turn: &mut Turn<'_>,
+        link: LinkId,
+        objects: &[Packed],
+        results: &[u32],
+    ) -> Result<(), ViewError> {
+        for (bytes, _) in objects.iter().zip(results).filter(|(_, it)| **it == verdict::DEBOUND) {
+            let Ok(object) = Unverified::parse(bytes) else { continue };
+            let object = object.assume_verified();
+            let Object::StaticBinding(binding) = object.object() else { continue };
+            let (suite, owner) = (object.object().suite(), binding.binder());
+            if owner == self.me {
+                continue;
+            }
+            let concerned = self.links.get(link).is_some_and(|state| {
+                state.client.has_room() && (state.is_persister() || state.proven.contains(&owner))
+            });
+            let debinding =
+                shelf::bytes(turn, &Debinding::address_of(suite, &owner, &object.ghid()))?;
+            if let Some(debinding) = debinding.filter(|_| concerned) {
+                let gidc = shelf::bytes(turn, &owner)?;
+                let objects = gidc.into_iter().chain([debinding]).map(Packed::from).collect();
+                self.send_parcel(turn, link, Parcel::Returned, objects);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives owners back what they lost.
+    fn give_back(&mut self, turn: &mut Turn<'_>, link: LinkId) -> Result<(), ViewError> {
+        while let Some(state) = self.links.get_mut(link)
+            && state.client.has_room()
+            && let Some(address) = state.client.missing.pop_first()
+        {
+            let objects = self.holdings().bundle(turn, &address, Detail::Readable)?;
+            self.send_parcel(turn, link, Parcel::Returned, objects);
+        }
+        Ok(())
+    }
+
     /// Uploads what is missing at persisters, as far as their windows go.
     pub(super) fn pump_uploads(&mut self, turn: &mut Turn<'_>) -> Result<(), ViewError> {
-        for link in self.links.persisters() {
-            self.upload(turn, link)?;
-            self.mail(turn, link)?;
+        for link in self.links.ids() {
+            match self.links.get(link) {
+                Some(state) if state.is_usable_persister() => {
+                    self.upload(turn, link)?;
+                    self.mail(turn, link)?;
+                }
+                Some(state) if !state.is_persister() => self.give_back(turn, link)?,
+                _ => {}
+            }
         }
         Ok(())
     }
@@ -477,8 +585,9 @@ impl Engine {
                 verdict::STORED => {
                     client.refused.remove(&address);
                     client.confirmed += 1;
-                    if let Some(seq) = seq {
-                        Self::confirmed(turn, seq)?;
+                    match seq {
+                        Some(seq) => Self::confirmed(turn, seq)?,
+                        None => client.conduct.acknowledged(&address),
                     }
                     Self::deletion_answered(turn, &device, &address, &debindings, results)?;
                 }
@@ -519,7 +628,7 @@ impl Engine {
                     }
                 }
             }
-            Parcel::Release => {}
+            Parcel::Release | Parcel::Returned => {}
         }
         self.write_position(turn, link);
         Ok(true)
@@ -535,7 +644,7 @@ impl Engine {
         };
         let first = state.client.under_way.values().filter_map(|(parcel, _)| match parcel {
             Parcel::State { seq, .. } => *seq,
-            Parcel::Mail { .. } | Parcel::Release => None,
+            Parcel::Mail { .. } | Parcel::Release | Parcel::Returned => None,
         });
         let (reached, idle) = match first.min() {
             Some(seq) => (seq - 1, false),
@@ -735,16 +844,6 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes note of what a persister sent that was no news.
-    pub(super) fn note_older(&mut self, link: LinkId, results: &[u32]) {
-        if let Some(state) = self.links.get_mut(link)
-            && state.is_persister()
-        {
-            let older = results.iter().filter(|result| **result == verdict::OLD_FRAME);
-            state.client.older += older.count() as u64;
-        }
-    }
-
     // Registration.
 
     /// Asks every linked persister to register us.
@@ -818,13 +917,13 @@ impl Engine {
             let deletions = Self::confirmations(turn, &state.device)?.json();
             lines.push(format!(
                 "{{\"device\":\"{}\",{deletions},\"pending\":{pending},\"confirmed\":{},\
-                 \"refused\":{},\"refusal\":{},\"mailed\":{},\"older_states\":{}}}",
+                 \"refused\":{},\"refusal\":{},\"mailed\":{},{}}}",
                 hex(&state.device),
                 client.confirmed,
                 client.refused.len(),
                 refusal.map_or_else(|| "null".to_owned(), |text| format!("\"{text}\"")),
                 client.mailed.len(),
-                client.older,
+                client.conduct.json(),
             ));
         }
         // Those that are not here now.

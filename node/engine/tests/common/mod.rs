@@ -189,6 +189,8 @@ pub struct World {
     pub played: BTreeMap<(usize, LinkId), Vec<Message>>,
     /// Messages of links (except hello) arrive twice.
     pub twice: bool,
+    /// Messages to this node are lost while its links stay up.
+    pub deaf: Option<usize>,
     pub crash: Option<Crash>,
     /// Nodes opened from now on look for identities that no link leads to.
     pub searches: bool,
@@ -221,6 +223,7 @@ impl World {
             closed: Vec::new(),
             played: BTreeMap::new(),
             twice: false,
+            deaf: None,
             crash: None,
             searches: false,
             lazy: false,
@@ -563,7 +566,9 @@ impl World {
             Effect::Send { link, message } => {
                 if let Some(heard) = self.played.get_mut(&(number, link)) {
                     heard.push(message);
-                } else if let Some(other) = self.links.get(&(number, link)) {
+                } else if let Some(other) = self.links.get(&(number, link))
+                    && self.deaf != Some(*other)
+                {
                     let bytes = message.encode();
                     let message =
                         Message::decode(&bytes).expect("what an engine sends can be read");

@@ -1,0 +1,167 @@
+//! A look at the own rows beside each comparison: what a bug or a hand took out of the store is
+//! noticed here, and comes back from others.
+//!
+//! A comparison trusts its own index: an address that the feed does not know is not compared, and a
+//! head says what is here although the bytes may be gone. So a slice of the rows is looked at each
+//! time, the next one the next time. An address that the feed lost gets a new number; one whose bytes
+//! are missing is left out of comparisons, so that the other side sends it again.
+
+use std::collections::BTreeSet;
+
+use golix::Ghid;
+use golix::persister::Stored;
+
+use crate::limits;
+use crate::shelf;
+use crate::sync::{Feed, Holdings};
+use crate::turn::Turn;
+use crate::view::{Table, Time, ViewError};
+
+/// Where addresses are found that belong into the feed, and the first byte of such rows if there are
+/// others: what is held and who holds it, what is gone, what ended static bindings, what this account
+/// deleted.
+const SOURCES: [(Table, Option<u8>); 4] = [
+    (Table::Holders, None),
+    (Table::HighWater, None),
+    (Table::Graves, None),
+    (Table::Deletions, Some(0)),
+];
+
+/// How far it has come, and what it found.
+#[derive(Debug, Default)]
+pub(crate) struct Scrub {
+    source: usize,
+    after: Vec<u8>,
+    last: Option<Time>,
+    /// The root of the account, which belongs into no feed where it came before there was one.
+    root: Option<Ghid>,
+    broken: BTreeSet<Ghid>,
+}
+
+/// What one look may cost.
+struct Budget {
+    rows: usize,
+    bytes: usize,
+}
+
+impl Scrub {
+    /// One for a device of an account.
+    pub(crate) fn of_account(root: Ghid) -> Self {
+        Self { root: Some(root), ..Self::default() }
+    }
+
+    /// Whether bytes of an address are missing here.
+    pub(crate) fn is_broken(&self, address: &Ghid) -> bool {
+        self.broken.contains(address)
+    }
+
+    /// Looks at the next rows.
+    pub(crate) fn look(
+        &mut self,
+        turn: &mut Turn<'_>,
+        feed: &mut Feed,
+        holdings: Holdings,
+    ) -> Result<(), ViewError> {
+        let now = turn.now();
+        if self.last.is_some_and(|last| now.since(last) < limits::SCRUB_PAUSE) {
+            return Ok(());
+        }
+        self.last = Some(now);
+        let mut budget = Budget { rows: limits::SCRUB_ROWS, bytes: limits::SCRUB_BYTES };
+        for address in std::mem::take(&mut self.broken) {
+            if !is_whole(turn, &address, &mut budget)? {
+                self.broken.insert(address);
+            }
+        }
+        // Each table once, and the one in which it began twice.
+        for _ in 0..=SOURCES.len() {
+            self.look_at_source(turn, feed, holdings, &mut budget)?;
+            if budget.rows == 0 || budget.bytes == 0 {
+                break;
+            }
+            self.source = (self.source + 1) % SOURCES.len();
+            self.after.clear();
+        }
+        Ok(())
+    }
+
+    fn look_at_source(
+        &mut self,
+        turn: &mut Turn<'_>,
+        feed: &mut Feed,
+        holdings: Holdings,
+        budget: &mut Budget,
+    ) -> Result<(), ViewError> {
+        let (table, kind) = SOURCES[self.source];
+        let first = kind.map_or_else(Vec::new, |kind| vec![kind]);
+        let end = kind.map_or_else(|| vec![u8::MAX; 2 * Ghid::LEN + 1], |kind| vec![kind + 1]);
+        let start = if self.after.is_empty() {
+            first.clone()
+        } else {
+            [self.after.as_slice(), &[0]].concat()
+        };
+        for (row, _) in turn.range(table, &start, &end, budget.rows)? {
+            let ghid = |from: usize| {
+                row.get(from..from + Ghid::LEN).and_then(|bytes| Ghid::from_bytes(bytes).ok())
+            };
+            let mut address = ghid(first.len());
+            let mut by = None;
+            if table == Table::Holders
+                && let (Some(target), Some(holder)) = (address, ghid(Ghid::LEN))
+            {
+                (address, by) = held(turn, &target, &holder)?;
+            }
+            budget.rows -= 1;
+            self.after = row;
+            let Some(address) = address.filter(|it| Some(*it) != self.root) else { continue };
+            if !Feed::is_sound(turn, &address)? {
+                let by = by.filter(|_| matches!(holdings, Holdings::Persister));
+                feed.touch_by(turn, &address, by)?;
+            }
+            if self.broken.len() < limits::SCRUB_ROWS && !is_whole(turn, &address, budget)? {
+                self.broken.insert(address);
+            }
+            if budget.rows == 0 || budget.bytes == 0 {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What object a hold is about, and whose: the dynamic object that holds, or the static one that is
+/// held. None if that has a row of its own.
+fn held(
+    turn: &Turn<'_>,
+    target: &Ghid,
+    holder: &Ghid,
+) -> Result<(Option<Ghid>, Option<Ghid>), ViewError> {
+    if let Some(head) = shelf::head(turn, holder)? {
+        return Ok((Some(*holder), Some(head.binder)));
+    }
+    if shelf::head(turn, target)?.is_some() {
+        return Ok((None, None));
+    }
+    Ok(match shelf::bytes(turn, holder)?.as_deref().and_then(Stored::read) {
+        Some(Stored::StaticBinding { binder, .. }) => (Some(*target), Some(binder)),
+        _ => (None, None),
+    })
+}
+
+/// Whether the bytes are here that an address needs to be read: its newest frame and its container.
+fn is_whole(turn: &Turn<'_>, address: &Ghid, budget: &mut Budget) -> Result<bool, ViewError> {
+    let needed = match shelf::head(turn, address)? {
+        Some(head) => vec![head.frame, head.target],
+        None if shelf::holders(turn, address, 1)?.is_empty() => Vec::new(),
+        None => vec![*address],
+    };
+    for ghid in needed {
+        match shelf::bytes(turn, &ghid)? {
+            Some(bytes) => budget.bytes = budget.bytes.saturating_sub(bytes.len()),
+            // A dynamic object may hold another one.
+            None if shelf::head(turn, &ghid)?.is_some() => {}
+            None => return Ok(false),
+        }
+    }
+    Ok(true)
+}
