@@ -142,6 +142,10 @@ pub struct StartServerArgs {
     /// Hold the same as another server, whose address and peer id this is. Both sides say so.
     #[arg(long, value_name = "MULTIADDR")]
     pub mirror: Vec<Multiaddr>,
+    /// Join the distributed hash table that another server, or any device, at this address takes part
+    /// in.
+    #[arg(long, value_name = "MULTIADDR")]
+    pub addpeer: Vec<Multiaddr>,
     /// Who may publish.
     #[arg(long, default_value = "open")]
     pub policy: PolicyName,

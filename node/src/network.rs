@@ -307,6 +307,8 @@ enum Order {
     Find(Subject, oneshot::Sender<Vec<Route>>),
     /// Dial a device.
     Visit(Host),
+    /// End the link to a device, and dial it no more, unless it is configured.
+    Leave(PeerId),
 }
 
 /// Orders that may wait; more are dropped, and given again by who needs them.
@@ -428,6 +430,13 @@ impl Network {
     /// Dials a device that was heard of.
     pub fn visit(&self, host: Host) {
         self.order(Order::Visit(host));
+    }
+
+    /// Lets go of a device that was visited, unless the configuration wants it.
+    pub fn leave(&self, device: &[u8]) {
+        if let Ok(device) = PeerId::from_bytes(device) {
+            self.order(Order::Leave(device));
+        }
     }
 
     fn order(&self, order: Order) {

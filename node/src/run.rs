@@ -440,6 +440,8 @@ impl Loop {
                 }
             }
             Effect::Send { link, message } => self.network.send(link, message),
+            Effect::Visit { host } => self.network.visit(host),
+            Effect::Leave { device } => self.network.leave(&device),
             Effect::Search { identity } => self.network.seek(Subject::Identity(identity)),
             Effect::Reach { via, device } => self.network.reach(via, &device),
             Effect::CloseLink { link, reason, misbehaved } => {
@@ -754,7 +756,8 @@ fn event_input(event: NetworkEvent, links: &mut HashSet<LinkId>) -> Option<Input
         NetworkEvent::Message { link, message } => {
             links.contains(&link).then_some(Input::LinkMessage { link, message })
         }
-        NetworkEvent::Drained { .. } | NetworkEvent::Found { .. } => None,
+        NetworkEvent::Found { subject, routes } => Some(Input::Found { subject, routes }),
+        NetworkEvent::Drained { .. } => None,
         NetworkEvent::LinkDown { link } => links.remove(&link).then_some(Input::LinkDown { link }),
     }
 }

@@ -70,6 +70,9 @@ impl Facts {
             Some(Value::Array(persisters)) => persisters,
             _ => Vec::new(),
         };
+        if let Some(Value::Array(others)) = facts.get_mut("servers_of_others") {
+            *others = others.iter().filter_map(named).map(|(_, facts)| facts).collect();
+        }
         let remotes: Vec<Value> =
             network.remotes.iter().map(|remote| remote_facts(remote, &persisters)).collect();
         let away = away(&network.remotes, &persisters);
@@ -130,17 +133,22 @@ fn away(remotes: &[RemoteStatus], persisters: &[Value]) -> Vec<Value> {
     let known: Vec<PeerId> = remotes.iter().filter_map(|remote| remote.peer_id).collect();
     persisters
         .iter()
-        .filter_map(|persister| {
-            let device = persister["device"].as_str()?;
-            let device = data_encoding::HEXLOWER.decode(device.as_bytes()).ok()?;
-            let peer = PeerId::from_bytes(&device).ok().filter(|peer| !known.contains(peer))?;
-            let mut facts = persister.as_object()?.clone();
-            facts.remove("device");
-            facts.insert("peer_id".into(), peer.to_string().into());
-            Some(Value::Object(facts))
-        })
+        .filter_map(named)
+        .filter(|(peer, _)| !known.contains(peer))
+        .map(|(_, facts)| facts)
         .take(remotes.len() - known.len())
         .collect()
+}
+
+/// What the engine says of a device, with its name for people.
+fn named(facts: &Value) -> Option<(PeerId, Value)> {
+    let device = facts["device"].as_str()?;
+    let device = data_encoding::HEXLOWER.decode(device.as_bytes()).ok()?;
+    let peer = PeerId::from_bytes(&device).ok()?;
+    let mut facts = facts.as_object()?.clone();
+    facts.remove("device");
+    facts.insert("peer_id".into(), peer.to_string().into());
+    Some((peer, Value::Object(facts)))
 }
 
 /// One remote: how the network sees it, and how the engine does.

@@ -5,6 +5,7 @@ use hypergolix_ipc::{ConnectionId, IpcError, Notice, NoticeId, Reply, RequestTok
 
 use crate::input::LinkId;
 use crate::message::{Message, Packed};
+use crate::route::Host;
 use crate::timer::Timer;
 use crate::view::{Time, Write};
 
@@ -58,6 +59,16 @@ pub enum Effect {
         link: LinkId,
         /// What the proof signs.
         statement: Vec<u8>,
+    },
+    /// Connect to a persister that somebody whom we look for uses.
+    Visit {
+        /// The persister, and where it is.
+        host: Host,
+    },
+    /// End such a connection; the persister is not needed any longer.
+    Leave {
+        /// The persister's network key.
+        device: Vec<u8>,
     },
     /// Connect to another device: it uses the same persister.
     Reach {

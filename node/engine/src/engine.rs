@@ -13,10 +13,11 @@ use crate::caches::{Chains, Contents};
 use crate::effect::Outcome;
 use crate::input::Input;
 use crate::keyring::Keyring;
+use crate::route::Subject;
 use crate::sharing::{Inbox, Outbox, Shares};
 use crate::shelf;
 use crate::signer::Later;
-use crate::sync::{Feed, Follows, Links, Registering, Searches};
+use crate::sync::{Feed, Follows, Guests, Links, Registering, Searches};
 use crate::timer::Timer;
 use crate::turn::Turn;
 use crate::view::{Entropy, Time, View, ViewError};
@@ -60,6 +61,7 @@ pub struct Engine {
     pub(crate) feed: Feed,
     pub(crate) follows: Follows,
     pub(crate) searches: Searches,
+    pub(crate) guests: Guests,
     pub(crate) links: Links,
     /// A registration under way.
     pub(crate) registering: Option<Registering>,
@@ -126,6 +128,7 @@ impl Engine {
             follows,
             links: Links::default(),
             searches: Searches::default(),
+            guests: Guests::default(),
             registering: None,
             farewells: BTreeMap::new(),
             news: Vec::new(),
@@ -188,6 +191,11 @@ impl Engine {
             Input::LinkUp { link, device, remote } => self.link_up(turn, link, device, remote),
             Input::LinkMessage { link, message } => self.link_message(turn, link, message)?,
             Input::LinkDown { link } => self.link_down(turn, link)?,
+            Input::Found { subject: Subject::Identity(identity), routes } => {
+                self.found(turn, identity, routes)?;
+            }
+            // A login's, before there is an engine.
+            Input::Found { .. } => {}
             Input::Control { id, control } => self.control(turn, id, control)?,
             Input::Timer(Timer::LinkDeadline(link)) => self.link_deadline(turn, link),
             Input::Timer(Timer::Reconcile(link)) => self.reconcile_due(turn, link)?,
@@ -199,7 +207,7 @@ impl Engine {
             Input::Timer(Timer::Waiting) => self.waited_long_enough(turn)?,
             Input::Timer(Timer::Inbox) => {}
             Input::Timer(Timer::Pieces) => self.write_pieces(turn)?,
-            Input::Timer(Timer::Search) => self.search_due(turn),
+            Input::Timer(Timer::Search) => self.search_due(turn)?,
             Input::Timer(Timer::Answers) => self.release_answers(),
             Input::Timer(Timer::Owed(link)) => self.offer_again(turn, link)?,
             Input::Timer(Timer::Uploads(link)) => self.resume_uploads(link),

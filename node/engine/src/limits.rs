@@ -143,6 +143,19 @@ pub const SEARCH_PAUSE_MAX: Duration = Duration::from_secs(1_800);
 /// Searches begun at once; the rest follows after [`SEARCH_DELAY`].
 pub const SEARCHES_AT_ONCE: usize = 16;
 
+/// Searches after which an answer to somebody who is not found counts as given, once it is in all
+/// mailboxes that we reach: after half a minute.
+pub const SEARCHES_FOR_ANSWER: u32 = 3;
+
+/// How long the devices of an identity may take to come before its persisters are visited.
+pub const GUEST_DELAY: Duration = Duration::from_secs(3);
+
+/// Persisters of one identity that are visited.
+pub const PERSISTERS_PER_IDENTITY: usize = 4;
+
+/// Persisters of others that are visited at one time. A guess: each is a link.
+pub const GUEST_AT_MAX: usize = 32;
+
 /// Links that are told of the devices of one identity: each may connect to them, and a node takes
 /// 128 connections. Whoever comes later has everything from the persister all the same.
 pub const SEEKERS_MAX: usize = 64;

@@ -170,6 +170,7 @@ impl Persister {
                 | Timer::Uploads(_),
             )
             | Input::RequestOpened { .. }
+            | Input::Found { .. }
             | Input::AppConnected { .. }
             | Input::AppRequest { .. }
             | Input::AppAcknowledged { .. }

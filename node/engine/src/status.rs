@@ -95,7 +95,8 @@ impl Engine {
         for (name, figure) in self.figures(turn)? {
             write!(json, ",\"{name}\":{figure}").expect("a string takes everything");
         }
-        write!(json, ",\"persisters\":{}}}", self.persisters_json(turn)?)
+        let (persisters, others) = (self.persisters_json(turn)?, self.guests_json());
+        write!(json, ",\"persisters\":{persisters},\"servers_of_others\":{others}}}")
             .expect("a string takes everything");
         Ok(json)
     }

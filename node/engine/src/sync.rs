@@ -5,6 +5,7 @@ mod deletions;
 mod elsewhere;
 mod feed;
 mod follows;
+mod guests;
 mod hello;
 mod holdings;
 mod links;
@@ -33,6 +34,7 @@ use crate::view::ViewError;
 
 pub(crate) use feed::{Feed, META_EPOCH};
 pub(crate) use follows::Follows;
+pub(crate) use guests::Guests;
 pub(crate) use hello::proof;
 pub(crate) use holdings::{Detail, Holdings, bury};
 pub(crate) use links::{Link, Links};
@@ -193,6 +195,7 @@ impl Engine {
         sources.insert(self.me);
         let mut links = self.links.proven_any(&sources);
         links.extend(self.links.persisters());
+        links.extend(self.links.guests_of(&sources));
         let links = self.links.with_room_for_gets(links);
         if links.is_empty() {
             return false;
@@ -249,7 +252,7 @@ impl Engine {
         for number in self.links.remove(link) {
             self.answer_waiting(turn, number)?;
         }
-        self.persister_down(turn)?;
+        self.settle_mailed(turn)?;
         self.search_soon(turn);
         Ok(())
     }

@@ -14,7 +14,7 @@ use crate::engine::Engine;
 use crate::input::LinkId;
 use crate::limits;
 use crate::message::{LIST_MAX, Message, Packed};
-use crate::sync::{Feed, Holdings, Links};
+use crate::sync::{Feed, Holdings, Link, Links};
 use crate::timer::Timer;
 use crate::turn::Turn;
 use crate::view::ViewError;
@@ -42,7 +42,7 @@ impl Engine {
         let Some(state) = self.links.get(link) else {
             return Ok(());
         };
-        if state.is_persister() {
+        if state.is_persister() || state.is_guest() {
             let items = self.items_at_persister(turn, link)?;
             self.links.begin_comparison(turn, link, &items);
             self.compares_with(link, items);
@@ -65,8 +65,10 @@ impl Engine {
         turn: &mut Turn<'_>,
         link: LinkId,
     ) -> Result<(), ViewError> {
-        if self.links.get(link).is_none_or(|state| state.proven.is_empty() && !state.is_persister())
-        {
+        let compares = |state: &Link| {
+            !state.proven.is_empty() || state.is_persister() || state.is_guest()
+        };
+        if !self.links.get(link).is_some_and(compares) {
             return Ok(());
         }
         self.compare(turn, link)?;

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use golix::{Ghid, PrivateIdentity, Suite};
 use hypergolix_engine::account::{self, ScryptCost};
+use hypergolix_engine::route::Host;
 use hypergolix_engine::view::{Row, Table, Time, View, ViewError, Write};
 use hypergolix_engine::{
     Account, Control, Effect, Engine, EngineConfig, Entropy, Input, LinkId, Message, Outcome,
@@ -168,6 +169,9 @@ pub struct Node {
     /// Devices that it was told to reach.
     pub reached: Vec<Vec<u8>>,
     pub searched: Vec<Ghid>,
+    /// Persisters of others that it went to, and those that it left.
+    pub visited: Vec<Host>,
+    pub left: Vec<Vec<u8>>,
     pub device: Vec<u8>,
     pub answers: BTreeMap<(ConnectionId, RequestToken), Result<Reply, IpcError>>,
     pub notices: BTreeMap<ConnectionId, Vec<Notice>>,
@@ -338,6 +342,8 @@ impl World {
             controlled: Vec::new(),
             reached: Vec::new(),
             searched: Vec::new(),
+            visited: Vec::new(),
+            left: Vec::new(),
             device,
             answers: BTreeMap::new(),
             notices: BTreeMap::new(),
@@ -368,13 +374,18 @@ impl World {
     }
 
     pub fn connect(&mut self, a: usize, b: usize) -> LinkId {
+        self.connect_as(a, b, true)
+    }
+
+    /// A link between two; whether a server among them counts as a remote of the other.
+    pub fn connect_as(&mut self, a: usize, b: usize, remote: bool) -> LinkId {
         let link = LinkId(self.next_link);
         self.next_link += 1;
         self.links.insert((a, link), b);
         self.links.insert((b, link), a);
         for (node, other) in [(a, b), (b, a)] {
             let device = self.nodes[other].device.clone();
-            let remote = self.nodes[other].engine.is_server();
+            let remote = remote && self.nodes[other].engine.is_server();
             self.queue.push_back((node, Input::LinkUp { link, device, remote }));
         }
         self.run();
@@ -593,6 +604,8 @@ impl World {
                     self.open_one();
                 }
             }
+            Effect::Visit { host } => self.nodes[number].visited.push(host),
+            Effect::Leave { device } => self.nodes[number].left.push(device),
             Effect::Search { identity } => self.nodes[number].searched.push(identity),
             Effect::CloseApp { .. } | Effect::Log { .. } => {}
         }
