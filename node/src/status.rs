@@ -76,6 +76,7 @@ impl Facts {
         let remotes: Vec<Value> =
             network.remotes.iter().map(|remote| remote_facts(remote, &persisters)).collect();
         let away = away(&network.remotes, &persisters);
+        let found = found(&network.remotes, &persisters);
         let config = self.config.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let own = json!({
             "version": env!("CARGO_PKG_VERSION"),
@@ -90,6 +91,7 @@ impl Facts {
             "peers": peers,
             "remotes": remotes,
             "servers_away": away,
+            "servers_found": found,
             "addresses_known": network.addresses,
             "dials": network.dials,
             "dht": network.dht.map(dht_facts),
@@ -138,6 +140,13 @@ fn away(remotes: &[RemoteStatus], persisters: &[Value]) -> Vec<Value> {
         .map(|(_, facts)| facts)
         .take(remotes.len() - known.len())
         .collect()
+}
+
+/// Servers that other devices of the account use, and this one therefore, too.
+fn found(remotes: &[RemoteStatus], persisters: &[Value]) -> Vec<Value> {
+    let known = |peer: &PeerId| remotes.iter().any(|remote| remote.peer_id == Some(*peer));
+    let linked = persisters.iter().filter(|persister| persister.get("pending").is_some());
+    linked.filter_map(named).filter(|(peer, _)| !known(peer)).map(|(_, facts)| facts).collect()
 }
 
 /// What the engine says of a device, with its name for people.

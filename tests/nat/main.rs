@@ -25,6 +25,8 @@ const WATCHED: Duration = Duration::from_secs(5);
 /// Pause between two looks at `status`: each is a process.
 const POLL: Duration = Duration::from_millis(250);
 
+mod routes;
+
 const KINDS: [(Nat, &str); 5] = [
     (Nat::None, "public"),
     (Nat::FullCone, "full_cone"),
@@ -45,7 +47,9 @@ fn main() -> ExitCode {
         }
         trials.push(trial("relay_restarted", relay_restarted));
         trials.push(trial("found_in_the_dht", found_in_the_dht));
-        trials.push(trial("logged_in_through_the_dht", logged_in_through_the_dht));
+        trials.push(trial("logged_in_through_the_dht", routes::logged_in));
+        trials.push(trial("logged_in_at_a_server_that_was_found", routes::logged_in_at_a_server));
+        trials.push(trial("different_servers", routes::different_servers));
         trials.push(trial("only_quic", || only("tcp")));
         trials.push(trial("only_tcp", || only("udp")));
         trials.push(trial("only_secure_websocket", only_secure_websocket));
@@ -165,105 +169,11 @@ fn pair(left: Nat, right: Nat) {
     bob.app.update(object, b"second", CONVERGED_MAX);
 }
 
-/// Somebody who is always there, as the DHT's beginning; and the address to give to `--addpeer`.
-fn bootstrap(globe: &mut Globe) -> (Server, String) {
-    let (place, address) = globe.public();
-    let server = Server::start(&place, &["--host", "ANY"]);
-    let listens = server.fact("addresses").to_owned();
-    let at = listens
-        .split(',')
-        .find(|listens| listens.contains("/tcp/") && listens.contains(&address))
-        .expect("it listens there");
-    let at = at.to_owned();
-    (server, at)
-}
-
-/// A home that takes part in the DHT and knows one device that does.
-fn dht_home(place: &Place, bootstrap: &str) -> Home {
-    let home = Home::new(place);
-    for words in [
-        &["config", "--verbosity", "louder"][..],
-        &["config", "--dht"],
-        &["config", "--addpeer", bootstrap],
-    ] {
-        let output = home.run(words);
-        assert!(output.status.success(), "{words:?}: {output:?}");
-    }
-    home
-}
-
-impl Site {
-    fn start(home: &Home) -> Self {
-        let node = home.start();
-        let app = node.connect();
-        Self { node, app }
-    }
-
-    /// Waits until its records are in the DHT.
-    fn published(&self) {
-        wait_until("its records to be published", FOUND_MAX, || {
-            pause(POLL);
-            let dht = &self.node.status()["dht"];
-            dht["own_published"].as_u64().is_some_and(|count| count >= 2)
-                && dht["own_published"] == dht["own"]
-        });
-    }
-}
-
-/// A second machine knows a bootstrap, the user id and the password; and then so does a third one,
-/// while the first is gone.
-fn logged_in_through_the_dht() {
-    let mut globe = Globe::new();
-    let (_server, bootstrap) = bootstrap(&mut globe);
-    let site = |globe: &mut Globe| {
-        Site::start(&dht_home(&globe.behind(Nat::None), &bootstrap))
-    };
-    let (alice, first) = (site(&mut globe), site(&mut globe));
-    first.published();
-    alice.published();
-    let own = first.app.new_object(b"made on the first");
-    first.app.done(*b"+$", &own.0).expect("a startup object");
-    let shared = alice.shared_with(&first, b"from alice");
-
-    let log_in = |globe: &mut Globe, account: &str| {
-        let home = dht_home(&globe.behind(Nat::None), &bootstrap);
-        let mut command = home.start_command();
-        command.args(["--user-id", account]);
-        let node = Node::launch(&home, command)
-            .unwrap_or_else(|failure| panic!("the login failed: {failure}"));
-        let app = node.connect();
-        Site { node, app }
-    };
-    let account = first.node.fact("user-id").to_owned();
-    let second = log_in(&mut globe, &account);
-    assert_eq!(second.address(), first.address());
-    let restored = |site: &Site| {
-        for (object, state) in [(own, &b"made on the first"[..]), (shared, b"from alice")] {
-            let took = wait_until("what the account has", FOUND_MAX, || {
-                site.app.try_get(object).is_ok_and(|definition| definition.state == state)
-            });
-            println!("restored after {took:?}");
-        }
-        assert_eq!(site.app.request(*b">$", b"").expect("a startup object"), own.0);
-    };
-    restored(&second);
-    // Both write on, and hear of each other.
-    second.app.push(own, b"changed on the second");
-    first.app.update(own, b"changed on the second", FOUND_MAX);
-    second.app.push(own, b"made on the first");
-    first.app.update(own, b"made on the first", FOUND_MAX);
-    second.published();
-    assert!(first.node.stop().success());
-    let third = log_in(&mut globe, &account);
-    assert_eq!(third.address(), second.address());
-    restored(&third);
-}
-
 /// Two nodes know the address of somebody who is always there, and each other's fingerprint.
 fn found_in_the_dht() {
     let mut globe = Globe::new();
-    let (server, bootstrap) = bootstrap(&mut globe);
-    let mut site = || Site::start(&dht_home(&globe.behind(Nat::None), &bootstrap));
+    let (server, bootstrap) = routes::bootstrap(&mut globe);
+    let mut site = || Site::start(&routes::home(&globe.behind(Nat::None), &bootstrap));
     let (alice, bob) = (site(), site());
     alice.published();
     bob.published();

@@ -12,7 +12,6 @@ use serde_json::Value;
 
 mod operator;
 mod outage;
-mod routes;
 
 /// From being able to reach each other's server to the same state.
 const CONVERGED_MAX: Duration = Duration::from_secs(10);
@@ -37,8 +36,6 @@ fn main() -> ExitCode {
             trial("two_servers_and_one_is_lost", outage::two_servers_and_one_is_lost),
             trial("killed_in_mid_stream", outage::killed_in_mid_stream),
             trial("mirrors", outage::mirrors),
-            trial("different_servers", routes::different_servers),
-            trial("logged_in_at_a_server_that_was_found", routes::logged_in_at_a_server_that_was_found),
             trial("options", operator::options),
             trial("quota", operator::quota),
             trial("invitations_and_bans", operator::invitations_and_bans),

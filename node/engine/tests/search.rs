@@ -129,7 +129,8 @@ fn found(world: &mut World, node: usize, identity: golix::Ghid, server: usize) {
 #[test]
 fn author_and_reader_with_different_servers_share_through_the_reader_s_and_fetch_at_the_author_s() {
     let mut world = world();
-    let (hers, his) = (world.server(PersisterConfig::default()), world.server(PersisterConfig::default()));
+    let (hers, his) =
+        (world.server(PersisterConfig::default()), world.server(PersisterConfig::default()));
     let (alice, bob) = (world.app(0, 1), world.app(1, 1));
     let [her, him] = [0, 1].map(|node| world.nodes[node].account.fingerprint());
     world.ask(1, bob, Request::RegisterApi(ApiId::JSON)).expect("registered");

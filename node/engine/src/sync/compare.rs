@@ -65,9 +65,8 @@ impl Engine {
         turn: &mut Turn<'_>,
         link: LinkId,
     ) -> Result<(), ViewError> {
-        let compares = |state: &Link| {
-            !state.proven.is_empty() || state.is_persister() || state.is_guest()
-        };
+        let compares =
+            |state: &Link| !state.proven.is_empty() || state.is_persister() || state.is_guest();
         if !self.links.get(link).is_some_and(compares) {
             return Ok(());
         }

@@ -46,7 +46,9 @@ impl Links {
     /// Links to persisters where we are guests, and to those that we may use.
     pub(super) fn stores(&self) -> Vec<LinkId> {
         let mut links = self.persisters();
-        links.extend(self.ids().into_iter().filter(|link| self.get(*link).is_some_and(Link::is_guest)));
+        links.extend(
+            self.ids().into_iter().filter(|link| self.get(*link).is_some_and(Link::is_guest)),
+        );
         links
     }
 

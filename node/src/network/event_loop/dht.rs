@@ -185,7 +185,8 @@ fn resolve(host: &mut Host) {
         // The port says nothing about where a name leads.
         for found in (name.as_ref(), 0).to_socket_addrs().into_iter().flatten().take(NAME_MAX) {
             let host = Multiaddr::from(found.ip());
-            addresses.push(host.iter().chain(address.iter().skip(1)).collect::<Multiaddr>().to_vec());
+            addresses
+                .push(host.iter().chain(address.iter().skip(1)).collect::<Multiaddr>().to_vec());
         }
     }
     addresses.truncate(route::ADDRESSES_MAX);
