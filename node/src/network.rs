@@ -27,6 +27,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use golix::Ghid;
 use hypergolix_engine::input::LinkId;
 use hypergolix_engine::message::Message;
 use hypergolix_engine::route::{Host, Route, Subject};
@@ -301,6 +302,8 @@ pub struct Network {
 enum Order {
     /// Say this of ourselves from now on, and nothing else.
     Present(Vec<Presence>),
+    /// Say that these addresses are published here, and no others.
+    Publish(Vec<Ghid>),
     /// Look for a subject, dial who serves it, and say so.
     Seek(Subject),
     /// Only look.
@@ -412,6 +415,11 @@ impl Network {
     /// Says in the DHT from now on where these subjects are to be found: at this device.
     pub fn present(&self, presences: Vec<Presence>) {
         self.order(Order::Present(presences));
+    }
+
+    /// The same for addresses that are published on purpose, and for nothing else.
+    pub fn publish(&self, addresses: Vec<Ghid>) {
+        self.order(Order::Publish(addresses));
     }
 
     /// Looks for a subject in the DHT, dials whoever serves it, and says so with

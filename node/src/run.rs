@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use golix::Ghid;
 use golix::object::OpenedRequest;
-use hypergolix_engine::route::Subject;
 use hypergolix_engine::{
     Effect, Entropy, Input, LinkId, Message, Signatures, Table, Time, Timer, View, ViewError, Write,
 };
@@ -442,7 +441,8 @@ impl Loop {
             Effect::Send { link, message } => self.network.send(link, message),
             Effect::Visit { host } => self.network.visit(host),
             Effect::Leave { device } => self.network.leave(&device),
-            Effect::Search { identity } => self.network.seek(Subject::Identity(identity)),
+            Effect::Search { subject } => self.network.seek(subject),
+            Effect::Present { addresses } => self.network.publish(addresses),
             Effect::Reach { via, device } => self.network.reach(via, &device),
             Effect::CloseLink { link, reason, misbehaved } => {
                 tracing::info!(link = link.0, reason, misbehaved, "a link is ended");

@@ -354,6 +354,7 @@ impl<'a> World<'a> {
             Effect::Search { .. }
             | Effect::Visit { .. }
             | Effect::Leave { .. }
+            | Effect::Present { .. }
             | Effect::Reach { .. }
             | Effect::Controlled { .. } => {}
             Effect::Log { event, about } => {

@@ -232,3 +232,43 @@ pub fn logged_in_at_a_server() {
     let first = Site::start(&first);
     first.has(object, b"changed on the second");
 }
+
+/// Alice left a share for Bob at a server that takes no objects of hers, and is gone. Carol, who has the
+/// object too, publishes it.
+pub fn published_by_somebody_else() {
+    let mut globe = Globe::new();
+    let (place, address) = globe.public();
+    let _server = Server::start(&place, &["--host", "ANY", "--free-bytes", "1"]);
+    let mut site = || Site::start(&home_at(&globe.behind(Nat::None), &address));
+    let (alice, bob, carol) = (site(), site(), site());
+    bob.connected();
+    let recipient = bob.address();
+    let bob = bob.stop();
+    let object = alice.shared_with(&carol, b"hers");
+    alice.app.share(object, recipient);
+    wait_until("the share to be in his mailbox", CONVERGED_MAX, || {
+        alice.remote()["mailed"].as_u64() >= Some(1)
+    });
+    alice.stop();
+    let publish = |site: &Site, words: &[&str]| {
+        let text = object.text();
+        let words: Vec<&str> = ["publish", &text].iter().chain(words).copied().collect();
+        let output = site.node.home().run(&words);
+        assert!(output.status.success(), "{output:?}");
+    };
+    publish(&carol, &[]);
+    // It is remembered.
+    let carol = Site::start(&carol.stop());
+    wait_until("it to be known", CONVERGED_MAX, || carol.node.status()["dht"]["own"] == 3);
+    carol.published();
+
+    let bob = Site::start(&bob);
+    let started = std::time::Instant::now();
+    wait_until("the share to be known", FOUND_MAX, || bob.node.status()["followed"] == 1);
+    let output = bob.node.home().run(&["get", &object.text()]);
+    println!("found after {:?}", started.elapsed());
+    assert_eq!(output.stdout, b"hers", "{output:?}");
+    // What is taken back is said no longer.
+    publish(&carol, &["--remove"]);
+    wait_until("the end of it", CONVERGED_MAX, || carol.node.status()["dht"]["own"] == 2);
+}

@@ -17,7 +17,7 @@ use crate::route::Subject;
 use crate::sharing::{Inbox, Outbox, Shares};
 use crate::shelf;
 use crate::signer::Later;
-use crate::sync::{Feed, Follows, Guests, Links, Registering, Searches};
+use crate::sync::{Feed, Follows, Guests, Links, Lookups, Published, Registering, Searches};
 use crate::timer::Timer;
 use crate::turn::Turn;
 use crate::view::{Entropy, Time, View, ViewError};
@@ -62,6 +62,8 @@ pub struct Engine {
     pub(crate) follows: Follows,
     pub(crate) searches: Searches,
     pub(crate) guests: Guests,
+    pub(crate) lookups: Lookups,
+    pub(crate) published: Published,
     pub(crate) links: Links,
     /// A registration under way.
     pub(crate) registering: Option<Registering>,
@@ -110,6 +112,7 @@ impl Engine {
         let follows = Follows::open(&turn)?;
         let shares = Shares::open(&turn, &keyring)?;
         let outbox = Outbox::open(&turn)?;
+        let published = Published::open(&turn, &keyring)?;
         let inbox = Inbox::open(&turn)?;
         let mut engine = Self {
             me: account.fingerprint(),
@@ -129,6 +132,8 @@ impl Engine {
             links: Links::default(),
             searches: Searches::default(),
             guests: Guests::default(),
+            lookups: Lookups::default(),
+            published,
             registering: None,
             farewells: BTreeMap::new(),
             news: Vec::new(),
@@ -140,6 +145,7 @@ impl Engine {
         engine.check_pieces(&mut turn)?;
         engine.pump_inbox(&mut turn)?;
         engine.search_soon(&mut turn);
+        engine.present(&mut turn);
         let outcome = Outcome { unsigned: engine.unsigned.take(), ..turn.finish() };
         engine.entropy = entropy;
         Ok((engine, outcome))
@@ -194,8 +200,11 @@ impl Engine {
             Input::Found { subject: Subject::Identity(identity), routes } => {
                 self.found(turn, identity, routes)?;
             }
+            Input::Found { subject: Subject::Published(address), routes } => {
+                self.providers_found(turn, address, routes)?;
+            }
             // A login's, before there is an engine.
-            Input::Found { .. } => {}
+            Input::Found { subject: Subject::Root(_), .. } => {}
             Input::Control { id, control } => self.control(turn, id, control)?,
             Input::Timer(Timer::LinkDeadline(link)) => self.link_deadline(turn, link),
             Input::Timer(Timer::Reconcile(link)) => self.reconcile_due(turn, link)?,
@@ -208,6 +217,7 @@ impl Engine {
             Input::Timer(Timer::Inbox) => {}
             Input::Timer(Timer::Pieces) => self.write_pieces(turn)?,
             Input::Timer(Timer::Search) => self.search_due(turn)?,
+            Input::Timer(Timer::Lookups) => self.lookups_due(turn)?,
             Input::Timer(Timer::Answers) => self.release_answers(),
             Input::Timer(Timer::Owed(link)) => self.offer_again(turn, link)?,
             Input::Timer(Timer::Uploads(link)) => self.resume_uploads(link),
@@ -250,10 +260,11 @@ impl Engine {
             ("applications", self.apps.len() as u64),
             ("objects_tracked", self.apps.tracked() as u64),
             ("notices", self.apps.notices() as u64),
-            ("requests_waiting", self.links.waiting() as u64),
+            ("requests_waiting", (self.links.waiting() + self.lookups.waiting()) as u64),
             ("elsewhere", turn.len(Table::Elsewhere)?),
             ("followed", self.follows.len() as u64),
             ("links", self.links.len() as u64),
+            ("published", self.published.len() as u64),
             ("shares_owed", self.outbox.len() as u64),
             ("shares_waiting", self.shares.len() as u64),
             ("requests_to_open", self.inbox.len() as u64),

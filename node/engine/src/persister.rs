@@ -166,6 +166,7 @@ impl Persister {
                 | Timer::Answers
                 | Timer::Pieces
                 | Timer::Search
+                | Timer::Lookups
                 | Timer::Owed(_)
                 | Timer::Uploads(_),
             )

@@ -31,6 +31,9 @@ impl Engine {
                 self.register(turn, id, token.as_deref());
                 return Ok(());
             }
+            Control::Publish { address } => self.publish(turn, &address)?,
+            Control::Unpublish { address } => self.unpublish(turn, &address)?,
+            Control::Published => Ok(self.published_json(turn)?),
             Control::Users
             | Control::Admit { .. }
             | Control::Invite

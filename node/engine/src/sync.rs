@@ -9,7 +9,9 @@ mod guests;
 mod hello;
 mod holdings;
 mod links;
+mod lookups;
 mod own;
+mod published;
 mod questions;
 mod receive;
 mod remotes;
@@ -38,6 +40,8 @@ pub(crate) use guests::Guests;
 pub(crate) use hello::proof;
 pub(crate) use holdings::{Detail, Holdings, bury};
 pub(crate) use links::{Link, Links};
+pub(crate) use lookups::Lookups;
+pub(crate) use published::Published;
 pub(crate) use receive::{Parsed, Stash};
 pub(crate) use remotes::Registering;
 pub(crate) use search::Searches;
@@ -83,6 +87,10 @@ impl Engine {
             Message::Object { id, objects } => {
                 if self.identity_answered(turn, link, id, &objects)? {
                     // It was about an identity.
+                } else if let Some(address) = self.is_looked_up(link, id) {
+                    self.receive(turn, link, &objects)?;
+                    self.settle(turn)?;
+                    self.provider_answered(turn, address)?;
                 } else if let Some(asked) = self.links.end_get(link, id) {
                     let before = self.feed.last();
                     self.receive(turn, link, &objects)?;
@@ -163,7 +171,10 @@ impl Engine {
         // What another device of the account made comes when somebody wants it.
         let worth_asking =
             reply.is_err() && (self.follows.contains(&address) || account::has_others(turn)?);
-        if !worth_asking || !self.ask(turn, connection, token, address, false) {
+        if !worth_asking
+            || !(self.ask(turn, connection, token, address, false)
+                || self.look_up(turn, connection, token, address)?)
+        {
             answer(turn, connection, token, reply);
         }
         Ok(())
@@ -226,6 +237,12 @@ impl Engine {
         } else {
             self.try_get(turn, asked.connection, &asked.address)?
         };
+        if !asked.sync
+            && reply.is_err()
+            && self.look_up(turn, asked.connection, asked.token, asked.address)?
+        {
+            return Ok(());
+        }
         answer(turn, asked.connection, asked.token, reply);
         Ok(())
     }
@@ -249,6 +266,7 @@ impl Engine {
     pub(crate) fn link_down(&mut self, turn: &mut Turn<'_>, link: LinkId) -> Result<(), ViewError> {
         self.registered(turn, link, verdict::NOT_HERE);
         self.forget_parked(turn, link);
+        self.provider_gone(link);
         for number in self.links.remove(link) {
             self.answer_waiting(turn, number)?;
         }

@@ -158,7 +158,7 @@ fn author_and_reader_with_different_servers_share_through_the_reader_s_and_fetch
     world.answers_leave();
     world.advance(Duration::from_secs(3));
     assert!(world.nodes[1].searched.contains(&her));
-    assert!(world.state(1, bob, object).is_err());
+    assert!(!holds(&world, 1, &object));
     found(&mut world, 1, her, hers);
     world.advance(Duration::from_secs(4));
     let as_guest = world.connect_as(1, hers, false);

@@ -102,6 +102,7 @@ impl Engine {
         if !self.links.greeted(turn, link, version, nonce, role) {
             return Ok(());
         }
+        self.ask_provider(turn, link);
         if let Role::Persister { epoch } = role {
             // One that nobody configured is told nothing, unless somebody whom we look for uses it.
             let ours = self.links.get(link).is_some_and(|state| state.remote);

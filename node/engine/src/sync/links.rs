@@ -112,6 +112,11 @@ impl Link {
         !self.remote && !self.guest.is_empty() && matches!(self.role, Role::Persister { .. })
     }
 
+    /// Whether both sides said hello.
+    pub(super) fn is_greeted(&self) -> bool {
+        !self.closing && self.their_nonce.is_some()
+    }
+
     fn is_owed(&self) -> bool {
         self.their_nonce.is_none()
             || !self.events.is_empty()

@@ -14,6 +14,7 @@ use crate::engine::Engine;
 use crate::limits::{
     SEARCH_DELAY, SEARCH_PAUSE, SEARCH_PAUSE_MAX, SEARCHES_AT_ONCE, SEARCHES_FOR_ANSWER,
 };
+use crate::route::Subject;
 use crate::timer::Timer;
 use crate::turn::Turn;
 use crate::view::{Time, ViewError};
@@ -87,9 +88,10 @@ impl Engine {
             let pause = SEARCH_PAUSE.saturating_mul(1 << (*attempts).min(16)).min(SEARCH_PAUSE_MAX);
             (*next, *attempts) = (now + pause, attempts.saturating_add(1));
             let attempts_made = *attempts;
-            turn.effect(Effect::Search { identity });
-            if attempts_made == SEARCHES_FOR_ANSWER {
-                in_vain = true;
+            turn.effect(Effect::Search { subject: Subject::Identity(identity) });
+            in_vain |= attempts_made == SEARCHES_FOR_ANSWER;
+            if attempts_made > 1 {
+                self.look_up_absent(turn, &identity)?;
             }
         }
         if in_vain {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use golix::{Ghid, PrivateIdentity, Suite};
 use hypergolix_engine::account::{self, ScryptCost};
-use hypergolix_engine::route::Host;
+use hypergolix_engine::route::{Host, Subject};
 use hypergolix_engine::view::{Row, Table, Time, View, ViewError, Write};
 use hypergolix_engine::{
     Account, Control, Effect, Engine, EngineConfig, Entropy, Input, LinkId, Message, Outcome,
@@ -169,6 +169,9 @@ pub struct Node {
     /// Devices that it was told to reach.
     pub reached: Vec<Vec<u8>>,
     pub searched: Vec<Ghid>,
+    /// Published addresses that it looked for, and those that it publishes.
+    pub looked_up: Vec<Ghid>,
+    pub published: Vec<Ghid>,
     /// Persisters of others that it went to, and those that it left.
     pub visited: Vec<Host>,
     pub left: Vec<Vec<u8>>,
@@ -321,6 +324,7 @@ impl World {
         .expect("a sound disk");
         disk.apply(outcome.writes);
         let mut timers = BTreeMap::new();
+        let mut published = Vec::new();
         for effect in outcome.effects {
             match effect {
                 Effect::OpenRequest { number: request, request: bytes } => {
@@ -330,6 +334,7 @@ impl World {
                     self.queue.push_back((number, input));
                 }
                 Effect::SetTimer { timer, at } => drop(timers.insert(timer, at)),
+                Effect::Present { addresses } => published = addresses,
                 other => panic!("not at the start: {other:?}"),
             }
         }
@@ -342,6 +347,8 @@ impl World {
             controlled: Vec::new(),
             reached: Vec::new(),
             searched: Vec::new(),
+            looked_up: Vec::new(),
+            published,
             visited: Vec::new(),
             left: Vec::new(),
             device,
@@ -606,7 +613,11 @@ impl World {
             }
             Effect::Visit { host } => self.nodes[number].visited.push(host),
             Effect::Leave { device } => self.nodes[number].left.push(device),
-            Effect::Search { identity } => self.nodes[number].searched.push(identity),
+            Effect::Search { subject: Subject::Identity(identity) } => {
+                self.nodes[number].searched.push(identity);
+            }
+            Effect::Search { subject } => self.nodes[number].looked_up.push(subject.address()),
+            Effect::Present { addresses } => self.nodes[number].published = addresses,
             Effect::CloseApp { .. } | Effect::Log { .. } => {}
         }
     }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, ToSocketAddrs as _};
 use std::time::{Duration, Instant};
 
+use golix::Ghid;
 use hypergolix_engine::route::{self, Host, Route, Subject};
 use libp2p::kad::{
     self, GetRecordOk, InboundRequest, QueryId, QueryResult, Quorum, Record, RecordKey,
@@ -145,6 +146,16 @@ impl Dht {
             Subject::Published(_) => Some(own.presence.subject.key(epoch)),
             Subject::Identity(_) | Subject::Root(_) => None,
         });
+    }
+
+    /// Other addresses are published from now on.
+    fn publish(&mut self, addresses: Vec<Ghid>, now: Instant) {
+        let published = |presence: &Presence| matches!(presence.subject, Subject::Published(_));
+        let own = self.own.iter().map(|own| own.presence.clone());
+        let mut presences: Vec<Presence> = own.filter(|presence| !published(presence)).collect();
+        let subjects = addresses.into_iter().map(Subject::Published);
+        presences.extend(subjects.map(|subject| Presence { subject, keys: None }));
+        self.present(presences, now);
     }
 
     fn puts(&self) -> usize {
@@ -305,6 +316,10 @@ impl EventLoop {
     pub(super) fn on_order(&mut self, order: Order, now: Instant) {
         match order {
             Order::Present(presences) => self.dht.present(presences, now),
+            Order::Publish(addresses) => {
+                self.dht.publish(addresses, now);
+                self.publish();
+            }
             Order::Seek(subject) => self.look_for(subject, None),
             Order::Find(subject, answer) => self.look_for(subject, Some(answer)),
             Order::Visit(host) => self.visit(&host, now),
