@@ -131,6 +131,7 @@ async fn main() -> anyhow::Result<()> {
         hosts: vec![std::net::Ipv4Addr::LOCALHOST.into()],
         port: 0,
         websocket: None,
+        peers: Vec::new(),
         mirrors: Vec::new(),
         persister: PersisterConfig::default(),
         relay: RelayLimits::default(),

@@ -6,6 +6,7 @@ mod demo;
 mod detach;
 mod object;
 mod password;
+mod publish;
 mod server;
 mod start;
 mod status;
@@ -56,6 +57,9 @@ enum Command {
     Put(PutArgs),
     /// Let somebody read an object, now and in future.
     Share(ShareArgs),
+    /// Say in the distributed hash table that an object is to be had here, so that those who have its key
+    /// find it when its author and their servers are gone.
+    Publish(PublishArgs),
     /// Print every new state of an object; without an object, every object that is shared with this
     /// user.
     Watch(WatchArgs),
@@ -142,6 +146,10 @@ pub struct StartServerArgs {
     /// Hold the same as another server, whose address and peer id this is. Both sides say so.
     #[arg(long, value_name = "MULTIADDR")]
     pub mirror: Vec<Multiaddr>,
+    /// Join the distributed hash table that another server, or any device, at this address takes part
+    /// in.
+    #[arg(long, value_name = "MULTIADDR")]
+    pub addpeer: Vec<Multiaddr>,
     /// Who may publish.
     #[arg(long, default_value = "open")]
     pub policy: PolicyName,
@@ -312,6 +320,23 @@ pub struct ShareArgs {
     /// The other user's fingerprint.
     #[arg(value_name = "FINGERPRINT")]
     pub recipient: Ghid,
+}
+
+/// `hypergolix publish`.
+#[derive(Debug, Args)]
+pub struct PublishArgs {
+    /// The object's address; it has to be readable here, whoever made it.
+    #[arg(value_name = "OBJECT", required_unless_present = "list")]
+    pub object: Option<Ghid>,
+    /// Take it back.
+    #[arg(long, requires = "object")]
+    pub remove: bool,
+    /// Show what is published.
+    #[arg(long, conflicts_with_all = ["object", "remove"])]
+    pub list: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `hypergolix watch`.
@@ -531,6 +556,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Server(command) => server::run(command),
         Command::Status(args) => status::run(args),
         Command::Config(args) => config::run(args),
+        Command::Publish(args) => publish::run(&args),
         Command::Unshare(args) => object::unshare(&args),
         Command::Ls(args) => object::list(&args),
         Command::Get(args) => object::get(&args),

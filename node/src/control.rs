@@ -56,6 +56,18 @@ pub enum Order {
         /// What the operators gave out.
         token: Option<String>,
     },
+    /// Daemon: provide an address in the distributed hash table.
+    Publish {
+        /// Which.
+        address: String,
+    },
+    /// Daemon: no longer.
+    Unpublish {
+        /// Which.
+        address: String,
+    },
+    /// Daemon: what is published.
+    Published,
     /// Server: who stores how much.
     Users,
     /// Server: register an identity, or take that back.
@@ -182,6 +194,9 @@ async fn answer(
         }
         Order::Objects { after } => Control::Objects { after: after.map(ghid).transpose()? },
         Order::Register { token } => Control::Register { token },
+        Order::Publish { address } => Control::Publish { address: ghid(address)? },
+        Order::Unpublish { address } => Control::Unpublish { address: ghid(address)? },
+        Order::Published => Control::Published,
         Order::Users => Control::Users,
         Order::Admit { identity, registered } => {
             Control::Admit { identity: ghid(identity)?, registered }

@@ -3,7 +3,7 @@
 //! Any device of the account, any persister and anybody else who holds the root gives it to whoever
 //! asks for its address; it proves itself, and what it holds is sealed under the password.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use golix::Ghid;
@@ -23,6 +23,9 @@ const GRACE: Duration = Duration::from_millis(1_500);
 
 /// Pause before the DHT is asked, and between questions.
 const SEEK_PAUSE: Duration = Duration::from_secs(2);
+
+/// Servers that are asked because devices of the account name them.
+const SERVERS_MAX: usize = 8;
 
 /// Events that may wait.
 const EVENTS_MAX: usize = 64;
@@ -109,9 +112,15 @@ async fn ask_around(
                 Message::Ping { id } => network.send(link, Message::Pong { id }),
                 _ => {}
             },
-            NetworkEvent::Drained { .. }
-            | NetworkEvent::LinkDown { .. }
-            | NetworkEvent::Found { .. } => {}
+            NetworkEvent::Found { routes, .. } => {
+                // Its devices are being dialled; servers that they use have it, too.
+                let mut servers = BTreeMap::new();
+                for host in routes.into_iter().flat_map(|route| route.persisters) {
+                    servers.entry(host.device.clone()).or_insert(host);
+                }
+                servers.into_values().take(SERVERS_MAX).for_each(|host| network.visit(host));
+            }
+            NetworkEvent::Drained { .. } | NetworkEvent::LinkDown { .. } => {}
         }
     }
     let patience = PATIENCE.as_secs();

@@ -27,6 +27,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use golix::Ghid;
 use hypergolix_engine::input::LinkId;
 use hypergolix_engine::message::Message;
 use hypergolix_engine::route::{Host, Route, Subject};
@@ -301,12 +302,16 @@ pub struct Network {
 enum Order {
     /// Say this of ourselves from now on, and nothing else.
     Present(Vec<Presence>),
+    /// Say that these addresses are published here, and no others.
+    Publish(Vec<Ghid>),
     /// Look for a subject, dial who serves it, and say so.
     Seek(Subject),
     /// Only look.
     Find(Subject, oneshot::Sender<Vec<Route>>),
     /// Dial a device.
     Visit(Host),
+    /// End the link to a device, and dial it no more, unless it is configured.
+    Leave(PeerId),
 }
 
 /// Orders that may wait; more are dropped, and given again by who needs them.
@@ -412,6 +417,11 @@ impl Network {
         self.order(Order::Present(presences));
     }
 
+    /// The same for addresses that are published on purpose, and for nothing else.
+    pub fn publish(&self, addresses: Vec<Ghid>) {
+        self.order(Order::Publish(addresses));
+    }
+
     /// Looks for a subject in the DHT, dials whoever serves it, and says so with
     /// [`NetworkEvent::Found`].
     pub fn seek(&self, subject: Subject) {
@@ -428,6 +438,13 @@ impl Network {
     /// Dials a device that was heard of.
     pub fn visit(&self, host: Host) {
         self.order(Order::Visit(host));
+    }
+
+    /// Lets go of a device that was visited, unless the configuration wants it.
+    pub fn leave(&self, device: &[u8]) {
+        if let Ok(device) = PeerId::from_bytes(device) {
+            self.order(Order::Leave(device));
+        }
     }
 
     fn order(&self, order: Order) {

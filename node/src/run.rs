@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use golix::Ghid;
 use golix::object::OpenedRequest;
-use hypergolix_engine::route::Subject;
 use hypergolix_engine::{
     Effect, Entropy, Input, LinkId, Message, Signatures, Table, Time, Timer, View, ViewError, Write,
 };
@@ -440,7 +439,10 @@ impl Loop {
                 }
             }
             Effect::Send { link, message } => self.network.send(link, message),
-            Effect::Search { identity } => self.network.seek(Subject::Identity(identity)),
+            Effect::Visit { host } => self.network.visit(host),
+            Effect::Leave { device } => self.network.leave(&device),
+            Effect::Search { subject } => self.network.seek(subject),
+            Effect::Present { addresses } => self.network.publish(addresses),
             Effect::Reach { via, device } => self.network.reach(via, &device),
             Effect::CloseLink { link, reason, misbehaved } => {
                 tracing::info!(link = link.0, reason, misbehaved, "a link is ended");
@@ -754,7 +756,8 @@ fn event_input(event: NetworkEvent, links: &mut HashSet<LinkId>) -> Option<Input
         NetworkEvent::Message { link, message } => {
             links.contains(&link).then_some(Input::LinkMessage { link, message })
         }
-        NetworkEvent::Drained { .. } | NetworkEvent::Found { .. } => None,
+        NetworkEvent::Found { subject, routes } => Some(Input::Found { subject, routes }),
+        NetworkEvent::Drained { .. } => None,
         NetworkEvent::LinkDown { link } => links.remove(&link).then_some(Input::LinkDown { link }),
     }
 }

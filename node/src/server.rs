@@ -52,6 +52,8 @@ pub struct ServerOptions {
     pub websocket: Option<(u16, Certificate)>,
     /// Persisters to mirror, with their peer ids.
     pub mirrors: Vec<Multiaddr>,
+    /// Devices to keep dialling, where the distributed hash table begins.
+    pub peers: Vec<Multiaddr>,
     /// Policy and quotas.
     pub persister: PersisterConfig,
     /// What it relays for devices that cannot reach each other.
@@ -123,7 +125,7 @@ impl Server {
                 lan: false,
                 waits: true,
                 nat: NatRole::Server(options.relay),
-                peers: options.mirrors.clone(),
+                peers: [options.mirrors.as_slice(), &options.peers].concat(),
                 connections_in: CONNECTIONS_IN,
                 inbound: INBOUND,
                 memory_max: MEMORY_MAX,

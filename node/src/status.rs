@@ -70,9 +70,13 @@ impl Facts {
             Some(Value::Array(persisters)) => persisters,
             _ => Vec::new(),
         };
+        if let Some(Value::Array(others)) = facts.get_mut("servers_of_others") {
+            *others = others.iter().filter_map(named).map(|(_, facts)| facts).collect();
+        }
         let remotes: Vec<Value> =
             network.remotes.iter().map(|remote| remote_facts(remote, &persisters)).collect();
         let away = away(&network.remotes, &persisters);
+        let found = found(&network.remotes, &persisters);
         let config = self.config.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let own = json!({
             "version": env!("CARGO_PKG_VERSION"),
@@ -87,6 +91,7 @@ impl Facts {
             "peers": peers,
             "remotes": remotes,
             "servers_away": away,
+            "servers_found": found,
             "addresses_known": network.addresses,
             "dials": network.dials,
             "dht": network.dht.map(dht_facts),
@@ -130,17 +135,29 @@ fn away(remotes: &[RemoteStatus], persisters: &[Value]) -> Vec<Value> {
     let known: Vec<PeerId> = remotes.iter().filter_map(|remote| remote.peer_id).collect();
     persisters
         .iter()
-        .filter_map(|persister| {
-            let device = persister["device"].as_str()?;
-            let device = data_encoding::HEXLOWER.decode(device.as_bytes()).ok()?;
-            let peer = PeerId::from_bytes(&device).ok().filter(|peer| !known.contains(peer))?;
-            let mut facts = persister.as_object()?.clone();
-            facts.remove("device");
-            facts.insert("peer_id".into(), peer.to_string().into());
-            Some(Value::Object(facts))
-        })
+        .filter_map(named)
+        .filter(|(peer, _)| !known.contains(peer))
+        .map(|(_, facts)| facts)
         .take(remotes.len() - known.len())
         .collect()
+}
+
+/// Servers that other devices of the account use, and this one therefore, too.
+fn found(remotes: &[RemoteStatus], persisters: &[Value]) -> Vec<Value> {
+    let known = |peer: &PeerId| remotes.iter().any(|remote| remote.peer_id == Some(*peer));
+    let linked = persisters.iter().filter(|persister| persister.get("pending").is_some());
+    linked.filter_map(named).filter(|(peer, _)| !known(peer)).map(|(_, facts)| facts).collect()
+}
+
+/// What the engine says of a device, with its name for people.
+fn named(facts: &Value) -> Option<(PeerId, Value)> {
+    let device = facts["device"].as_str()?;
+    let device = data_encoding::HEXLOWER.decode(device.as_bytes()).ok()?;
+    let peer = PeerId::from_bytes(&device).ok()?;
+    let mut facts = facts.as_object()?.clone();
+    facts.remove("device");
+    facts.insert("peer_id".into(), peer.to_string().into());
+    Some((peer, Value::Object(facts)))
 }
 
 /// One remote: how the network sees it, and how the engine does.

@@ -425,6 +425,39 @@ fn secrets_are_not_in_logs_arguments_or_the_environment() {
 }
 
 #[test]
+fn addresses_are_published_and_taken_back() {
+    let home = Home::new();
+    home.run(&["publish", "--list"], "").expect(1, &["not running"]);
+    for words in [&["publish"][..], &["publish", "nonsense"], &["publish", "--remove"]] {
+        assert_eq!(home.run(words, "").status, Some(2), "{words:?}");
+    }
+    let node = home.start(SECRET).expect("it starts");
+    let put = home.run(&["put"], "state").expect_success();
+    let object = put.out.trim();
+    home.run(&["publish", object], "").expect(1, &["switched off", "config --dht"]);
+    home.run(&["publish", "--list"], "").expect(0, &["nothing is published"]);
+    node.stop();
+    home.config(&["--dht"]).expect_success();
+    let node = home.start(SECRET).expect("it starts");
+    let unknown = node.fact("fingerprint");
+    home.run(&["publish", unknown], "").expect(1, &["no object", "hypergolix ls"]);
+    home.run(&["publish", object], "").expect(0, &["published"]);
+    home.run(&["publish", object], "").expect(0, &["already"]);
+    let again = home.run(&["publish", object, "--json"], "").expect_success().json();
+    assert_eq!((&again["new"], &again["address"]), (&Value::Bool(false), &object.into()));
+    node.stop();
+    // Over a restart, and while the DHT is off.
+    home.config(&["--no-dht"]).expect_success();
+    let node = home.start(SECRET).expect("it starts");
+    let list = home.run(&["publish", "--list", "--json"], "").expect_success().json();
+    assert_eq!(list, serde_json::json!([{ "address": object, "here": true }]));
+    home.run(&["publish", "--list"], "").expect(0, &[object]);
+    home.run(&["publish", object, "--remove"], "").expect(0, &["taken back"]);
+    home.run(&["publish", object, "--remove"], "").expect(1, &["not published", "--list"]);
+    node.stop();
+}
+
+#[test]
 fn output_that_nobody_reads_is_no_failure() {
     let home = Home::new();
     let said: Said = home.run_closed(&["config", "--show"]);

@@ -351,7 +351,12 @@ impl<'a> World<'a> {
             }
             // Nobody asks.
             // Who meets whom is the scenario's to say.
-            Effect::Search { .. } | Effect::Reach { .. } | Effect::Controlled { .. } => {}
+            Effect::Search { .. }
+            | Effect::Visit { .. }
+            | Effect::Leave { .. }
+            | Effect::Present { .. }
+            | Effect::Reach { .. }
+            | Effect::Controlled { .. } => {}
             Effect::Log { event, about } => {
                 self.trace(|| format!("n{number} logs: {event} {about}"));
             }

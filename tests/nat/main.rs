@@ -25,6 +25,8 @@ const WATCHED: Duration = Duration::from_secs(5);
 /// Pause between two looks at `status`: each is a process.
 const POLL: Duration = Duration::from_millis(250);
 
+mod routes;
+
 const KINDS: [(Nat, &str); 5] = [
     (Nat::None, "public"),
     (Nat::FullCone, "full_cone"),
@@ -45,6 +47,10 @@ fn main() -> ExitCode {
         }
         trials.push(trial("relay_restarted", relay_restarted));
         trials.push(trial("found_in_the_dht", found_in_the_dht));
+        trials.push(trial("logged_in_through_the_dht", routes::logged_in));
+        trials.push(trial("logged_in_at_a_server_that_was_found", routes::logged_in_at_a_server));
+        trials.push(trial("different_servers", routes::different_servers));
+        trials.push(trial("published_by_somebody_else", routes::published_by_somebody_else));
         trials.push(trial("only_quic", || only("tcp")));
         trials.push(trial("only_tcp", || only("udp")));
         trials.push(trial("only_secure_websocket", only_secure_websocket));
@@ -167,30 +173,11 @@ fn pair(left: Nat, right: Nat) {
 /// Two nodes know the address of somebody who is always there, and each other's fingerprint.
 fn found_in_the_dht() {
     let mut globe = Globe::new();
-    let (place, address) = globe.public();
-    let server = Server::start(&place, &["--host", "ANY"]);
-    let listens = server.fact("addresses").to_owned();
-    let bootstrap = listens
-        .split(',')
-        .find(|listens| listens.contains("/tcp/") && listens.contains(&address))
-        .expect("it listens there");
-    let site = |place: &Place| {
-        let home = Home::new(place);
-        for words in [&["config", "--dht"][..], &["config", "--addpeer", bootstrap]] {
-            let output = home.run(words);
-            assert!(output.status.success(), "{words:?}: {output:?}");
-        }
-        let node = home.start();
-        let app = node.connect();
-        Site { node, app }
-    };
-    let (alice, bob) = (site(&globe.behind(Nat::None)), site(&globe.behind(Nat::None)));
-    for site in [&alice, &bob] {
-        wait_until("its records to be published", FOUND_MAX, || {
-            pause(POLL);
-            site.node.status()["dht"]["own_published"].as_u64() == Some(2)
-        });
-    }
+    let (server, bootstrap) = routes::bootstrap(&mut globe);
+    let mut site = || Site::start(&routes::home(&globe.behind(Nat::None), &bootstrap));
+    let (alice, bob) = (site(), site());
+    alice.published();
+    bob.published();
     let object = alice.shared_with(&bob, b"first");
     reached(&alice, &bob, "direct", FOUND_MAX);
     drop(server);

@@ -270,6 +270,7 @@ impl Engine {
             self.shares.put_back(share, connection);
         }
         self.links.stop_waiting(connection);
+        self.lookups.stop_waiting(connection);
         // Another application may have registered the same api id meanwhile.
         self.deliver_waiting_shares();
     }

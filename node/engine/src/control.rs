@@ -18,6 +18,18 @@ pub enum Control {
         /// What the operators gave out, if they did.
         token: Option<String>,
     },
+    /// Node: says in the distributed hash table that an address is served here.
+    Publish {
+        /// Of an object that can be read here.
+        address: Ghid,
+    },
+    /// Node: no longer.
+    Unpublish {
+        /// Which.
+        address: Ghid,
+    },
+    /// Node: what is published.
+    Published,
     /// Persister: who stores how much.
     Users,
     /// Persister: registers an identity, or takes that back.

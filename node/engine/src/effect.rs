@@ -5,6 +5,7 @@ use hypergolix_ipc::{ConnectionId, IpcError, Notice, NoticeId, Reply, RequestTok
 
 use crate::input::LinkId;
 use crate::message::{Message, Packed};
+use crate::route::{Host, Subject};
 use crate::timer::Timer;
 use crate::view::{Time, Write};
 
@@ -59,6 +60,21 @@ pub enum Effect {
         /// What the proof signs.
         statement: Vec<u8>,
     },
+    /// Say in the distributed hash table that these addresses are served here, and no others.
+    Present {
+        /// All of them.
+        addresses: Vec<Ghid>,
+    },
+    /// Connect to a persister that somebody whom we look for uses.
+    Visit {
+        /// The persister, and where it is.
+        host: Host,
+    },
+    /// End such a connection; the persister is not needed any longer.
+    Leave {
+        /// The persister's network key.
+        device: Vec<u8>,
+    },
     /// Connect to another device: it uses the same persister.
     Reach {
         /// The link to that persister.
@@ -66,10 +82,11 @@ pub enum Effect {
         /// The device, by its network key (a libp2p PeerId's bytes).
         device: Vec<u8>,
     },
-    /// Look for the devices of an identity, and connect to those that are found.
+    /// Look in the distributed hash table for the devices that serve a subject, and connect to those that
+    /// are found; answered with `Input::Found`.
     Search {
-        /// Whose.
-        identity: Ghid,
+        /// An identity, or an address that somebody may publish.
+        subject: Subject,
     },
     /// End a link: the other side broke the protocol, or does not answer.
     CloseLink {

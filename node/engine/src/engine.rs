@@ -13,10 +13,13 @@ use crate::caches::{Chains, Contents};
 use crate::effect::Outcome;
 use crate::input::Input;
 use crate::keyring::Keyring;
+use crate::route::Subject;
 use crate::sharing::{Inbox, Outbox, Shares};
 use crate::shelf;
 use crate::signer::Later;
-use crate::sync::{Feed, Follows, Links, Registering, Scrub, Searches};
+use crate::sync::{
+    Feed, Follows, Guests, Links, Lookups, Published, Registering, Scrub, Searches,
+};
 use crate::timer::Timer;
 use crate::turn::Turn;
 use crate::view::{Entropy, Time, View, ViewError};
@@ -60,6 +63,9 @@ pub struct Engine {
     pub(crate) feed: Feed,
     pub(crate) follows: Follows,
     pub(crate) searches: Searches,
+    pub(crate) guests: Guests,
+    pub(crate) lookups: Lookups,
+    pub(crate) published: Published,
     pub(crate) links: Links,
     /// A registration under way.
     pub(crate) registering: Option<Registering>,
@@ -108,6 +114,7 @@ impl Engine {
         let follows = Follows::open(&turn)?;
         let shares = Shares::open(&turn, &keyring)?;
         let outbox = Outbox::open(&turn)?;
+        let published = Published::open(&turn, &keyring)?;
         let inbox = Inbox::open(&turn)?;
         let mut engine = Self {
             me: account.fingerprint(),
@@ -126,6 +133,9 @@ impl Engine {
             follows,
             links: Links::default(),
             searches: Searches::default(),
+            guests: Guests::default(),
+            lookups: Lookups::default(),
+            published,
             registering: None,
             farewells: BTreeMap::new(),
             news: Vec::new(),
@@ -138,6 +148,7 @@ impl Engine {
         engine.check_pieces(&mut turn)?;
         engine.pump_inbox(&mut turn)?;
         engine.search_soon(&mut turn);
+        engine.present(&mut turn);
         let outcome = Outcome { unsigned: engine.unsigned.take(), ..turn.finish() };
         engine.entropy = entropy;
         Ok((engine, outcome))
@@ -189,6 +200,14 @@ impl Engine {
             Input::LinkUp { link, device, remote } => self.link_up(turn, link, device, remote),
             Input::LinkMessage { link, message } => self.link_message(turn, link, message)?,
             Input::LinkDown { link } => self.link_down(turn, link)?,
+            Input::Found { subject: Subject::Identity(identity), routes } => {
+                self.found(turn, identity, routes)?;
+            }
+            Input::Found { subject: Subject::Published(address), routes } => {
+                self.providers_found(turn, address, routes)?;
+            }
+            // A login's, before there is an engine.
+            Input::Found { subject: Subject::Root(_), .. } => {}
             Input::Control { id, control } => self.control(turn, id, control)?,
             Input::Timer(Timer::LinkDeadline(link)) => self.link_deadline(turn, link),
             Input::Timer(Timer::Reconcile(link)) => self.reconcile_due(turn, link)?,
@@ -200,7 +219,8 @@ impl Engine {
             Input::Timer(Timer::Waiting) => self.waited_long_enough(turn)?,
             Input::Timer(Timer::Inbox) => {}
             Input::Timer(Timer::Pieces) => self.write_pieces(turn)?,
-            Input::Timer(Timer::Search) => self.search_due(turn),
+            Input::Timer(Timer::Search) => self.search_due(turn)?,
+            Input::Timer(Timer::Lookups) => self.lookups_due(turn)?,
             Input::Timer(Timer::Answers) => self.release_answers(),
             Input::Timer(Timer::Owed(link)) => self.offer_again(turn, link)?,
             Input::Timer(Timer::Uploads(link)) => self.resume_uploads(link),
@@ -245,10 +265,11 @@ impl Engine {
             ("applications", self.apps.len() as u64),
             ("objects_tracked", self.apps.tracked() as u64),
             ("notices", self.apps.notices() as u64),
-            ("requests_waiting", self.links.waiting() as u64),
+            ("requests_waiting", (self.links.waiting() + self.lookups.waiting()) as u64),
             ("elsewhere", turn.len(Table::Elsewhere)?),
             ("followed", self.follows.len() as u64),
             ("links", self.links.len() as u64),
+            ("published", self.published.len() as u64),
             ("shares_owed", self.outbox.len() as u64),
             ("shares_waiting", self.shares.len() as u64),
             ("requests_to_open", self.inbox.len() as u64),

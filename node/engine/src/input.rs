@@ -7,6 +7,7 @@ use hypergolix_ipc::{ConnectionId, NoticeId, Request, RequestToken};
 
 use crate::control::Control;
 use crate::message::Message;
+use crate::route::{Route, Subject};
 use crate::timer::Timer;
 
 /// One link to another device. Unique while the node runs; a new link to the same device gets a
@@ -65,6 +66,13 @@ pub enum Input {
     LinkDown {
         /// The link.
         link: LinkId,
+    },
+    /// The distributed hash table was asked for a subject (`Effect::Search`).
+    Found {
+        /// What was looked for.
+        subject: Subject,
+        /// Who serves it, verified; their devices are being dialled. There may be none.
+        routes: Vec<Route>,
     },
     /// The user or the operator asks; exactly one `Effect::Controlled` follows, now or later.
     Control {

@@ -42,6 +42,8 @@ pub(crate) enum Record {
     /// Address to the chain key of the epoch that comes next; takes the place of the secret with the
     /// first frame that it opens.
     NextSecret = 9,
+    /// An address that this device publishes.
+    Published = 10,
 }
 
 impl Record {

@@ -163,6 +163,46 @@ pub const SEARCH_PAUSE_MAX: Duration = Duration::from_secs(1_800);
 /// Searches begun at once; the rest follows after [`SEARCH_DELAY`].
 pub const SEARCHES_AT_ONCE: usize = 16;
 
+/// Searches after which an answer to somebody who is not found counts as given, once it is in all
+/// mailboxes that we reach: after half a minute.
+pub const SEARCHES_FOR_ANSWER: u32 = 3;
+
+/// How long the devices of an identity may take to come before its persisters are visited.
+pub const GUEST_DELAY: Duration = Duration::from_secs(3);
+
+/// Persisters of one identity that are visited.
+pub const PERSISTERS_PER_IDENTITY: usize = 4;
+
+/// Persisters of others that are visited at one time. A guess: each is a link.
+pub const GUEST_AT_MAX: usize = 32;
+
+/// Addresses that the user may publish: the DHT is told of each every two hours, two a second.
+pub const PUBLISHED_MAX: usize = 1_000;
+
+/// How long an application waits for an object that is looked for in the DHT: a lookup may take 10 s,
+/// and so may reaching who publishes it. The shell waits for 30 s.
+pub const LOOKUP_WAIT: Duration = Duration::from_secs(20);
+
+/// Addresses looked for at one time.
+pub const LOOKUPS_AT_ONCE: usize = 64;
+
+/// Requests that wait for one of them.
+pub const WAITING_PER_LOOKUP: usize = 64;
+
+/// What was looked for in vain is not looked for again so soon.
+pub const LOOKUP_PAUSE: Duration = Duration::from_secs(10);
+
+/// Addresses of which that is remembered.
+pub const LOOKUPS_REMEMBERED: usize = 1_024;
+
+/// Objects of an identity that is looked for in vain: how many are looked at, and how many of those that
+/// never came are looked for with each search.
+pub(crate) const ABSENT_LOOKED_AT: usize = 256;
+pub(crate) const ABSENT_LOOKED_UP: usize = 4;
+
+/// Devices that are asked for one published address. A record names no more.
+pub const PROVIDERS_MAX: usize = crate::route::ENTRIES_MAX;
+
 /// Links that are told of the devices of one identity: each may connect to them, and a node takes
 /// 128 connections. Whoever comes later has everything from the persister all the same.
 pub const SEEKERS_MAX: usize = 64;

@@ -184,10 +184,12 @@ impl Persister {
                 | Timer::Answers
                 | Timer::Pieces
                 | Timer::Search
+                | Timer::Lookups
                 | Timer::Owed(_)
                 | Timer::Uploads(_),
             )
             | Input::RequestOpened { .. }
+            | Input::Found { .. }
             | Input::AppConnected { .. }
             | Input::AppRequest { .. }
             | Input::AppAcknowledged { .. }

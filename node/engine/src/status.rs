@@ -31,6 +31,9 @@ impl Engine {
                 self.register(turn, id, token.as_deref());
                 return Ok(());
             }
+            Control::Publish { address } => self.publish(turn, &address)?,
+            Control::Unpublish { address } => self.unpublish(turn, &address)?,
+            Control::Published => Ok(self.published_json(turn)?),
             Control::Users
             | Control::Admit { .. }
             | Control::Invite
@@ -95,7 +98,8 @@ impl Engine {
         for (name, figure) in self.figures(turn)? {
             write!(json, ",\"{name}\":{figure}").expect("a string takes everything");
         }
-        write!(json, ",\"persisters\":{}}}", self.persisters_json(turn)?)
+        let (persisters, others) = (self.persisters_json(turn)?, self.guests_json());
+        write!(json, ",\"persisters\":{persisters},\"servers_of_others\":{others}}}")
             .expect("a string takes everything");
         Ok(json)
     }

@@ -6,10 +6,13 @@ mod deletions;
 mod elsewhere;
 mod feed;
 mod follows;
+mod guests;
 mod hello;
 mod holdings;
 mod links;
+mod lookups;
 mod own;
+mod published;
 mod questions;
 mod receive;
 mod remotes;
@@ -35,9 +38,12 @@ use crate::view::ViewError;
 
 pub(crate) use feed::{Feed, META_EPOCH};
 pub(crate) use follows::Follows;
+pub(crate) use guests::Guests;
 pub(crate) use hello::proof;
 pub(crate) use holdings::{Detail, Holdings, bury};
 pub(crate) use links::{Link, Links};
+pub(crate) use lookups::Lookups;
+pub(crate) use published::Published;
 pub(crate) use receive::{Parsed, Stash};
 pub(crate) use remotes::Registering;
 pub(crate) use scrub::Scrub;
@@ -86,6 +92,10 @@ impl Engine {
                     || self.acknowledged_answered(turn, link, id, &objects)?
                 {
                     // It was about an identity, or whether something is there.
+                } else if let Some(address) = self.is_looked_up(link, id) {
+                    self.receive(turn, link, &objects)?;
+                    self.settle(turn)?;
+                    self.provider_answered(turn, address)?;
                 } else if let Some(asked) = self.links.end_get(link, id) {
                     let before = self.feed.last();
                     if let Some(address) = self.links.asked_for(asked) {
@@ -174,7 +184,10 @@ impl Engine {
         // What another device of the account made comes when somebody wants it.
         let worth_asking =
             reply.is_err() && (self.follows.contains(&address) || account::has_others(turn)?);
-        if !worth_asking || !self.ask(turn, connection, token, address, false) {
+        if !worth_asking
+            || !(self.ask(turn, connection, token, address, false)
+                || self.look_up(turn, connection, token, address)?)
+        {
             answer(turn, connection, token, reply);
         }
         Ok(())
@@ -206,6 +219,7 @@ impl Engine {
         sources.insert(self.me);
         let mut links = self.links.proven_any(&sources);
         links.extend(self.links.persisters());
+        links.extend(self.links.guests_of(&sources));
         let links = self.links.with_room_for_gets(links);
         if links.is_empty() {
             return false;
@@ -236,6 +250,12 @@ impl Engine {
         } else {
             self.try_get(turn, asked.connection, &asked.address)?
         };
+        if !asked.sync
+            && reply.is_err()
+            && self.look_up(turn, asked.connection, asked.token, asked.address)?
+        {
+            return Ok(());
+        }
         answer(turn, asked.connection, asked.token, reply);
         Ok(())
     }
@@ -259,10 +279,11 @@ impl Engine {
     pub(crate) fn link_down(&mut self, turn: &mut Turn<'_>, link: LinkId) -> Result<(), ViewError> {
         self.registered(turn, link, verdict::NOT_HERE);
         self.forget_parked(turn, link);
+        self.provider_gone(link);
         for number in self.links.remove(link) {
             self.answer_waiting(turn, number)?;
         }
-        self.persister_down(turn)?;
+        self.settle_mailed(turn)?;
         self.search_soon(turn);
         Ok(())
     }

@@ -21,6 +21,8 @@ pub enum Timer {
     Owed(LinkId),
     /// Identities that no link leads to are looked for.
     Search,
+    /// Addresses that are looked for in the DHT are given up.
+    Lookups,
     /// A persister that had no room is tried again.
     Uploads(LinkId),
 }

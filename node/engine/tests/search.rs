@@ -7,6 +7,8 @@ mod common;
 use std::time::Duration;
 
 use common::World;
+use hypergolix_engine::route::{Host, Route, Subject};
+use hypergolix_engine::{Input, PersisterConfig, Table};
 use hypergolix_ipc::{ApiId, Request};
 
 fn world() -> World {
@@ -81,4 +83,132 @@ fn very_many_are_looked_for_in_turns() {
     all.sort_unstable();
     all.dedup();
     assert_eq!(all.len(), 100);
+}
+
+#[test]
+fn the_other_devices_of_the_account_are_looked_for() {
+    let mut world = world();
+    let me = world.nodes[0].account.fingerprint();
+    world.advance(Duration::from_secs(60));
+    assert!(world.nodes[0].searched.is_empty(), "there are none");
+    let second = world.second_device(0, common::PASSWORD).expect("the password is right");
+    world.advance(Duration::from_secs(3));
+    assert_eq!(world.nodes[second].searched, [me]);
+    let link = world.connect(0, second);
+    let searched = world.nodes[second].searched.len();
+    world.advance(Duration::from_secs(3_600));
+    assert_eq!(world.nodes[second].searched.len(), searched, "it is there");
+    assert!(world.nodes[0].searched.is_empty());
+    world.disconnect(link);
+    world.advance(Duration::from_secs(3));
+    assert_eq!(world.nodes[0].searched, [me], "now both know");
+}
+
+fn holds(world: &World, node: usize, ghid: &golix::Ghid) -> bool {
+    let disk = &world.nodes[node].disk.0;
+    [Table::Heads, Table::Objects]
+        .into_iter()
+        .any(|table| disk.contains_key(&(table, ghid.as_bytes().to_vec())))
+}
+
+/// Where a server is, as a record of somebody says.
+fn names(world: &World, server: usize) -> Vec<Route> {
+    let device = world.nodes[server].device.clone();
+    let host = Host { device, addresses: vec![vec![1]] };
+    let persisters = vec![host];
+    vec![Route { host: Host { device: vec![9], addresses: Vec::new() }, persisters, stamp: 1 }]
+}
+
+/// The DHT answers a node that looks for an identity.
+fn found(world: &mut World, node: usize, identity: golix::Ghid, server: usize) {
+    let routes = names(world, server);
+    world.input(node, Input::Found { subject: Subject::Identity(identity), routes });
+}
+
+/// Alice and Bob use different servers, and are never there together.
+#[test]
+fn author_and_reader_with_different_servers_share_through_the_reader_s_and_fetch_at_the_author_s() {
+    let mut world = world();
+    let (hers, his) =
+        (world.server(PersisterConfig::default()), world.server(PersisterConfig::default()));
+    let (alice, bob) = (world.app(0, 1), world.app(1, 1));
+    let [her, him] = [0, 1].map(|node| world.nodes[node].account.fingerprint());
+    world.ask(1, bob, Request::RegisterApi(ApiId::JSON)).expect("registered");
+    // Both are known at their own servers.
+    let at_hers = world.connect(0, hers);
+    let at_his = world.connect(1, his);
+    world.disconnect(at_his);
+    let object = world.new_object(0, alice, b"first");
+    world.new_object(0, alice, b"not his business");
+    world.ask(0, alice, Request::Share { object, recipient: him }).expect("shared");
+    world.advance(Duration::from_secs(3));
+    assert_eq!(world.nodes[0].searched, [him]);
+    found(&mut world, 0, him, his);
+    assert!(world.nodes[0].visited.is_empty(), "his devices may come");
+    world.advance(Duration::from_secs(4));
+    assert_eq!(world.nodes[0].visited.len(), 1);
+    let as_guest = world.connect_as(0, his, false);
+    world.run();
+    assert!(!holds(&world, his, &object), "nothing is uploaded where we are guests");
+    world.disconnect(as_guest);
+    world.disconnect(at_hers);
+
+    // He finds the share in his mailbox, and the object where she left it.
+    world.connect(1, his);
+    world.answers_leave();
+    world.advance(Duration::from_secs(3));
+    assert!(world.nodes[1].searched.contains(&her));
+    assert!(!holds(&world, 1, &object));
+    found(&mut world, 1, her, hers);
+    world.advance(Duration::from_secs(4));
+    let as_guest = world.connect_as(1, hers, false);
+    world.run();
+    assert_eq!(world.state(1, bob, object).expect("fetched"), b"first");
+    // Her server hears no more than that, and gets the answer for her.
+    assert!(world.nodes[1].disk.0.keys().all(|(table, _)| *table != Table::Outbox), "answered");
+    world.connect(0, hers);
+    world.answers_leave();
+    world.advance(Duration::from_secs(2));
+    assert!(world.nodes[0].disk.0.keys().all(|(table, _)| *table != Table::Outbox), "settled");
+    // New states come as they are made.
+    world.push(0, alice, object, b"second");
+    assert_eq!(world.state(1, bob, object).expect("subscribed"), b"second");
+
+    // When nothing is followed there any more, the guest leaves.
+    world.ask(0, alice, Request::Delete(object)).expect("deleted");
+    assert!(world.state(1, bob, object).is_err(), "deletions come, too");
+    world.advance(Duration::from_secs(60));
+    assert_eq!(world.nodes[1].left, [world.nodes[hers].device.clone()]);
+    world.disconnect(as_guest);
+}
+
+#[test]
+fn nobody_sends_a_node_to_servers_for_others_sake() {
+    let mut world = world();
+    let server = world.server(PersisterConfig::default());
+    let him = world.nodes[1].account.fingerprint();
+    found(&mut world, 0, him, server);
+    world.advance(Duration::from_secs(60));
+    assert!(world.nodes[0].visited.is_empty(), "nobody looks for him");
+    let alice = world.app(0, 1);
+    let object = world.new_object(0, alice, b"state");
+    world.ask(0, alice, Request::Share { object, recipient: him }).expect("shared");
+    world.advance(Duration::from_secs(3));
+    // At most four servers of one identity are visited.
+    let mut routes = Vec::new();
+    for number in 0..8_u8 {
+        let mut route = names(&world, server).remove(0);
+        route.persisters[0].device = vec![100 + number; 38];
+        route.stamp = u64::from(number);
+        routes.push(route);
+    }
+    world.input(0, Input::Found { subject: Subject::Identity(him), routes });
+    world.advance(Duration::from_secs(8));
+    let visited: Vec<u8> = world.nodes[0].visited.iter().map(|host| host.device[0]).collect();
+    assert_eq!(visited, [107, 106, 105, 104]);
+    // A server that nobody named is told nothing, whatever it says it is.
+    let link = world.connect_as(0, server, false);
+    world.run();
+    assert!(!holds(&world, server, &him));
+    world.disconnect(link);
 }

@@ -268,7 +268,7 @@ fn print(line: &[u8]) -> anyhow::Result<()> {
 }
 
 /// The home of the daemon that runs, and its port for applications.
-fn running() -> anyhow::Result<(Home, u16)> {
+pub fn running() -> anyhow::Result<(Home, u16)> {
     let home = Home::from_env()?;
     if home.exists() {
         home.check()?;

@@ -81,6 +81,9 @@ fn background(args: &StartServerArgs) -> anyhow::Result<()> {
     for mirror in &args.mirror {
         command.args(["--mirror", &mirror.to_string()]);
     }
+    for peer in &args.addpeer {
+        command.args(["--addpeer", &peer.to_string()]);
+    }
     let policy = clap::ValueEnum::to_possible_value(&args.policy);
     let policy = policy.ok_or_else(|| anyhow!("a policy without a name"))?;
     command.args(["--policy", policy.get_name()]);
@@ -222,6 +225,7 @@ async fn serve(args: &StartServerArgs, started: Instant) -> anyhow::Result<()> {
         port: args.port,
         websocket: args.websocket()?,
         mirrors: args.mirror.clone(),
+        peers: args.addpeer.clone(),
         persister: args.persister(),
         relay: args.relay(),
     };

@@ -106,6 +106,17 @@ fn readable(status: &Value) -> String {
         let id = server["peer_id"].as_str().unwrap_or("-");
         line("", format!("not reached since the start: {id}{}", deletions(server)));
     }
+    for server in status["servers_found"].as_array().map(Vec::as_slice).unwrap_or_default() {
+        let id = server["peer_id"].as_str().unwrap_or("-");
+        let pending = server["pending"].as_u64().unwrap_or_default();
+        line("", format!("used by other devices of yours: {id}, {pending} wait to be stored"));
+    }
+    for server in status["servers_of_others"].as_array().map(Vec::as_slice).unwrap_or_default() {
+        let figure = |name: &str| server[name].as_u64().unwrap_or_default();
+        let id = server["peer_id"].as_str().unwrap_or("-");
+        let (subscribed, mailed) = (figure("subscribed"), figure("mailed"));
+        line("", format!("used by others: {id}, {subscribed} followed, {mailed} in mailboxes"));
+    }
     let mut storage = bytes(number("storage_bytes"));
     if status["low_on_space"] == true {
         storage += ", THE DISK IS FULL: only deleting is possible";

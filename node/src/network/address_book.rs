@@ -285,7 +285,13 @@ impl AddressBook {
         true
     }
 
-    fn forget(&mut self, peer: &PeerId) {
+    /// Whether the configuration names a device.
+    pub(super) fn is_configured(&self, peer: &PeerId) -> bool {
+        self.peers.get(peer).is_some_and(Entry::is_configured)
+    }
+
+    /// A device is dialled no more.
+    pub(super) fn forget(&mut self, peer: &PeerId) {
         if let Some(entry) = self.peers.remove(peer) {
             self.count -= entry.addresses.len();
         }

@@ -47,7 +47,11 @@ impl Behaviour {
         let new = Self {
             limits: connection_limits::Behaviour::new(limits),
             memory: memory_connection_limits::Behaviour::with_max_bytes(config.memory_max),
-            links: substream::Behaviour::new(key.public().to_peer_id(), config.inbound),
+            links: substream::Behaviour::new(
+                key.public().to_peer_id(),
+                config.inbound,
+                config.waits,
+            ),
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
             mdns: mdns.then(|| responder(key.public().to_peer_id())).flatten().into(),

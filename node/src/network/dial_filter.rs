@@ -77,7 +77,8 @@ impl DialFilter {
         is_global(ip) || (!ip.is_loopback() && is_in(ip, &state.subnets))
     }
 
-    fn passes(&self, address: &Multiaddr) -> bool {
+    /// Whether an address is dialled: what strangers may name, and hosts that something vouches for.
+    pub(super) fn passes(&self, address: &Multiaddr) -> bool {
         let trusted = host(address).is_some_and(|host| {
             self.state.read().unwrap_or_else(PoisonError::into_inner).trusted.contains(&host)
         });

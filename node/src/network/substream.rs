@@ -66,6 +66,7 @@ pub(super) struct Behaviour {
     refused: HashMap<PeerId, Instant>,
     inbound: PrefixLimiter,
     local: PeerId,
+    waits: bool,
     /// Our dials that want a link.
     expected: HashSet<ConnectionId>,
     /// Connections for links, by peer. Whatever else is dialled to these is for the link too.
@@ -85,9 +86,12 @@ pub(super) enum Order {
 
 impl Behaviour {
     /// `inbound`: new connections of one address prefix, at once and a second.
-    pub(super) fn new(local: PeerId, (burst, rate): (u32, u32)) -> Self {
+    /// A server that only `waits` dials nobody for a link but whom it is told to: it tests addresses of
+    /// others, and looks around in the DHT.
+    pub(super) fn new(local: PeerId, (burst, rate): (u32, u32), waits: bool) -> Self {
         Self {
             local,
+            waits,
             expected: HashSet::new(),
             linked: HashMap::new(),
             linkless: HashSet::new(),
@@ -209,7 +213,8 @@ impl NetworkBehaviour for Behaviour {
         _: Endpoint,
         _: PortUse,
     ) -> Result<Handler, ConnectionDenied> {
-        let link = self.expected.remove(&connection) || self.linked.contains_key(&peer);
+        let link =
+            self.expected.remove(&connection) || (!self.waits && self.linked.contains_key(&peer));
         self.admit(peer, connection, link, link)
     }
 

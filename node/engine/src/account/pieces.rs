@@ -237,7 +237,11 @@ impl Engine {
                     self.news.push(News::Updated(address, None));
                 }
             }
-            Record::Token | Record::Checkpoint | Record::Lost | Record::Recipient => {}
+            Record::Token
+            | Record::Checkpoint
+            | Record::Lost
+            | Record::Recipient
+            | Record::Published => {}
         }
         Ok(())
     }

@@ -25,9 +25,11 @@ impl Persister {
     ) -> Result<(), ViewError> {
         let answer = match control {
             Control::Figures => Ok(object(&self.figures(turn)?)),
-            Control::Objects { .. } | Control::Register { .. } => {
-                Err("that is for users, not for servers".to_owned())
-            }
+            Control::Objects { .. }
+            | Control::Register { .. }
+            | Control::Publish { .. }
+            | Control::Unpublish { .. }
+            | Control::Published => Err("that is for users, not for servers".to_owned()),
             Control::Users => Ok(self.users(turn)?),
             Control::Invite => {
                 let token: String =

@@ -370,6 +370,7 @@ impl Engine {
         }
         self.keyring.forget(turn, Record::Secret, address.as_bytes())?;
         self.keyring.forget(turn, Record::Checkpoint, address.as_bytes())?;
+        self.unpublish_gone(turn, address)?;
         self.unfollow(turn, address)
     }
 

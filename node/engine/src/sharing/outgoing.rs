@@ -344,7 +344,8 @@ impl Engine {
     }
 
     /// A debt waits in its recipient's mailbox at a persister, or (`handled`) was in it before. What
-    /// answers somebody is settled when it is at every persister that we reach.
+    /// answers somebody is settled when it is at every persister that we reach, and at one of those that
+    /// the recipient uses, as far as that is to be found out.
     pub(crate) fn mailed(
         &mut self,
         turn: &mut Turn<'_>,
@@ -356,9 +357,10 @@ impl Engine {
             return Ok(());
         };
         // A share is owed until it is answered, whatever became of it in a mailbox.
-        if decode(&value)?.object.is_none()
-            && (handled || self.is_mailed_everywhere(recipient, number))
-        {
+        let everywhere = self.is_mailed_everywhere(recipient, number)
+            && (self.is_mailed_where_it_belongs(recipient, number)
+                || !self.is_still_sought(&recipient));
+        if decode(&value)?.object.is_none() && (handled || everywhere) {
             self.settle_debt(turn, recipient, number);
         }
         Ok(())

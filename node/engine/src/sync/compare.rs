@@ -44,10 +44,10 @@ impl Engine {
         let Some(state) = self.links.get(link) else {
             return Ok(());
         };
-        let is_persister = state.is_persister();
+        let stores = state.is_persister() || state.is_guest();
         let holdings = self.holdings();
         self.links.scrub.look(turn, &mut self.feed, holdings)?;
-        if is_persister {
+        if stores {
             let items = self.items_at_persister(turn, link)?;
             self.links.begin_comparison(turn, link, &items);
             self.compares_with(link, items);
@@ -75,8 +75,9 @@ impl Engine {
         turn: &mut Turn<'_>,
         link: LinkId,
     ) -> Result<(), ViewError> {
-        if self.links.get(link).is_none_or(|state| state.proven.is_empty() && !state.is_persister())
-        {
+        let compares =
+            |state: &Link| !state.proven.is_empty() || state.is_persister() || state.is_guest();
+        if !self.links.get(link).is_some_and(compares) {
             return Ok(());
         }
         self.compare(turn, link)?;

@@ -102,10 +102,15 @@ impl Engine {
         if !self.links.greeted(turn, link, version, nonce, role) {
             return Ok(());
         }
+        self.ask_provider(turn, link);
         if let Role::Persister { epoch } = role {
-            // One that nobody configured is told nothing.
+            // One that nobody configured is told nothing, unless somebody whom we look for uses it.
             let ours = self.links.get(link).is_some_and(|state| state.remote);
-            return if ours { self.persister_up(turn, link, epoch) } else { Ok(()) };
+            return if ours {
+                self.persister_up(turn, link, epoch)
+            } else {
+                self.guest_up(turn, link)
+            };
         }
         let mut identities: Vec<Ghid> = self.outbox.recipients();
         identities.extend(self.follows.all_sources());
@@ -204,6 +209,8 @@ impl Engine {
             return Ok(());
         }
         self.searches.found(&ghid);
+        // Its persisters need not be visited any longer.
+        self.search_soon(turn);
         self.keep_identity(turn, &identity)?;
         if ghid == self.me {
             return self.own_device_up(turn, link);
@@ -273,7 +280,7 @@ impl Engine {
             self.search_soon(turn);
         }
         if !follows.is_empty() {
-            self.follow_at_persisters(turn, &follows.values().flatten().copied().collect());
+            self.follow_at_persisters(turn, &follows);
         }
         let owed: Vec<Ghid> = interests
             .iter()
@@ -282,6 +289,9 @@ impl Engine {
             .collect();
         for link in self.links.persisters() {
             self.seek(turn, link, interests.iter().copied());
+            self.owed_at(turn, link, &owed)?;
+        }
+        for link in self.links.guests_of(&interests) {
             self.owed_at(turn, link, &owed)?;
         }
         for link in self.links.ids() {

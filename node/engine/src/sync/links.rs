@@ -27,6 +27,8 @@ pub(crate) struct Link {
     pub(crate) role: Role,
     /// Whether it is a remote of the configuration.
     pub(crate) remote: bool,
+    /// Identities that use this persister, which we do not: for their sake we are there.
+    pub(crate) guest: BTreeSet<Ghid>,
     /// Identities that the other side proved.
     pub(crate) proven: BTreeSet<Ghid>,
     /// Identities whose tags we sent.
@@ -108,7 +110,17 @@ impl Link {
 
     /// The same, once it has said hello.
     pub(super) fn is_usable_persister(&self) -> bool {
-        !self.closing && self.is_persister() && self.their_nonce.is_some()
+        self.is_persister() && self.is_greeted()
+    }
+
+    /// Whether we are a guest there: we fetch what some identities serve, and leave mail for them.
+    pub(crate) fn is_guest(&self) -> bool {
+        !self.remote && !self.guest.is_empty() && matches!(self.role, Role::Persister { .. })
+    }
+
+    /// Whether both sides said hello.
+    pub(super) fn is_greeted(&self) -> bool {
+        !self.closing && self.their_nonce.is_some()
     }
 
     fn is_owed(&self) -> bool {
@@ -228,6 +240,7 @@ impl Links {
                 their_nonce: None,
                 role: Role::Node,
                 remote,
+                guest: BTreeSet::new(),
                 proven: BTreeSet::new(),
                 interests: BTreeSet::new(),
                 proved: false,
@@ -618,7 +631,7 @@ impl Links {
         let Some(state) = self.open.get(&link) else {
             return self.silence_max;
         };
-        if !state.remote && self.silence_max != limits::REMOTE_SILENCE_MAX {
+        if !state.remote && !state.is_guest() && self.silence_max != limits::REMOTE_SILENCE_MAX {
             return self.silence_max;
         }
         let bytes = state.events_bytes + state.client.bytes_under_way();

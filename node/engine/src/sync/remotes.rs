@@ -20,7 +20,7 @@ use crate::shelf;
 use crate::sync::compare::Items;
 use crate::sync::conduct::{Conduct, Missed};
 use crate::sync::deletions::own_debindings;
-use crate::sync::{Detail, Feed, Holdings};
+use crate::sync::{Detail, Feed, Holdings, Link};
 use crate::timer::Timer;
 use crate::turn::{Turn, key};
 use crate::verdict;
@@ -116,6 +116,16 @@ impl Client {
         self.missing.insert(address);
     }
 
+    /// Addresses subscribed to, and debts in mailboxes there.
+    pub(super) fn figures(&self) -> (usize, usize) {
+        (self.listed.len(), self.mailed.len())
+    }
+
+    /// Whether a debt waits in its recipient's mailbox there.
+    pub(super) fn has_mailed(&self, debt: &(Ghid, u64)) -> bool {
+        self.mailed.contains(debt)
+    }
+
     fn refuse(&mut self, address: Ghid, result: u32) {
         if self.refused.len() < limits::REFUSED_MAX {
             self.refused.insert(address, result);
@@ -178,7 +188,7 @@ impl Engine {
     }
 
     /// Subscribes to addresses, once each.
-    fn list(
+    pub(super) fn list(
         &mut self,
         turn: &mut Turn<'_>,
         link: LinkId,
@@ -202,15 +212,23 @@ impl Engine {
     }
 
     /// Something is followed from now on, or no longer.
-    pub(super) fn follow_at_persisters(&mut self, turn: &mut Turn<'_>, addresses: &BTreeSet<Ghid>) {
-        for link in self.links.persisters() {
+    pub(super) fn follow_at_persisters(
+        &mut self,
+        turn: &mut Turn<'_>,
+        follows: &BTreeMap<Ghid, BTreeSet<Ghid>>,
+    ) {
+        for link in self.links.stores() {
+            let Some(state) = self.links.get(link) else { continue };
+            let (everything, guest) = (state.is_persister(), state.guest.clone());
+            let here = follows.iter().filter(|(source, _)| everything || guest.contains(source));
+            let addresses: BTreeSet<Ghid> = here.flat_map(|(_, at)| at).copied().collect();
             // No cursor: the state as it is now, then every change.
-            self.list(turn, link, addresses.iter().copied(), None);
+            self.list(turn, link, addresses, None);
         }
     }
 
     pub(super) fn unfollow_at_persisters(&mut self, turn: &mut Turn<'_>, address: Ghid) {
-        for link in self.links.persisters() {
+        for link in self.links.stores() {
             if let Some(state) = self.links.get_mut(link)
                 && state.client.listed.remove(&address)
             {
@@ -220,7 +238,8 @@ impl Engine {
         }
     }
 
-    /// Something is owed to these: it goes into their mailboxes, once we know their identities.
+    /// Something is owed to these: it goes into their mailboxes, once we know their identities. A guest
+    /// has no business with others than those for whose sake it is there.
     pub(super) fn owed_at(
         &mut self,
         turn: &mut Turn<'_>,
@@ -228,6 +247,10 @@ impl Engine {
         recipients: &[Ghid],
     ) -> Result<(), ViewError> {
         for recipient in recipients {
+            let at_home = |state: &Link| state.is_persister() || state.guest.contains(recipient);
+            if !self.links.get(link).is_some_and(at_home) {
+                continue;
+            }
             if shelf::bytes(turn, recipient)?.is_none() {
                 // We hear who that is, now or as soon as somebody knows.
                 self.list(turn, link, [*recipient], None);
@@ -279,8 +302,10 @@ impl Engine {
             let under_way = client.under_way.values().any(|(parcel, _)| is_state(parcel));
             let comes = Feed::place(turn, &address)?.is_some_and(|seq| seq > client.position)
                 && self.is_ours(turn, &address)?;
+            // Where we are guests it is others' business.
             if !under_way
                 && !comes
+                && self.links.get(link).is_some_and(Link::is_persister)
                 && let Some(state) = self.links.get_mut(link)
             {
                 match state.client.conduct.misses(address, *item) {
@@ -295,7 +320,9 @@ impl Engine {
         }
         if done && let Some(state) = self.links.get_mut(link) {
             let same = std::mem::take(&mut state.client.compared);
-            self.deletions_compared(turn, link, &same)?;
+            if state.is_persister() {
+                self.deletions_compared(turn, link, &same)?;
+            }
         }
         Ok(())
     }
@@ -391,7 +418,10 @@ impl Engine {
                     self.upload(turn, link)?;
                     self.mail(turn, link)?;
                 }
-                Some(state) if !state.is_persister() => self.give_back(turn, link)?,
+                Some(state) if state.is_guest() && state.is_greeted() => self.mail(turn, link)?,
+                Some(state) if !state.is_persister() && !state.is_guest() => {
+                    self.give_back(turn, link)?;
+                }
                 _ => {}
             }
         }
@@ -531,6 +561,7 @@ impl Engine {
             objects.insert(1, Packed::from(gidc));
             if let Some(object) = object
                 && !self.is_ours(turn, &object)?
+                && self.links.get(link).is_some_and(Link::is_persister)
                 && let Some(state) = self.links.get_mut(link)
             {
                 // Somebody else's, shared on: its author may not use this persister.
@@ -551,10 +582,11 @@ impl Engine {
         })
     }
 
-    /// A link is gone: what was only waited for there is at all others now.
-    pub(super) fn persister_down(&mut self, turn: &mut Turn<'_>) -> Result<(), ViewError> {
+    /// A link is gone, or somebody is looked for in vain: what was only waited for there is at all others
+    /// now.
+    pub(super) fn settle_mailed(&mut self, turn: &mut Turn<'_>) -> Result<(), ViewError> {
         let mut mailed = BTreeSet::new();
-        for link in self.links.persisters() {
+        for link in self.links.stores() {
             mailed.extend(self.links.get(link).iter().flat_map(|state| &state.client.mailed));
         }
         for (recipient, number) in mailed {
@@ -737,7 +769,7 @@ impl Engine {
         }
         if let Some(found) = find(identity, objects) {
             self.keep_identity(turn, &found)?;
-            for link in self.links.persisters() {
+            for link in self.links.stores() {
                 self.owed_at(turn, link, &[*identity])?;
             }
             for link in self.links.proven_any(&BTreeSet::from([*identity])) {
@@ -786,7 +818,8 @@ impl Engine {
         address: &Ghid,
         objects: &[Packed],
     ) -> Result<(), ViewError> {
-        let Some(state) = self.links.get(link).filter(|state| state.is_persister()) else {
+        let stores = |state: &&Link| state.is_persister() || state.is_guest();
+        let Some(state) = self.links.get(link).filter(stores) else {
             return Ok(());
         };
         let address = state.client.bindings.get(address).unwrap_or(address);
@@ -992,7 +1025,7 @@ fn find(identity: &Ghid, objects: &[Packed]) -> Option<Identity> {
     })
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use golix::{Ghid, PrivateIdentity, Suite};
 use hypergolix_engine::account::{self, ScryptCost};
+use hypergolix_engine::route::{Host, Subject};
 use hypergolix_engine::view::{Row, Table, Time, View, ViewError, Write};
 use hypergolix_engine::{
     Account, Control, Effect, Engine, EngineConfig, Entropy, Input, LinkId, Message, Outcome,
@@ -168,6 +169,12 @@ pub struct Node {
     /// Devices that it was told to reach.
     pub reached: Vec<Vec<u8>>,
     pub searched: Vec<Ghid>,
+    /// Published addresses that it looked for, and those that it publishes.
+    pub looked_up: Vec<Ghid>,
+    pub published: Vec<Ghid>,
+    /// Persisters of others that it went to, and those that it left.
+    pub visited: Vec<Host>,
+    pub left: Vec<Vec<u8>>,
     pub device: Vec<u8>,
     pub answers: BTreeMap<(ConnectionId, RequestToken), Result<Reply, IpcError>>,
     pub notices: BTreeMap<ConnectionId, Vec<Notice>>,
@@ -320,6 +327,7 @@ impl World {
         .expect("a sound disk");
         disk.apply(outcome.writes);
         let mut timers = BTreeMap::new();
+        let mut published = Vec::new();
         for effect in outcome.effects {
             match effect {
                 Effect::OpenRequest { number: request, request: bytes } => {
@@ -329,6 +337,7 @@ impl World {
                     self.queue.push_back((number, input));
                 }
                 Effect::SetTimer { timer, at } => drop(timers.insert(timer, at)),
+                Effect::Present { addresses } => published = addresses,
                 other => panic!("not at the start: {other:?}"),
             }
         }
@@ -341,6 +350,10 @@ impl World {
             controlled: Vec::new(),
             reached: Vec::new(),
             searched: Vec::new(),
+            looked_up: Vec::new(),
+            published,
+            visited: Vec::new(),
+            left: Vec::new(),
             device,
             answers: BTreeMap::new(),
             notices: BTreeMap::new(),
@@ -371,13 +384,18 @@ impl World {
     }
 
     pub fn connect(&mut self, a: usize, b: usize) -> LinkId {
+        self.connect_as(a, b, true)
+    }
+
+    /// A link between two; whether a server among them counts as a remote of the other.
+    pub fn connect_as(&mut self, a: usize, b: usize, remote: bool) -> LinkId {
         let link = LinkId(self.next_link);
         self.next_link += 1;
         self.links.insert((a, link), b);
         self.links.insert((b, link), a);
         for (node, other) in [(a, b), (b, a)] {
             let device = self.nodes[other].device.clone();
-            let remote = self.nodes[other].engine.is_server();
+            let remote = remote && self.nodes[other].engine.is_server();
             self.queue.push_back((node, Input::LinkUp { link, device, remote }));
         }
         self.run();
@@ -598,7 +616,13 @@ impl World {
                     self.open_one();
                 }
             }
-            Effect::Search { identity } => self.nodes[number].searched.push(identity),
+            Effect::Visit { host } => self.nodes[number].visited.push(host),
+            Effect::Leave { device } => self.nodes[number].left.push(device),
+            Effect::Search { subject: Subject::Identity(identity) } => {
+                self.nodes[number].searched.push(identity);
+            }
+            Effect::Search { subject } => self.nodes[number].looked_up.push(subject.address()),
+            Effect::Present { addresses } => self.nodes[number].published = addresses,
             Effect::CloseApp { .. } | Effect::Log { .. } => {}
         }
     }

@@ -4,13 +4,15 @@
 //! configured peers and remotes are where it begins. Connections that lookups open carry no link.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::net::IpAddr;
+use std::net::{IpAddr, ToSocketAddrs as _};
 use std::time::{Duration, Instant};
 
+use golix::Ghid;
 use hypergolix_engine::route::{self, Host, Route, Subject};
 use libp2p::kad::{
     self, GetRecordOk, InboundRequest, QueryId, QueryResult, Quorum, Record, RecordKey,
 };
+use libp2p::multiaddr::Protocol;
 use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId, StreamProtocol};
 use tokio::sync::{mpsc, oneshot};
@@ -44,6 +46,9 @@ const ANSWERS: usize = 4;
 
 /// How long after the first answer others are waited for: devices that are gone take seconds.
 const GRACE: Duration = Duration::from_millis(200);
+
+/// Addresses of one name that are said.
+const NAME_MAX: usize = 2;
 
 /// Lookups that wait for their turn.
 const WAITING_MAX: usize = 256;
@@ -143,6 +148,16 @@ impl Dht {
         });
     }
 
+    /// Other addresses are published from now on.
+    fn publish(&mut self, addresses: Vec<Ghid>, now: Instant) {
+        let published = |presence: &Presence| matches!(presence.subject, Subject::Published(_));
+        let own = self.own.iter().map(|own| own.presence.clone());
+        let mut presences: Vec<Presence> = own.filter(|presence| !published(presence)).collect();
+        let subjects = addresses.into_iter().map(Subject::Published);
+        presences.extend(subjects.map(|subject| Presence { subject, keys: None }));
+        self.present(presences, now);
+    }
+
     fn puts(&self) -> usize {
         let queries = self.queries.values().filter(|query| matches!(query, Query::Put(_)));
         queries.count() + self.sealing.len()
@@ -163,6 +178,30 @@ impl Dht {
             _ => own.next,
         }
     }
+}
+
+/// Puts the addresses of a host's name into its place: readers dial no names that others give them.
+/// Blocks as long as the system asks for a name.
+fn resolve(host: &mut Host) {
+    let mut addresses = Vec::new();
+    for bytes in std::mem::take(&mut host.addresses) {
+        let Ok(address) = Multiaddr::try_from(bytes.clone()) else { continue };
+        let name = match address.iter().next() {
+            Some(Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name)) => name,
+            _ => {
+                addresses.push(bytes);
+                continue;
+            }
+        };
+        // The port says nothing about where a name leads.
+        for found in (name.as_ref(), 0).to_socket_addrs().into_iter().flatten().take(NAME_MAX) {
+            let host = Multiaddr::from(found.ip());
+            addresses
+                .push(host.iter().chain(address.iter().skip(1)).collect::<Multiaddr>().to_vec());
+        }
+    }
+    addresses.truncate(route::ADDRESSES_MAX);
+    host.addresses = addresses;
 }
 
 impl EventLoop {
@@ -203,6 +242,10 @@ impl EventLoop {
             self.dht.swept = Some(now);
         }
         self.dht.sealing.spawn_blocking(move || {
+            let mut route = route;
+            for persister in &mut route.persisters {
+                resolve(persister);
+            }
             let seal = |epoch| {
                 let mut nonce = [0; 12];
                 getrandom::fill(&mut nonce).ok()?;
@@ -273,18 +316,36 @@ impl EventLoop {
     pub(super) fn on_order(&mut self, order: Order, now: Instant) {
         match order {
             Order::Present(presences) => self.dht.present(presences, now),
+            Order::Publish(addresses) => {
+                self.dht.publish(addresses, now);
+                self.publish();
+            }
             Order::Seek(subject) => self.look_for(subject, None),
             Order::Find(subject, answer) => self.look_for(subject, Some(answer)),
             Order::Visit(host) => self.visit(&host, now),
+            Order::Leave(peer) => {
+                let mut configured = self.configured.iter().map(|configured| configured.peer);
+                let wanted = configured.any(|other| other == Some(peer))
+                    || self.book.is_configured(&peer)
+                    || self.is_remote(&peer);
+                if !wanted {
+                    self.book.forget(&peer);
+                    self.disconnect(peer, now);
+                }
+            }
         }
     }
 
-    /// Dials a device that was found.
+    /// Dials a device that was found. Whoever writes a record names addresses: no private ones of
+    /// networks that are not ours.
     fn visit(&mut self, host: &Host, now: Instant) {
         let Ok(peer) = PeerId::from_bytes(&host.device) else { return };
-        for address in host.addresses.iter().take(ADDRESSES_PER_PEER) {
-            if let Ok(address) = Multiaddr::try_from(address.clone()) {
+        let addresses = host.addresses.iter().take(ADDRESSES_PER_PEER);
+        for address in addresses.filter_map(|bytes| Multiaddr::try_from(bytes.clone()).ok()) {
+            if self.nat.filter.passes(&address) {
                 self.learn(peer, &address, Source::Found, now);
+            } else {
+                tracing::debug!(%peer, %address, "a record names a private address");
             }
         }
     }

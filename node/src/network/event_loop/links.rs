@@ -149,9 +149,6 @@ impl EventLoop {
         endpoint: &ConnectedPoint,
         now: Instant,
     ) {
-        if self.is_test(&id, connection, endpoint.is_dialer()) {
-            return;
-        }
         let address = match endpoint {
             // The other side's address is its bare peer id; the relay's is ours.
             ConnectedPoint::Listener { local_addr, .. } if is_circuit(local_addr) => {
@@ -164,6 +161,9 @@ impl EventLoop {
         }
         if self.swarm.behaviour().links.is_linkless(connection) {
             self.linkless.insert(connection, (id, address));
+            return;
+        }
+        if self.is_test(&id, connection, endpoint.is_dialer()) {
             return;
         }
         self.attempts.remove(&id);
