@@ -18,7 +18,7 @@ use crate::sharing::{Inbox, Outbox, Shares};
 use crate::shelf;
 use crate::signer::Later;
 use crate::sync::{
-    Feed, Follows, Guests, Links, Lookups, Published, Registering, Scrub, Searches,
+    Feed, Follows, Guests, Links, Lookups, Published, Registering, Routes, Scrub, Searches,
 };
 use crate::timer::Timer;
 use crate::turn::Turn;
@@ -66,6 +66,7 @@ pub struct Engine {
     pub(crate) guests: Guests,
     pub(crate) lookups: Lookups,
     pub(crate) published: Published,
+    pub(crate) routes: Routes,
     pub(crate) links: Links,
     /// A registration under way.
     pub(crate) registering: Option<Registering>,
@@ -115,6 +116,7 @@ impl Engine {
         let shares = Shares::open(&turn, &keyring)?;
         let outbox = Outbox::open(&turn)?;
         let published = Published::open(&turn, &keyring)?;
+        let routes = Routes::open(&turn, &keyring)?;
         let inbox = Inbox::open(&turn)?;
         let mut engine = Self {
             me: account.fingerprint(),
@@ -136,6 +138,7 @@ impl Engine {
             guests: Guests::default(),
             lookups: Lookups::default(),
             published,
+            routes,
             registering: None,
             farewells: BTreeMap::new(),
             news: Vec::new(),
@@ -200,6 +203,7 @@ impl Engine {
             Input::LinkUp { link, device, remote } => self.link_up(turn, link, device, remote),
             Input::LinkMessage { link, message } => self.link_message(turn, link, message)?,
             Input::LinkDown { link } => self.link_down(turn, link)?,
+            Input::Here { route } => self.is_at(turn, route),
             Input::Found { subject: Subject::Identity(identity), routes } => {
                 self.found(turn, identity, routes)?;
             }

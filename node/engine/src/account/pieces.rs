@@ -241,7 +241,8 @@ impl Engine {
             | Record::Checkpoint
             | Record::Lost
             | Record::Recipient
-            | Record::Published => {}
+            | Record::Published
+            | Record::Route => {}
         }
         Ok(())
     }
