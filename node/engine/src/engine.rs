@@ -210,8 +210,6 @@ impl Engine {
             Input::Found { subject: Subject::Published(address), routes } => {
                 self.providers_found(turn, address, routes)?;
             }
-            // A login's, before there is an engine.
-            Input::Found { subject: Subject::Root(_), .. } => {}
             Input::Control { id, control } => self.control(turn, id, control)?,
             Input::Timer(Timer::LinkDeadline(link)) => self.link_deadline(turn, link),
             Input::Timer(Timer::Reconcile(link)) => self.reconcile_due(turn, link)?,
@@ -221,7 +219,8 @@ impl Engine {
                 self.finish_opening(turn, number, opened)?;
             }
             Input::Timer(Timer::Waiting) => self.waited_long_enough(turn)?,
-            Input::Timer(Timer::Inbox) => {}
+            // A root is looked for by a login, before there is an engine.
+            Input::Timer(Timer::Inbox) | Input::Found { subject: Subject::Root(_), .. } => {}
             Input::Timer(Timer::Pieces) => self.write_pieces(turn)?,
             Input::Timer(Timer::Search) => self.search_due(turn)?,
             Input::Timer(Timer::Lookups) => self.lookups_due(turn)?,

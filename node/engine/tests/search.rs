@@ -241,7 +241,7 @@ fn where_others_were_is_tried_first_after_a_restart() {
     // Nobody has to be looked up.
     world.restart(1);
     world.advance(Duration::from_secs(3));
-    assert_eq!(world.nodes[1].visited, [hers.host.clone()]);
+    assert_eq!(world.nodes[1].visited.as_slice(), std::slice::from_ref(&hers.host));
     assert!(world.nodes[1].searched.is_empty());
     let link = world.connect(0, 1);
     world.advance(Duration::from_secs(600));
@@ -272,7 +272,7 @@ fn where_others_were_is_tried_first_after_a_restart() {
     }
     world.restart(1);
     world.advance(Duration::from_secs(3));
-    assert_eq!(world.nodes[1].visited, [moved(60, 9)[0].host.clone()]);
+    assert_eq!(world.nodes[1].visited.as_slice(), std::slice::from_ref(&moved(60, 9)[0].host));
 
     // When nothing is followed there any more it is forgotten.
     world.connect(0, 1);

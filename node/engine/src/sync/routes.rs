@@ -14,6 +14,7 @@ use crate::keyring::{Keyring, Record};
 use crate::limits::ROUTES_MAX;
 use crate::message::{Message, Packed, Role};
 use crate::route::{ENTRIES_MAX, Route};
+use crate::sync::Link;
 use crate::turn::Turn;
 use crate::view::ViewError;
 
@@ -130,7 +131,7 @@ impl Engine {
 
     /// Says on a link where this device is, if the other side looked for us.
     pub(super) fn say_where(&mut self, turn: &mut Turn<'_>, link: LinkId) {
-        let looked_for = self.links.get(link).is_some_and(|state| state.is_proved_to());
+        let looked_for = self.links.get(link).is_some_and(Link::is_proved_to);
         if let Some(here) = self.routes.here.as_ref().filter(|_| looked_for) {
             let route = Packed::from(here.encode());
             self.links.send(turn, link, Message::Route { route });
