@@ -191,6 +191,12 @@ pub enum NetworkEvent {
         /// Who serves it, verified.
         routes: Vec<Route>,
     },
+    /// Where others may find this device from now on, and which persisters it uses; only while it takes
+    /// part in the DHT.
+    Here {
+        /// What it says of itself.
+        route: Route,
+    },
     /// A link ended. What was queued for it is gone.
     LinkDown {
         /// Which.
@@ -332,6 +338,8 @@ impl Network {
         let local = key.public().to_peer_id();
         let instance = getrandom::u64()?;
         let hosts = config.listen_hosts.as_slice();
+        // Where others remember us from the last time.
+        let port_before = config.dht.port_file.as_deref().and_then(dht::read_port);
         // mDNS speaks on every interface but loopback.
         let only_loopback = !hosts.is_empty() && hosts.iter().all(IpAddr::is_loopback);
         let mdns = config.lan && config.mdns && !only_loopback;
@@ -348,7 +356,7 @@ impl Network {
             local,
             settings,
         );
-        listen(&mut swarm, hosts, config.listen_port)?;
+        listen(&mut swarm, hosts, config.listen_port, port_before)?;
         if let Some(port) = websocket_port {
             listen_for_websockets(&mut swarm, hosts, port)?;
         }
@@ -528,15 +536,28 @@ fn listen_for_websockets(
 }
 
 /// Listens on the given addresses or all of them, TCP and QUIC; one that works is enough.
-fn listen(swarm: &mut Swarm<Behaviour>, hosts: &[IpAddr], port: u16) -> Result<(), NetworkError> {
+/// Instead of any port it takes the one `before`, where that is free.
+fn listen(
+    swarm: &mut Swarm<Behaviour>,
+    hosts: &[IpAddr],
+    port: u16,
+    before: Option<u16>,
+) -> Result<(), NetworkError> {
     let hosts = if hosts.is_empty() { &ALL } else { hosts };
     let mut refusal = None;
     let mut listens = false;
     for host in hosts {
         let host = Multiaddr::from(*host);
-        let tcp = host.clone().with(Protocol::Tcp(port));
-        let quic = host.with(Protocol::Udp(port)).with(Protocol::QuicV1);
-        for address in [tcp, quic] {
+        let tcp = |port| host.clone().with(Protocol::Tcp(port));
+        let quic = |port| host.clone().with(Protocol::Udp(port)).with(Protocol::QuicV1);
+        let ways: [&dyn Fn(u16) -> Multiaddr; 2] = [&tcp, &quic];
+        for address in ways {
+            let before = before.filter(|_| port == 0);
+            if before.is_some_and(|before| swarm.listen_on(address(before)).is_ok()) {
+                listens = true;
+                continue;
+            }
+            let address = address(port);
             match swarm.listen_on(address.clone()) {
                 Ok(_) => listens = true,
                 Err(error) => {

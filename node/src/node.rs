@@ -233,6 +233,7 @@ pub fn network_config(home: &Home, config: &Config) -> Result<NetworkConfig, Nod
         dht: DhtConfig {
             mode: if config.dht { DhtMode::Auto } else { DhtMode::Off },
             file: Some(home.path().join("dht.records")),
+            port_file: config.dht.then(|| home.path().join("listen.port")),
             ..DhtConfig::default()
         },
         ..NetworkConfig::new(network::load_or_create(&home.device_key())?)

@@ -756,6 +756,7 @@ fn event_input(event: NetworkEvent, links: &mut HashSet<LinkId>) -> Option<Input
         NetworkEvent::Message { link, message } => {
             links.contains(&link).then_some(Input::LinkMessage { link, message })
         }
+        NetworkEvent::Here { route } => Some(Input::Here { route }),
         NetworkEvent::Found { subject, routes } => Some(Input::Found { subject, routes }),
         NetworkEvent::Drained { .. } => None,
         NetworkEvent::LinkDown { link } => links.remove(&link).then_some(Input::LinkDown { link }),

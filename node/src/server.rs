@@ -132,6 +132,7 @@ impl Server {
                 dht: DhtConfig {
                     mode: DhtMode::Server,
                     file: options.cache.as_deref().map(|folder| folder.join("dht.records")),
+                    port_file: None,
                     caps: RecordCaps::SERVER,
                     presences: Vec::new(),
                 },

@@ -4,15 +4,20 @@
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
+use futures::StreamExt as _;
 use golix::{Ghid, Suite};
 use hypergolix_engine::account::{self, Keys, ScryptCost};
-use hypergolix_engine::route::{self, Subject};
+use hypergolix_engine::route::{self, Host, Route, Subject};
 use hypergolix_node::network::{
-    DhtConfig, DhtMode, Network, NetworkConfig, NetworkEvent, Presence,
+    DhtConfig, DhtMode, Network, NetworkConfig, NetworkEvent, Presence, RecordCaps,
 };
 use hypergolix_node::run::OsEntropy;
+use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
-use libp2p::{Multiaddr, PeerId};
+use libp2p::kad::store::MemoryStore;
+use libp2p::kad::{self, QueryResult, Quorum, Record, RecordKey};
+use libp2p::swarm::{self, SwarmEvent};
+use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, Transport as _, noise, tcp, yamux};
 use tokio::sync::mpsc;
 
 /// Everything that is waited for happens within this, on a busy machine too.
@@ -217,6 +222,154 @@ async fn records_survive_the_restart_of_a_server() {
     let routes = two.network.find(root(1)).await;
     assert_eq!(routes.len(), 1);
     assert_eq!(routes[0].host.device, one.network.peer_id().to_bytes());
+}
+
+/// A device that speaks the DHT's protocol and nothing else, and says what it likes.
+struct Hostile {
+    swarm: Swarm<kad::Behaviour<MemoryStore>>,
+    server: PeerId,
+}
+
+impl Hostile {
+    fn new(server: PeerId, at: &Multiaddr) -> Self {
+        // The smaller one of a pair opens the link: it does not even have to pretend that it has one.
+        let key = std::iter::repeat_with(Keypair::generate_ed25519)
+            .find(|key| key.public().to_peer_id() < server)
+            .expect("about every second one");
+        let local = key.public().to_peer_id();
+        let transport = tcp::tokio::Transport::new(tcp::Config::default())
+            .upgrade(Version::V1Lazy)
+            .authenticate(noise::Config::new(&key).unwrap())
+            .multiplex(yamux::Config::default())
+            .boxed();
+        let mut settings = kad::Config::new(StreamProtocol::new("/hgx/kad/1"));
+        settings.set_max_packet_size(1 << 20).set_query_timeout(Duration::from_secs(10));
+        let store = MemoryStore::new(local);
+        let mut kad = kad::Behaviour::with_config(local, store, settings);
+        kad.add_address(&server, at.clone());
+        let settings = swarm::Config::with_tokio_executor();
+        Self { swarm: Swarm::new(transport, kad, local, settings), server }
+    }
+
+    /// Puts records at the server; returns when each was answered or failed.
+    async fn put(&mut self, records: Vec<(Vec<u8>, Vec<u8>)>) {
+        let kad = self.swarm.behaviour_mut();
+        let mut left = 0;
+        for (key, value) in records {
+            let record =
+                Record { key: RecordKey::new(&key), value, publisher: None, expires: None };
+            kad.put_record_to(record, std::iter::once(self.server), Quorum::One);
+            left += 1;
+        }
+        self.until_answered(left).await;
+    }
+
+    /// Says that it provides something; the library's own kind of record.
+    async fn provide(&mut self, keys: usize) {
+        let kad = self.swarm.behaviour_mut();
+        for number in 0..keys {
+            kad.start_providing(RecordKey::new(&number.to_be_bytes())).unwrap();
+        }
+        self.until_answered(keys).await;
+    }
+
+    async fn until_answered(&mut self, mut left: usize) {
+        let answered = async {
+            while left > 0 {
+                let event = self.swarm.select_next_some().await;
+                if let SwarmEvent::Behaviour(kad::Event::OutboundQueryProgressed {
+                    result: QueryResult::PutRecord(_) | QueryResult::StartProviding(_),
+                    step,
+                    ..
+                }) = event
+                {
+                    left -= usize::from(step.last);
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, answered).await.expect("every query ends");
+    }
+}
+
+/// What a record of a root looks like that a device made up.
+fn made_up(number: usize, stamp: u64) -> (Vec<u8>, Vec<u8>) {
+    let subject = root(number);
+    let epoch = route::epoch_of(stamp);
+    let host = Host { device: vec![7; 38], addresses: vec![vec![1; 20]] };
+    let route = Route { host, persisters: Vec::new(), stamp };
+    (subject.key(epoch).to_vec(), subject.seal(epoch, &route, None, [number as u8; 12]))
+}
+
+/// Many devices of one network put very many records at a server, and whatever else comes to mind.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_records_is_bounded_and_harms_nobody() {
+    let caps = RecordCaps { records: 400, bytes: 1 << 20, of_device: 32, of_prefix: 100 };
+    let mut settings = config(DhtMode::Server, &[], Vec::new());
+    settings.dht.caps = caps;
+    let server = Device::start(settings);
+    let at = server.address().await;
+    let bootstrap = [at.clone()];
+    let (keys, alice) = identity();
+    let subject = Subject::Identity(alice);
+    let own = vec![Presence { subject, keys: Some(keys) }, presence(root(0))];
+    let honest = Device::start(config(DhtMode::Client, &bootstrap, own));
+    wait("publication", || (honest.dht().published == 2).then_some(())).await;
+    let reader = Device::start(config(DhtMode::Client, &bootstrap, Vec::new()));
+    wait("a server", || (reader.dht().peers == 1).then_some(())).await;
+    let local = server.network.peer_id();
+    let now = now();
+    let epochs = route::epochs_written(now).len();
+
+    // Sound records of what nobody asks for: so many of each device, so many of its network.
+    let mut devices: Vec<Hostile> = (0..5).map(|_| Hostile::new(local, &at)).collect();
+    for (device, hostile) in devices.iter_mut().enumerate() {
+        let numbers = (0..200).map(|number| 1_000 * (device + 1) + number);
+        hostile.put(numbers.map(|number| made_up(number, now)).collect()).await;
+    }
+    let hostile = &mut devices[0];
+
+    // What is malformed, oversized, of another key, forged, old, of the future.
+    let (key, value) = made_up(1, now);
+    let (other, _) = made_up(2, now);
+    let mut bad: Vec<(Vec<u8>, Vec<u8>)> = vec![
+        (key.clone(), Vec::new()),
+        (key.clone(), vec![0; 10]),
+        (key.clone(), vec![0xff; route::ENTRY_MAX]),
+        (key.clone(), vec![0; route::RECORD_MAX + 1]),
+        (other, value.clone()),
+        (vec![1; 7], value.clone()),
+        (Vec::new(), value.clone()),
+        (key.clone(), value.repeat(route::ENTRIES_MAX + 1)),
+        made_up(1, now - route::LIFETIME),
+        made_up(1, now + 2 * route::SKEW_MAX),
+    ];
+    for byte in (7..value.len()).step_by(37) {
+        let mut forged = value.clone();
+        forged[byte] ^= 1;
+        bad.push((key.clone(), forged));
+    }
+    // The honest device's own records, damaged: their keys are seen by whoever stores them.
+    let honest_key = subject.key(route::epoch_of(now)).to_vec();
+    bad.extend((0..20).map(|byte| (honest_key.clone(), vec![byte; 500])));
+    let count = bad.len() as u64;
+    hostile.put(bad).await;
+    // Longer than any packet, and what the library would take.
+    hostile.put(vec![(key, vec![0; 200 * 1024])]).await;
+    hostile.provide(50).await;
+
+    // 900 of the sound ones had no place, and none of the others.
+    wait("refusals", || (server.dht().refused >= 900 + count).then_some(())).await;
+    let status = server.dht();
+    println!("{status:?}");
+    assert!(status.records <= caps.of_prefix && status.bytes <= caps.bytes, "{status:?}");
+    // Whoever came before stays.
+    assert!(status.records > 2 * epochs);
+    for subject in [subject, root(0)] {
+        let routes = reader.network.find(subject).await;
+        assert_eq!(routes.len(), 1, "{subject:?}");
+        assert_eq!(routes[0].host.device, honest.network.peer_id().to_bytes());
+    }
+    assert!(reader.network.find(root(1)).await.is_empty());
 }
 
 fn now() -> u64 {

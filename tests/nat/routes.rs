@@ -272,3 +272,27 @@ pub fn published_by_somebody_else() {
     publish(&carol, &["--remove"]);
     wait_until("the end of it", CONVERGED_MAX, || carol.node.status()["dht"]["own"] == 2);
 }
+
+/// Two nodes that met through the DHT find each other again without it, in whatever order they come.
+pub fn found_again() {
+    let mut globe = Globe::new();
+    let (server, bootstrap) = bootstrap(&mut globe);
+    let mut site = || Site::start(&home(&globe.behind(Nat::None), &bootstrap));
+    let (alice, bob) = (site(), site());
+    alice.published();
+    bob.published();
+    let object = alice.shared_with(&bob, b"first");
+    drop(server);
+    let (alice, bob) = (alice.stop(), bob.stop());
+    // Whoever follows comes last,
+    let (alice, bob) = (Site::start(&alice), Site::start(&bob));
+    alice.app.push(object, b"second");
+    println!("found again after {:?}", bob.has(object, b"second"));
+    let (alice, bob) = (alice.stop(), bob.stop());
+    // or first.
+    let bob = Site::start(&bob);
+    pause(Duration::from_secs(3));
+    let alice = Site::start(&alice);
+    alice.app.push(object, b"third");
+    println!("found again after {:?}", bob.has(object, b"third"));
+}

@@ -18,7 +18,7 @@ use crate::sharing::{Inbox, Outbox, Shares};
 use crate::shelf;
 use crate::signer::Later;
 use crate::sync::{
-    Feed, Follows, Guests, Links, Lookups, Published, Registering, Scrub, Searches,
+    Feed, Follows, Guests, Links, Lookups, Published, Registering, Routes, Scrub, Searches,
 };
 use crate::timer::Timer;
 use crate::turn::Turn;
@@ -66,6 +66,7 @@ pub struct Engine {
     pub(crate) guests: Guests,
     pub(crate) lookups: Lookups,
     pub(crate) published: Published,
+    pub(crate) routes: Routes,
     pub(crate) links: Links,
     /// A registration under way.
     pub(crate) registering: Option<Registering>,
@@ -117,6 +118,7 @@ impl Engine {
         let shares = Shares::open(&turn, &keyring)?;
         let outbox = Outbox::open(&turn)?;
         let published = Published::open(&turn, &keyring)?;
+        let routes = Routes::open(&turn, &keyring)?;
         let inbox = Inbox::open(&turn)?;
         let mut engine = Self {
             me: account.fingerprint(),
@@ -138,6 +140,7 @@ impl Engine {
             guests: Guests::default(),
             lookups: Lookups::default(),
             published,
+            routes,
             registering: None,
             farewells: BTreeMap::new(),
             news: Vec::new(),
@@ -204,14 +207,13 @@ impl Engine {
             Input::LinkUp { link, device, remote } => self.link_up(turn, link, device, remote),
             Input::LinkMessage { link, message } => self.link_message(turn, link, message)?,
             Input::LinkDown { link } => self.link_down(turn, link)?,
+            Input::Here { route } => self.is_at(turn, route),
             Input::Found { subject: Subject::Identity(identity), routes } => {
                 self.found(turn, identity, routes)?;
             }
             Input::Found { subject: Subject::Published(address), routes } => {
                 self.providers_found(turn, address, routes)?;
             }
-            // A login's, before there is an engine.
-            Input::Found { subject: Subject::Root(_), .. } => {}
             Input::Control { id, control } => self.control(turn, id, control)?,
             Input::Timer(Timer::LinkDeadline(link)) => self.link_deadline(turn, link),
             Input::Timer(Timer::Reconcile(link)) => self.reconcile_due(turn, link)?,
@@ -221,7 +223,8 @@ impl Engine {
                 self.finish_opening(turn, number, opened)?;
             }
             Input::Timer(Timer::Waiting) => self.waited_long_enough(turn)?,
-            Input::Timer(Timer::Inbox) => {}
+            // A root is looked for by a login, before there is an engine.
+            Input::Timer(Timer::Inbox) | Input::Found { subject: Subject::Root(_), .. } => {}
             Input::Timer(Timer::Pieces) => self.write_pieces(turn)?,
             Input::Timer(Timer::Search) => self.search_due(turn)?,
             Input::Timer(Timer::Lookups) => self.lookups_due(turn)?,

@@ -67,6 +67,11 @@ pub enum Input {
         /// The link.
         link: LinkId,
     },
+    /// Where others may find this device from now on, and which persisters it uses.
+    Here {
+        /// That, and when it was said.
+        route: Route,
+    },
     /// The distributed hash table was asked for a subject (`Effect::Search`).
     Found {
         /// What was looked for.

@@ -45,6 +45,9 @@ pub(crate) enum Record {
     NextSecret = 9,
     /// An address that this device publishes.
     Published = 10,
+    /// An identity to where its devices were last, as far as this device knows: `length u16 | route`
+    /// each.
+    Route = 11,
 }
 
 impl Record {

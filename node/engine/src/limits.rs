@@ -160,6 +160,12 @@ pub const SEARCH_PAUSE: Duration = Duration::from_secs(10);
 /// devices look for us as we do for them.
 pub const SEARCH_PAUSE_MAX: Duration = Duration::from_secs(1_800);
 
+/// How long it may take to reach somebody where they were last, before the DHT is asked.
+pub const CACHED_PAUSE: Duration = Duration::from_secs(5);
+
+/// Identities of which it is remembered where their devices were last.
+pub const ROUTES_MAX: usize = 1_024;
+
 /// Searches begun at once; the rest follows after [`SEARCH_DELAY`].
 pub const SEARCHES_AT_ONCE: usize = 16;
 

@@ -6,6 +6,8 @@ use cbor4ii::serde::Deserializer;
 use golix::Ghid;
 use serde::{Deserialize, Serialize};
 
+use crate::route::ROUTE_MAX;
+
 /// Longest encoded message, bytes: the largest state (10 MiB) in its container, its frame, the
 /// identity of its author and the envelope.
 pub const MESSAGE_MAX: usize = 11 * 1024 * 1024;
@@ -248,6 +250,12 @@ pub enum Message {
         /// Network keys: the bytes of a libp2p PeerId each.
         devices: Vec<Packed>,
     },
+    /// Where the sender is to be found in future, and which persisters it uses. Kept by those who look
+    /// for an identity that it proved on this link.
+    Route {
+        /// [`Route::encode`](crate::route::Route::encode) of the sending device.
+        route: Packed,
+    },
     /// Is anybody there?
     Ping {
         /// Comes back in `Pong`.
@@ -333,6 +341,7 @@ impl Message {
             Message::Register { token, .. } => {
                 token.as_ref().is_none_or(|token| token.len() <= TOKEN_MAX)
             }
+            Message::Route { route } => route.len() <= ROUTE_MAX,
             Message::Need { ids } => ids.len() <= LIST_MAX,
             Message::Mirror { .. }
             | Message::Own { .. }

@@ -190,6 +190,7 @@ impl Persister {
             )
             | Input::RequestOpened { .. }
             | Input::Found { .. }
+            | Input::Here { .. }
             | Input::AppConnected { .. }
             | Input::AppRequest { .. }
             | Input::AppAcknowledged { .. }
@@ -256,6 +257,7 @@ impl Persister {
             | Message::Disconnect { .. } => self.links.question(turn, link, message)?,
             // A server looks for nobody, and these answer what it never asks.
             Message::Interests { .. }
+            | Message::Route { .. }
             | Message::Located { .. }
             | Message::Following { .. }
             | Message::Published { .. }

@@ -110,6 +110,33 @@ pub struct Route {
     pub stamp: u64,
 }
 
+/// Longest encoding of a [`Route`], bytes.
+pub const ROUTE_MAX: usize =
+    8 + 1 + (1 + PERSISTERS_MAX) * (1 + NAME_MAX + 1 + ADDRESSES_MAX * (1 + NAME_MAX));
+
+impl Route {
+    /// `stamp u64 | hosts`, as in the file's header.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = self.stamp.to_be_bytes().to_vec();
+        bytes.extend_from_slice(&write_hosts(self));
+        bytes
+    }
+
+    /// Reads that; nothing may be left over.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let (stamp, hosts) = bytes.split_first_chunk::<8>()?;
+        let mut reader = Reader(hosts);
+        let (host, persisters) = read_hosts(&mut reader)?;
+        let whole = reader.0.is_empty();
+        whole.then(|| Self { host, persisters, stamp: u64::from_be_bytes(*stamp) })
+    }
+
+    /// Whether two say the same, whenever they said it.
+    pub fn says_the_same_as(&self, other: &Self) -> bool {
+        self.host == other.host && self.persisters == other.persisters
+    }
+}
+
 /// Which rule a record breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -630,6 +657,21 @@ mod tests {
         let stored = merge(&key, Some(&stored), &make(9, later), later).expect("room again");
         let left = subject.open(epoch, &stored, later);
         assert_eq!(left.len(), 2, "{left:?}");
+    }
+
+    #[test]
+    fn a_route_comes_back_whole_or_not_at_all() {
+        let mut route = route(1, NOON);
+        let persister =
+            Host { device: vec![2; 38], addresses: vec![vec![3; NAME_MAX]; ADDRESSES_MAX] };
+        route.persisters = vec![persister; PERSISTERS_MAX];
+        let bytes = route.encode();
+        assert!(bytes.len() <= ROUTE_MAX);
+        assert_eq!(Route::decode(&bytes), Some(route));
+        for len in 0..bytes.len() {
+            assert_eq!(Route::decode(&bytes[..len]), None);
+        }
+        assert_eq!(Route::decode(&[&bytes[..], &[0]].concat()), None);
     }
 
     #[test]

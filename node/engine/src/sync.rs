@@ -16,6 +16,7 @@ mod published;
 mod questions;
 mod receive;
 mod remotes;
+mod routes;
 mod scrub;
 mod search;
 mod seek;
@@ -46,6 +47,7 @@ pub(crate) use lookups::Lookups;
 pub(crate) use published::Published;
 pub(crate) use receive::{Parsed, Stash};
 pub(crate) use remotes::Registering;
+pub(crate) use routes::Routes;
 pub(crate) use scrub::Scrub;
 pub(crate) use search::Searches;
 pub(crate) use seek::Seekers;
@@ -145,6 +147,7 @@ impl Engine {
                 let holdings = self.holdings();
                 self.links.needed(turn, holdings, link, &ids)?;
             }
+            Message::Route { route } => self.said_where(turn, link, &route)?,
             Message::Located { devices } => self.located(turn, link, devices),
             Message::Ping { id } => self.links.send(turn, link, Message::Pong { id }),
             Message::Pong { id } => self.links.pong(link, id),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::World;
 use hypergolix_engine::route::{Host, Route, Subject};
-use hypergolix_engine::{Input, PersisterConfig, Table};
+use hypergolix_engine::{Input, Message, PersisterConfig, Table};
 use hypergolix_ipc::{ApiId, Request};
 
 fn world() -> World {
@@ -211,4 +211,90 @@ fn nobody_sends_a_node_to_servers_for_others_sake() {
     world.run();
     assert!(!holds(&world, server, &him));
     world.disconnect(link);
+}
+
+/// A device is at a place and uses a server.
+fn is_at(world: &mut World, node: usize, place: u8, stamp: u64) -> Route {
+    let host = Host { device: world.nodes[node].device.clone(), addresses: vec![vec![place]] };
+    let server = Host { device: vec![place; 38], addresses: vec![vec![place]] };
+    let route = Route { host, persisters: vec![server], stamp };
+    world.input(node, Input::Here { route: route.clone() });
+    route
+}
+
+#[test]
+fn where_others_were_is_tried_first_after_a_restart() {
+    let mut world = world();
+    let (alice, bob) = (world.app(0, 1), world.app(1, 1));
+    let [her, him] = [0, 1].map(|node| world.nodes[node].account.fingerprint());
+    world.ask(1, bob, Request::RegisterApi(ApiId::JSON)).expect("registered");
+    is_at(&mut world, 0, 50, 1);
+    let object = world.new_object(0, alice, b"state");
+    world.ask(0, alice, Request::Share { object, recipient: him }).expect("shared");
+    let link = world.connect(0, 1);
+    world.answers_leave();
+    assert_eq!(world.state(1, bob, object).expect("it came"), b"state");
+    // She moves while they are linked.
+    let hers = is_at(&mut world, 0, 51, 2);
+    world.disconnect(link);
+
+    // Nobody has to be looked up.
+    world.restart(1);
+    world.advance(Duration::from_secs(3));
+    assert_eq!(world.nodes[1].visited.as_slice(), std::slice::from_ref(&hers.host));
+    assert!(world.nodes[1].searched.is_empty());
+    let link = world.connect(0, 1);
+    world.advance(Duration::from_secs(600));
+    assert!(world.nodes[1].searched.is_empty());
+    assert_eq!(world.nodes[1].visited.len(), 1, "her server is not needed");
+    // What she said is sealed.
+    for ((table, key), value) in &world.nodes[1].disk.0 {
+        let shown = |row: &[u8]| row.windows(20).any(|part| part == [51; 20]);
+        assert!(!shown(key) && !shown(value), "{table:?}");
+    }
+
+    // She is not there: her server, which she named, and then everybody is asked.
+    world.disconnect(link);
+    world.restart(1);
+    world.advance(Duration::from_secs(7));
+    assert_eq!(world.nodes[1].visited, [hers.host, hers.persisters[0].clone()]);
+    world.advance(Duration::from_secs(2));
+    assert_eq!(world.nodes[1].searched, [her]);
+    // What the DHT says, later than she did, is remembered as well; what is older is not.
+    let device = world.nodes[0].device.clone();
+    let moved = |place: u8, stamp: u64| {
+        let host = Host { device: device.clone(), addresses: vec![vec![place]] };
+        vec![Route { host, persisters: Vec::new(), stamp }]
+    };
+    for (place, stamp) in [(60, 9), (61, 8)] {
+        let routes = moved(place, stamp);
+        world.input(1, Input::Found { subject: Subject::Identity(her), routes });
+    }
+    world.restart(1);
+    world.advance(Duration::from_secs(3));
+    assert_eq!(world.nodes[1].visited.as_slice(), std::slice::from_ref(&moved(60, 9)[0].host));
+
+    // When nothing is followed there any more it is forgotten.
+    world.connect(0, 1);
+    world.ask(0, alice, Request::Delete(object)).expect("deleted");
+    world.advance(Duration::from_secs(600));
+    world.restart(1);
+    world.advance(Duration::from_secs(60));
+    assert!(world.nodes[1].visited.is_empty() && world.nodes[1].searched.is_empty());
+}
+
+#[test]
+fn a_device_speaks_only_of_itself_and_of_whom_it_proved() {
+    let mut world = world();
+    let stranger = common::peer::Peer::link(&mut world, 0, 5);
+    let host = Host { device: stranger.device.clone(), addresses: vec![vec![1]] };
+    let mut route = Route { host, persisters: Vec::new(), stamp: 1 };
+    let say = |route: &Route| Message::Route { route: route.encode().into() };
+    let before = world.nodes[0].disk.0.len();
+    stranger.say(&mut world, say(&route));
+    assert!(stranger.is_up(&world));
+    route.host.device[0] ^= 1;
+    stranger.say(&mut world, say(&route));
+    assert!(!stranger.is_up(&world), "it speaks of somebody else");
+    assert_eq!(world.nodes[0].disk.0.len(), before);
 }

@@ -70,6 +70,8 @@ pub struct DhtConfig {
     pub mode: DhtMode,
     /// Where records are kept over a restart; in memory without.
     pub file: Option<PathBuf>,
+    /// Where the port is kept that is listened on, so that it is the same after a restart.
+    pub port_file: Option<PathBuf>,
     /// How much is kept.
     pub caps: RecordCaps,
     /// What to say of ourselves.
@@ -406,6 +408,12 @@ pub(super) fn keep(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&temporary, path)?;
     path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}
+
+/// The port of the last time, if there was one.
+pub(super) fn read_port(path: &Path) -> Option<u16> {
+    let text = fs::read_to_string(path).ok()?;
+    text.trim().parse().ok().filter(|port| *port != 0)
 }
 
 fn read_file(path: &Path, caps: RecordCaps) -> io::Result<Vec<(RecordKey, Kept)>> {

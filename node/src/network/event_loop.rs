@@ -278,8 +278,14 @@ impl EventLoop {
                 }
                 self.on_listening();
             }
-            SwarmEvent::ExternalAddrConfirmed { address } => self.on_external(address, true),
-            SwarmEvent::ExternalAddrExpired { address } => self.on_external(address, false),
+            SwarmEvent::ExternalAddrConfirmed { address } => {
+                self.on_external(address, true);
+                self.dht_moved(now);
+            }
+            SwarmEvent::ExternalAddrExpired { address } => {
+                self.on_external(address, false);
+                self.dht_moved(now);
+            }
             SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
                 tracing::debug!(from = %send_back_addr, %error, "an inbound connection failed");
             }

@@ -333,6 +333,7 @@ fn units(message: &Message) -> u32 {
         | Message::Exists { addresses, .. } => addresses.len() / LIST_ITEMS_PER_OBJECT,
         Message::Need { ids } => ids.len() / LIST_ITEMS_PER_OBJECT,
         Message::Proof { .. }
+        | Message::Route { .. }
         | Message::Reconcile { .. }
         | Message::Mirror { .. }
         | Message::Subscriptions { .. }

@@ -255,7 +255,11 @@ impl Engine {
                     self.recipient_gone(turn, &record.name)?;
                 }
             }
-            Record::Token | Record::Checkpoint | Record::Lost | Record::Published => {}
+            Record::Token
+            | Record::Checkpoint
+            | Record::Lost
+            | Record::Published
+            | Record::Route => {}
         }
         Ok(())
     }

@@ -72,11 +72,23 @@ impl Engine {
         &mut self,
         turn: &mut Turn<'_>,
         identity: Ghid,
-        mut routes: Vec<Route>,
+        routes: Vec<Route>,
     ) -> Result<(), ViewError> {
         if !self.is_wanted(turn, &identity)? {
             return Ok(());
         }
+        self.learn_routes(turn, identity, &routes)?;
+        self.name_persisters(turn, identity, routes);
+        Ok(())
+    }
+
+    /// Those whose devices are at `routes` use these persisters.
+    pub(super) fn name_persisters(
+        &mut self,
+        turn: &mut Turn<'_>,
+        identity: Ghid,
+        mut routes: Vec<Route>,
+    ) {
         // What was said last counts most.
         routes.sort_by_key(|route| std::cmp::Reverse(route.stamp));
         let mut hosts: Vec<Host> = Vec::new();
@@ -87,7 +99,7 @@ impl Engine {
             }
         }
         if hosts.is_empty() {
-            return Ok(());
+            return;
         }
         let linked = |host: &Host| {
             let visits = self.guests.at.get(&host.device);
@@ -99,7 +111,6 @@ impl Engine {
         let at = (!hosts.iter().all(linked)).then_some(at);
         self.guests.named.insert(identity, (at, hosts));
         self.search_soon(turn);
-        Ok(())
     }
 
     /// Goes to the persisters of those whose devices did not come meanwhile, and leaves those that are

@@ -176,6 +176,7 @@ impl Engine {
             }
             Suite::Suite1 => turn.effect(Effect::Prove { link, statement }),
         }
+        self.say_where(turn, link);
     }
 
     /// The other side claims an identity that we look for.
@@ -212,6 +213,7 @@ impl Engine {
         // Its persisters need not be visited any longer.
         self.search_soon(turn);
         self.keep_identity(turn, &identity)?;
+        self.keep_route_of(turn, link)?;
         if ghid == self.me {
             return self.own_device_up(turn, link);
         }

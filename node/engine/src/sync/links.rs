@@ -12,6 +12,7 @@ use crate::input::LinkId;
 use crate::limits;
 use crate::message::{Address, Cursor, Message, Role};
 use crate::pace::Pace;
+use crate::route::Route;
 use crate::sync::Scrub;
 use crate::sync::remotes::Client;
 use crate::timer::Timer;
@@ -35,6 +36,8 @@ pub(crate) struct Link {
     pub(super) interests: BTreeSet<Ghid>,
     /// Whether we proved ours to the other side.
     pub(super) proved: bool,
+    /// Where the other side says that it is to be found.
+    pub(super) route: Option<Route>,
     /// It is being ended: nothing is read from it or sent over it any more.
     closing: bool,
     /// It ends with the next deadline: the other side is reading why.
@@ -116,6 +119,11 @@ impl Link {
     /// Whether we are a guest there: we fetch what some identities serve, and leave mail for them.
     pub(crate) fn is_guest(&self) -> bool {
         !self.remote && !self.guest.is_empty() && matches!(self.role, Role::Persister { .. })
+    }
+
+    /// Whether the other side looked for us, and is a node.
+    pub(super) fn is_proved_to(&self) -> bool {
+        self.proved && self.role == Role::Node
     }
 
     /// Whether both sides said hello.
@@ -244,6 +252,7 @@ impl Links {
                 proven: BTreeSet::new(),
                 interests: BTreeSet::new(),
                 proved: false,
+                route: None,
                 closing: false,
                 leaving: false,
                 subscribed: BTreeSet::new(),

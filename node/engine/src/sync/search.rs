@@ -12,7 +12,8 @@ use crate::account;
 use crate::effect::Effect;
 use crate::engine::Engine;
 use crate::limits::{
-    SEARCH_DELAY, SEARCH_PAUSE, SEARCH_PAUSE_MAX, SEARCHES_AT_ONCE, SEARCHES_FOR_ANSWER,
+    CACHED_PAUSE, SEARCH_DELAY, SEARCH_PAUSE, SEARCH_PAUSE_MAX, SEARCHES_AT_ONCE,
+    SEARCHES_FOR_ANSWER,
 };
 use crate::route::Subject;
 use crate::timer::Timer;
@@ -66,6 +67,7 @@ impl Engine {
         }
         wanted.sort_unstable();
         wanted.dedup();
+        self.forget_routes(turn, &wanted)?;
         wanted.retain(|identity| !self.links.leads_to(identity));
         self.visit_persisters(turn, &wanted)?;
         self.searches.next.retain(|identity, _| wanted.binary_search(identity).is_ok());
@@ -86,8 +88,18 @@ impl Engine {
         for (_, identity) in due.into_iter().take(SEARCHES_AT_ONCE) {
             let Some((next, attempts)) = self.searches.next.get_mut(&identity) else { continue };
             let pause = SEARCH_PAUSE.saturating_mul(1 << (*attempts).min(16)).min(SEARCH_PAUSE_MAX);
+            let routes = if *attempts == 0 { self.routes.of(&identity) } else { Vec::new() };
+            // First where they were last; only then everybody is asked.
+            let pause = if routes.is_empty() { pause } else { CACHED_PAUSE };
             (*next, *attempts) = (now + pause, attempts.saturating_add(1));
             let attempts_made = *attempts;
+            if !routes.is_empty() {
+                for route in &routes {
+                    turn.effect(Effect::Visit { host: route.host.clone() });
+                }
+                self.name_persisters(turn, identity, routes);
+                continue;
+            }
             turn.effect(Effect::Search { subject: Subject::Identity(identity) });
             in_vain |= attempts_made == SEARCHES_FOR_ANSWER;
             if attempts_made > 1 {

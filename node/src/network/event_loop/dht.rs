@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, ToSocketAddrs as _};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use golix::Ghid;
@@ -83,10 +84,12 @@ struct Find {
     answer: Option<oneshot::Sender<Vec<Route>>>,
 }
 
-/// A record of ourselves, ready to be written.
-pub(super) struct Sealed {
-    subject: Subject,
-    records: Vec<(RecordKey, Vec<u8>)>,
+/// What was prepared away from this task.
+pub(super) enum Sealed {
+    /// Records of ourselves, ready to be written.
+    Records(Subject, Vec<(RecordKey, Vec<u8>)>),
+    /// What we say of ourselves to whom we are linked.
+    Here(Route),
 }
 
 /// The state of the DHT beside the library's.
@@ -103,6 +106,10 @@ pub(in crate::network) struct Dht {
     peers: usize,
     /// Where we were when our records were written last.
     here: Vec<Multiaddr>,
+    /// And which persisters we used.
+    persisters: Vec<Host>,
+    port_file: Option<PathBuf>,
+    port: u16,
     swept: Option<Instant>,
     /// Where we reached others ourselves.
     pub(super) dialled: HashMap<ConnectionId, Multiaddr>,
@@ -122,6 +129,9 @@ impl Dht {
             next_find: 0,
             peers: 0,
             here: Vec::new(),
+            persisters: Vec::new(),
+            port_file: config.port_file,
+            port: 0,
             swept: None,
             dialled: HashMap::new(),
             keeping: None,
@@ -221,16 +231,21 @@ impl EventLoop {
         }
     }
 
-    /// Seals what is to be said of ourselves, away from this task: in suite 1 a signature takes 15 ms.
-    fn write(&mut self, index: usize, now: Instant) {
-        let route = Route {
+    /// What we say of ourselves.
+    fn route(&self) -> Route {
+        Route {
             host: Host {
                 device: self.local.to_bytes(),
                 addresses: self.dht.here.iter().map(Multiaddr::to_vec).collect(),
             },
-            persisters: self.persisters(),
+            persisters: self.dht.persisters.clone(),
             stamp: crate::network::dht::now(),
-        };
+        }
+    }
+
+    /// Seals what is to be said of ourselves, away from this task: in suite 1 a signature takes 15 ms.
+    fn write(&mut self, index: usize, now: Instant) {
+        let route = self.route();
         let own = &mut self.dht.own[index];
         let pause = WRITTEN[own.written.min(WRITTEN.len() - 1)];
         // A little earlier or later each time, so that devices started together drift apart.
@@ -243,9 +258,7 @@ impl EventLoop {
         }
         self.dht.sealing.spawn_blocking(move || {
             let mut route = route;
-            for persister in &mut route.persisters {
-                resolve(persister);
-            }
+            route.persisters.iter_mut().for_each(resolve);
             let seal = |epoch| {
                 let mut nonce = [0; 12];
                 getrandom::fill(&mut nonce).ok()?;
@@ -253,12 +266,16 @@ impl EventLoop {
                 Some((RecordKey::new(&subject.key(epoch)), value))
             };
             let epochs = route::epochs_written(route.stamp);
-            Sealed { subject, records: epochs.into_iter().filter_map(seal).collect() }
+            Sealed::Records(subject, epochs.into_iter().filter_map(seal).collect())
         });
     }
 
     pub(super) fn on_sealed(&mut self, sealed: Result<Sealed, JoinError>) {
-        let Ok(Sealed { subject, records }) = sealed else { return };
+        let (subject, records) = match sealed {
+            Ok(Sealed::Records(subject, records)) => (subject, records),
+            Ok(Sealed::Here(route)) => return self.outlet.hint(NetworkEvent::Here { route }),
+            Err(_) => return,
+        };
         let Some(kad) = self.swarm.behaviour_mut().kad.as_mut() else { return };
         for (key, value) in records {
             let record = Record { key, value, publisher: None, expires: None };
@@ -302,15 +319,39 @@ impl EventLoop {
 
     /// Our addresses or remotes may have changed.
     pub(super) fn dht_moved(&mut self, now: Instant) {
-        let here = self.whereabouts();
-        if here == self.dht.here {
+        if self.dht.mode == DhtMode::Off {
             return;
         }
-        self.dht.here = here;
+        self.keep_port();
+        let (here, persisters) = (self.whereabouts(), self.persisters());
+        if here == self.dht.here && persisters == self.dht.persisters {
+            return;
+        }
+        (self.dht.here, self.dht.persisters) = (here, persisters);
+        let mut route = self.route();
+        self.dht.sealing.spawn_blocking(move || {
+            route.persisters.iter_mut().for_each(resolve);
+            Sealed::Here(route)
+        });
         for own in &mut self.dht.own {
             own.written = 0;
             own.next = now + MOVED;
         }
+    }
+
+    /// Others remember where we listen: it is to be there after a restart.
+    fn keep_port(&mut self) {
+        let (port, _) = self.listening.ports();
+        let Some(path) = self.dht.port_file.clone().filter(|_| ![0, self.dht.port].contains(&port))
+        else {
+            return;
+        };
+        self.dht.port = port;
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = keep(&path, format!("{port}\n").as_bytes()) {
+                tracing::warn!(%error, "the port cannot be written down");
+            }
+        });
     }
 
     pub(super) fn on_order(&mut self, order: Order, now: Instant) {

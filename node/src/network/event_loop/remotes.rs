@@ -158,6 +158,9 @@ impl EventLoop {
                 tracing::warn!(remote = %remote.target.name, "a remote is reached again");
             }
         }
+        if !known && self.is_remote(&id) {
+            self.dht_moved(now);
+        }
         let linked = self.peers.get(&id).is_some_and(|peer| peer.link.is_some());
         if !known && linked && self.is_remote(&id) {
             self.disconnect(id, now);
@@ -237,6 +240,7 @@ impl EventLoop {
             }
         }
         self.forget_reservations();
+        self.dht_moved(now);
         self.targets = Targets { peers: targets.peers, remotes: Vec::new() };
         self.publish();
     }
