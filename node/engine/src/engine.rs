@@ -77,6 +77,8 @@ pub struct Engine {
     pub(crate) arrived: BTreeSet<Ghid>,
     /// Pieces of the account that another device changed in this turn.
     pub(crate) arrived_pieces: BTreeSet<u8>,
+    /// Own objects that another device wrote, or whose epochs it changed.
+    pub(crate) epochs_to_check: BTreeSet<Ghid>,
     /// Objects made in this turn that are not signed yet.
     unsigned: RefCell<Vec<Ghid>>,
     entropy: Box<dyn Entropy>,
@@ -141,11 +143,13 @@ impl Engine {
             news: Vec::new(),
             arrived: BTreeSet::new(),
             arrived_pieces: BTreeSet::new(),
+            epochs_to_check: BTreeSet::new(),
             unsigned: RefCell::default(),
             entropy: Box::new(NoEntropy),
         };
         engine.links.scrub = Scrub::of_account(engine.account.user_id());
         engine.check_pieces(&mut turn)?;
+        engine.epochs_to_check = engine.unsettled_epochs(&turn)?;
         engine.pump_inbox(&mut turn)?;
         engine.search_soon(&mut turn);
         engine.present(&mut turn);
@@ -232,6 +236,7 @@ impl Engine {
     pub(crate) fn settle(&mut self, turn: &mut Turn<'_>) -> Result<(), ViewError> {
         self.pump_inbox(turn)?;
         self.merge_pieces(turn)?;
+        self.settle_epochs(turn)?;
         for news in std::mem::take(&mut self.news) {
             match news {
                 News::Updated(address, except) => {

@@ -10,6 +10,7 @@
 
 use aes_gcm::aead::{Aead, KeyInit, Payload};
 use aes_gcm::{Aes256Gcm, Key, Nonce};
+use golix::Ghid;
 use hkdf::Hkdf;
 use hmac::{Hmac, Mac};
 use sha2::Sha512;
@@ -37,7 +38,7 @@ pub(crate) enum Record {
     Lost = 6,
     /// An own object and somebody it is shared with.
     Recipient = 7,
-    /// Own dynamic address to its epochs: `epoch u32 | first index u64` each.
+    /// Own dynamic address to its epochs (`sharing/revocation.rs`).
     Epochs = 8,
     /// Address to the chain key of the epoch that comes next; takes the place of the secret with the
     /// first frame that it opens.
@@ -78,6 +79,9 @@ const META_CLOCK: &[u8] = b"account clock";
 
 /// A record's name and body.
 type Named = (Vec<u8>, Zeroizing<Vec<u8>>);
+
+/// An address and two bodies of its record.
+type TwoBodies = (Ghid, Zeroizing<Vec<u8>>, Zeroizing<Vec<u8>>);
 
 /// A record as it is sealed: when it was written, whether it was forgotten, name and body.
 #[derive(Clone)]
@@ -219,6 +223,22 @@ impl Keyring {
         }
         turn.put(Table::Account, row, sealed);
         Ok(Merged::Taken(Box::new(theirs)))
+    }
+
+    /// The bodies of two rows of one key about an address, if both open and say different things.
+    pub(crate) fn both(
+        &self,
+        row: &[u8],
+        ours: &[u8],
+        theirs: &[u8],
+    ) -> Result<Option<TwoBodies>, ViewError> {
+        let ours = self.open(row, ours)?;
+        let Ok(theirs) = self.open(row, theirs) else {
+            return Ok(None);
+        };
+        let differ = !ours.forgotten && !theirs.forgotten && ours.body != theirs.body;
+        let address = Ghid::from_bytes(&ours.name).ok().filter(|_| differ);
+        Ok(address.map(|address| (address, ours.body, theirs.body)))
     }
 
     /// Gives up a record that another device's piece lacks, if that device has seen it: it was forgotten

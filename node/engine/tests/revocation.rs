@@ -152,3 +152,165 @@ fn what_cannot_be_taken_back() {
     world.ask(0, apps[0], Request::Unshare { object, recipient: of[1] }).expect("taken back");
     assert!(taken(&mut world, 0, object, of[1]).text.contains("not shared"));
 }
+
+/// Alice has two devices, which are apart; all readers are gone for a while. What each device does then, and
+/// what everybody has once all have met.
+struct Apart {
+    world: World,
+    server: usize,
+    second: usize,
+    here: ConnectionId,
+    there: ConnectionId,
+    readers: [ConnectionId; 4],
+    object: Ghid,
+    of: [Ghid; 4],
+    away: Vec<hypergolix_engine::LinkId>,
+}
+
+fn settle(world: &mut World) {
+    for _ in 0..3 {
+        world.advance(limits::PIECES_DELAY + std::time::Duration::from_secs(3));
+    }
+}
+
+fn apart() -> Apart {
+    let mut world = World::new(4);
+    let server = world.server(PersisterConfig::default());
+    let readers = [0, 1, 2, 3].map(|node| world.app(node, 1));
+    let of = [0, 1, 2, 3].map(|node: usize| world.nodes[node].account.fingerprint());
+    world.connect(0, server);
+    let mut away = Vec::new();
+    for node in 1..4 {
+        world.ask(node, readers[node], Request::RegisterApi(ApiId::JSON)).expect("registered");
+        away.push(world.connect(node, server));
+    }
+    let object = world.new_object(0, readers[0], b"first");
+    for recipient in &of[1..] {
+        let share = Request::Share { object, recipient: *recipient };
+        world.ask(0, readers[0], share).expect("shared");
+    }
+    settle(&mut world);
+    let second = world.second_device(0, PASSWORD).expect("the right password");
+    world.connect(second, server);
+    settle(&mut world);
+    let there = world.app(second, 1);
+    assert_eq!(world.state(second, there, object).expect("fetched"), b"first");
+    for node in 1..4 {
+        assert_eq!(world.state(node, readers[node], object).expect("shared"), b"first");
+    }
+    let links: Vec<_> = world.links.keys().map(|(_, link)| *link).collect();
+    for link in links {
+        world.disconnect(link);
+    }
+    let here = readers[0];
+    Apart { world, server, second, here, there, readers, object, of, away: Vec::new() }
+}
+
+impl Apart {
+    fn unshare(&mut self, node: usize, recipient: usize) {
+        let app = if node == 0 { self.here } else { self.there };
+        let request = Request::Unshare { object: self.object, recipient: self.of[recipient] };
+        self.world.ask(node, app, request).expect("taken back");
+    }
+
+    fn push(&mut self, node: usize, state: &[u8]) {
+        let app = if node == 0 { self.here } else { self.there };
+        self.world.push(node, app, self.object, state);
+    }
+
+    fn meet(&mut self, order: &[usize]) {
+        for node in order {
+            let link = self.world.connect(*node, self.server);
+            self.away.push(link);
+            settle(&mut self.world);
+        }
+        settle(&mut self.world);
+    }
+
+    /// Who can read what was pushed last, and both devices of Alice in any case.
+    fn reads(&mut self, state: &[u8]) -> Vec<usize> {
+        for (node, app) in [(0, self.here), (self.second, self.there)] {
+            let found = self.world.state(node, app, self.object);
+            assert_eq!(found.as_deref(), Ok(state), "device {node}");
+        }
+        (1..4)
+            .filter(|node| {
+                let found = self.world.state(*node, self.readers[*node], self.object);
+                found.is_ok_and(|found| found == state)
+            })
+            .collect()
+    }
+}
+
+/// In which order everybody comes back.
+const ORDERS: [[usize; 5]; 4] =
+    [[0, 5, 1, 2, 3], [5, 0, 3, 2, 1], [1, 2, 3, 0, 5], [1, 5, 2, 0, 3]];
+
+#[test]
+fn of_two_devices_that_take_it_from_different_readers_both_are_obeyed() {
+    for order in ORDERS {
+        for pushes in [[0, 0], [0, 3], [2, 1]] {
+            let mut all = apart();
+            for number in 0..pushes[0] {
+                all.push(0, &[number]);
+            }
+            for number in 0..pushes[1] {
+                all.push(all.second, &[10 + number]);
+            }
+            all.unshare(0, 1);
+            all.unshare(all.second, 2);
+            all.meet(&order);
+            // The state that won is under a key that neither of the two has.
+            let now = all.world.state(0, all.here, all.object).expect("own");
+            assert_eq!(all.reads(&now), [3], "{order:?} {pushes:?}");
+            for node in [0, all.second] {
+                all.push(node, b"next");
+                settle(&mut all.world);
+                assert_eq!(all.reads(b"next"), [3], "{order:?} {pushes:?}, by {node}");
+                all.push(node, &[99]);
+                settle(&mut all.world);
+            }
+            // And it has come to rest.
+            let frames = |world: &World| {
+                let heads = world.nodes[all.server].disk.0.iter();
+                heads
+                    .filter(|((table, _), _)| *table == hypergolix_engine::Table::Heads)
+                    .map(|(_, head)| head.clone())
+                    .collect::<Vec<_>>()
+            };
+            let before = frames(&all.world);
+            settle(&mut all.world);
+            assert_eq!(before, frames(&all.world));
+        }
+    }
+}
+
+#[test]
+fn a_state_that_wins_under_the_old_key_does_not_undo_it() {
+    for order in ORDERS {
+        let mut all = apart();
+        all.unshare(0, 1);
+        for number in 0..4 {
+            all.push(all.second, &[number]);
+        }
+        all.meet(&order);
+        assert_eq!(all.reads(&[3]), [2, 3], "{order:?}");
+        all.push(all.second, b"next");
+        settle(&mut all.world);
+        assert_eq!(all.reads(b"next"), [2, 3], "{order:?}");
+        let lost = all.world.ask(0, all.here, Request::LostStates).expect("answered");
+        assert_eq!(format!("{lost:?}").matches("LostState {").count(), 1, "what lost: {lost:?}");
+    }
+}
+
+#[test]
+fn both_take_it_from_the_same_reader() {
+    let mut all = apart();
+    all.unshare(0, 1);
+    all.unshare(all.second, 1);
+    all.meet(&[0, 5, 1, 2, 3]);
+    assert_eq!(all.reads(b"first"), [2, 3]);
+    all.push(0, b"next");
+    settle(&mut all.world);
+    assert_eq!(all.reads(b"next"), [2, 3]);
+}

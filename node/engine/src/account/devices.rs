@@ -132,6 +132,7 @@ impl Engine {
                 Self::met_another(turn)?;
                 Self::is_here(turn, &frame.dynamic())?;
                 turn.delete(Table::Meta, unconfirmed(&frame.dynamic()));
+                self.epochs_to_check.insert(frame.dynamic());
                 match before {
                     Some(before) => self.keep_lost(turn, frame.dynamic(), &before),
                     None => Ok(()),
@@ -174,6 +175,12 @@ impl Engine {
         address: Ghid,
         lost: &OwnState,
     ) -> Result<(), ViewError> {
+        // The same state under another key, or pushed twice: nothing is lost.
+        if let Some(now) = self.resolve(turn, &address)?
+            && now.content.state == lost.content.state
+        {
+            return Ok(());
+        }
         turn.log("two devices wrote at once; the state that lost is kept", address.short());
         let body = [&address.as_bytes()[..], &lost.content.state].concat();
         self.keyring.put(turn, Record::Lost, lost.frame.as_bytes(), &body)

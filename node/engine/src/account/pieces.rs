@@ -29,7 +29,7 @@ use crate::limits;
 use crate::shelf;
 use crate::timer::Timer;
 use crate::turn::Turn;
-use crate::view::{Row, ViewError};
+use crate::view::{Row, Table, ViewError};
 
 const VERSION: u8 = 2;
 const KEY_LEN: usize = 32;
@@ -167,13 +167,23 @@ impl Engine {
                 let Some(kind) = Record::of_row(&row) else {
                     continue;
                 };
+                let before = match kind {
+                    Record::Epochs => turn.get(Table::Account, &row)?,
+                    _ => None,
+                };
                 match self.keyring.merge(turn, &row, &sealed, &seen)? {
                     Merged::Taken(record) => {
                         joined.note(record.stamp);
                         self.record_arrived(turn, kind, &record)?;
                     }
-                    Merged::Same => {}
+                    Merged::Same => continue,
                     Merged::Ours => again = true,
+                }
+                if let Some(before) = before
+                    && let Some((object, before, theirs)) =
+                        self.keyring.both(&row, &before, &sealed)?
+                {
+                    self.merge_epochs(turn, object, &before, &theirs)?;
                 }
             }
             for (row, sealed) in ours {
@@ -231,17 +241,21 @@ impl Engine {
             }
             // Looked up when they are needed.
             Record::Epochs | Record::NextSecret => {
+                if let (Record::Epochs, Some(object)) = (kind, address(&record.name)) {
+                    self.epochs_to_check.insert(object);
+                }
                 if let Some(address) = address(&record.name) {
                     self.chains.forget(&address);
                     self.contents.forget(&address);
                     self.news.push(News::Updated(address, None));
                 }
             }
-            Record::Token
-            | Record::Checkpoint
-            | Record::Lost
-            | Record::Recipient
-            | Record::Published => {}
+            Record::Recipient => {
+                if record.forgotten {
+                    self.recipient_gone(turn, &record.name)?;
+                }
+            }
+            Record::Token | Record::Checkpoint | Record::Lost | Record::Published => {}
         }
         Ok(())
     }

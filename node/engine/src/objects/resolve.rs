@@ -73,12 +73,15 @@ impl Engine {
                     return Ok(None);
                 };
                 let opened = self.content(turn, address, &head.target, |_| Some(secret.clone()))?;
-                let (chain, secret, content) = match opened {
-                    Some(content) => (chain, secret, content),
-                    None => match self.open_next_epoch(turn, address, &head)? {
-                        Some(opened) => opened,
-                        None => return Ok(None),
-                    },
+                let opened = match opened {
+                    Some(content) => Some((chain, secret, content)),
+                    None if head.binder == self.me => {
+                        self.open_other_epoch(turn, address, &head)?
+                    }
+                    None => self.open_next_epoch(turn, address, &head)?,
+                };
+                let Some((chain, secret, content)) = opened else {
+                    return Ok(None);
                 };
                 Ok(Some(Resolved {
                     address: *address,

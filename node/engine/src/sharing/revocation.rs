@@ -4,22 +4,52 @@
 //! object begins: a chain of keys that does not follow from the one before. Its first key goes to
 //! everybody else the object is shared with, in a handshake like the first, also to those who are
 //! away. Who does not get it sees that the object was taken from them.
+//!
+//! Two devices of one account may do so without knowing of each other. Then each has given the key of its
+//! epoch to whom the other took the object from; or the other wrote on under the key before, and its state
+//! won. Once they know, by their account records and the frames of the object, a further epoch begins, for
+//! those whom neither has taken it from.
+
+use std::collections::BTreeSet;
 
 use golix::persister::Head;
 use golix::{ChainKey, Ghid, Secret};
 use hypergolix_ipc::{ConnectionId, ErrorCode, IpcError, Reply};
+use sha2::{Digest, Sha512};
 use zeroize::Zeroizing;
 
 use crate::content::Content;
 use crate::engine::Engine;
 use crate::keyring::Record;
+use crate::limits;
 use crate::objects::{Answer, does_not_exist, ipc_error};
 use crate::shelf;
 use crate::turn::{Turn, key};
 use crate::view::ViewError;
 
+/// Layout of a record of epochs; without it entries have no readers.
+const VERSION: u8 = 2;
+
 /// Bytes of one epoch in a record.
-const EPOCH_LEN: usize = 12;
+const EPOCH_LEN: usize = 20;
+
+/// The same in records without a version.
+const EPOCH_LEN_BEFORE: usize = 12;
+
+/// Steps that are looked for a key of another epoch. A guess: 50 ms of work.
+const STEPS_BACK_MAX: u64 = 65_536;
+
+/// One epoch after the first: its number, the step with which it begins, and a digest of those who were
+/// given its key.
+///
+/// Of two devices that begin an epoch at the same time, both entries stay: their frames have different
+/// keys if the steps differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Epoch {
+    number: u32,
+    from: u64,
+    readers: u64,
+}
 
 impl Engine {
     /// Keeps the future states of an own object from somebody it is shared with.
@@ -53,15 +83,27 @@ impl Engine {
         };
         self.keyring.forget(turn, Record::Recipient, &name)?;
         self.cancel_owed(turn, &object, &recipient)?;
-        let step = (head.counter >> 8) + 1;
+        self.begin_epoch(turn, object, &head, resolved.content)
+    }
+
+    /// Begins the next epoch of an own object, for all whom it is shared with.
+    fn begin_epoch(
+        &mut self,
+        turn: &mut Turn<'_>,
+        object: Ghid,
+        head: &Head,
+        content: Content,
+    ) -> Answer {
+        let from = (head.counter >> 8) + 1;
         let mut epochs = self.epochs(turn, &object)?;
-        let epoch = epochs.last().map_or(0, |(epoch, _)| *epoch) + 1;
-        epochs.push((epoch, step));
+        let number = epochs.last().map_or(0, |epoch| epoch.number) + 1;
+        let recipients = self.recipients(turn, &object)?;
+        epochs.push(Epoch { number, from, readers: digest(&recipients) });
         self.keyring.put(turn, Record::Epochs, object.as_bytes(), &encode(&epochs))?;
         self.chains.forget(&object);
         // The state as it is, once more, under the new key.
-        let chain = self.own_chain(turn, &object, step)?;
-        let content = Content { epoch, ..resolved.content };
+        let chain = self.own_chain(turn, &object, from)?;
+        let content = Content { epoch: number, ..content };
         let before = [head.target, head.birth];
         let (frame, container) = self.seal_step(turn, &chain, object, &content, &before);
         for object in [frame, container] {
@@ -70,10 +112,131 @@ impl Engine {
             }
         }
         Self::wrote(turn, &object)?;
-        for other in self.recipients(turn, &object)? {
+        for other in recipients {
+            self.cancel_owed(turn, &object, &other)?;
             self.owe_new_key(turn, object, other);
         }
         Ok(Ok(Reply::Done))
+    }
+
+    /// Another device began an epoch of an own object as well: both entries stay.
+    pub(crate) fn merge_epochs(
+        &mut self,
+        turn: &mut Turn<'_>,
+        object: Ghid,
+        before: &[u8],
+        theirs: &[u8],
+    ) -> Result<(), ViewError> {
+        let mut epochs = decode(before)?;
+        epochs.extend(decode(theirs)?);
+        epochs.sort_unstable();
+        epochs.dedup();
+        if self.epochs(turn, &object)? != epochs {
+            self.keyring.put(turn, Record::Epochs, object.as_bytes(), &encode(&epochs))?;
+        }
+        self.chains.forget(&object);
+        self.contents.forget(&object);
+        Ok(())
+    }
+
+    /// Another device took an own object from somebody, who is given no key of it here either.
+    pub(crate) fn recipient_gone(
+        &mut self,
+        turn: &mut Turn<'_>,
+        name: &[u8],
+    ) -> Result<(), ViewError> {
+        let Some((object, recipient)) = name.split_at_checked(Ghid::LEN) else {
+            return Ok(());
+        };
+        if let (Ok(object), Ok(recipient)) = (Ghid::from_bytes(object), Ghid::from_bytes(recipient))
+        {
+            self.cancel_owed(turn, &object, &recipient)?;
+        }
+        Ok(())
+    }
+
+    /// Begins an epoch where two devices have worked against each other: both began the last one, for
+    /// different readers; or the newest state is under an earlier key, which somebody has whom the
+    /// object was taken from.
+    pub(crate) fn settle_epochs(&mut self, turn: &mut Turn<'_>) -> Result<(), ViewError> {
+        for object in std::mem::take(&mut self.epochs_to_check) {
+            let epochs = self.epochs(turn, &object)?;
+            let Some(last) = epochs.last() else {
+                continue;
+            };
+            let Some(head) = shelf::head(turn, &object)? else {
+                continue;
+            };
+            if head.binder != self.me || head.debound || head.counter >> 8 >= u64::MAX >> 8 {
+                continue;
+            }
+            // What is not here yet, or cannot be opened yet, is looked at when that comes.
+            let Some(resolved) = self.resolve(turn, &object)? else {
+                continue;
+            };
+            let begun_twice = epochs.iter().filter(|epoch| epoch.number == last.number).count() > 1;
+            if begun_twice || resolved.content.epoch < last.number {
+                turn.log(
+                    "two devices took an object back at once; its key changes",
+                    object.short(),
+                );
+                if let Err(error) = self.begin_epoch(turn, object, &head, resolved.content)? {
+                    turn.log("its key cannot be changed", error.text);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Own objects whose last epoch was begun twice, as the store has them.
+    pub(crate) fn unsettled_epochs(&self, turn: &Turn<'_>) -> Result<BTreeSet<Ghid>, ViewError> {
+        let mut found = BTreeSet::new();
+        for (name, body) in self.keyring.all(turn, Record::Epochs)? {
+            let epochs = decode(&body)?;
+            if let [.., other, last] = epochs.as_slice()
+                && other.number == last.number
+                && let Ok(object) = Ghid::from_bytes(&name)
+            {
+                found.insert(object);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Opens the newest frame of an own object with the key of another epoch than the one that its step
+    /// belongs to here: the device that wrote it did not know of that one.
+    pub(crate) fn open_other_epoch(
+        &mut self,
+        turn: &mut Turn<'_>,
+        object: &Ghid,
+        head: &Head,
+    ) -> Result<Option<(ChainKey, Secret, Content)>, ViewError> {
+        let index = head.counter >> 8;
+        let mut starts = vec![ChainKey::new(0, 0, self.account.chain_start(object))];
+        for epoch in self.epochs(turn, object)? {
+            let start = self.account.epoch_start(object, epoch.number);
+            starts.push(ChainKey::new(epoch.number, epoch.from, start));
+        }
+        for mut chain in starts.into_iter().rev() {
+            let steps = index.checked_sub(chain.index()).filter(|steps| *steps <= STEPS_BACK_MAX);
+            if steps.is_none() {
+                continue;
+            }
+            while chain.index() < index {
+                let step = index.min(chain.index() + limits::CHAIN_CHECKPOINT);
+                chain =
+                    chain.advance_to(object, step).expect("a thousand steps are within its limit");
+            }
+            let Some(secret) = Self::frame_secret(turn, &chain, object, head)? else {
+                continue;
+            };
+            if let Some(content) =
+                self.content(turn, object, &head.target, |_| Some(secret.clone()))?
+            {
+                return Ok(Some((chain, secret, content)));
+            }
+        }
+        Ok(None)
     }
 
     /// Whom an own object is shared with.
@@ -88,23 +251,12 @@ impl Engine {
             .collect())
     }
 
-    /// The epochs of an own object after the first: number, and the step it begins with.
-    fn epochs(&self, turn: &Turn<'_>, object: &Ghid) -> Result<Vec<(u32, u64)>, ViewError> {
-        let Some(body) = self.keyring.get(turn, Record::Epochs, object.as_bytes())? else {
-            return Ok(Vec::new());
-        };
-        let damaged = || ViewError("the record of an object's epochs is damaged".into());
-        let entries = body.chunks_exact(EPOCH_LEN);
-        if !entries.remainder().is_empty() {
-            return Err(damaged());
+    /// The epochs of an own object after the first, ascending.
+    fn epochs(&self, turn: &Turn<'_>, object: &Ghid) -> Result<Vec<Epoch>, ViewError> {
+        match self.keyring.get(turn, Record::Epochs, object.as_bytes())? {
+            Some(body) => decode(&body),
+            None => Ok(Vec::new()),
         }
-        entries
-            .map(|entry| {
-                let (epoch, from) = entry.split_first_chunk().ok_or_else(damaged)?;
-                let from = from.try_into().map_err(|_| damaged())?;
-                Ok((u32::from_be_bytes(*epoch), u64::from_be_bytes(from)))
-            })
-            .collect()
     }
 
     /// Where the chain of keys begins that step `index` of an own object belongs to.
@@ -115,9 +267,9 @@ impl Engine {
         index: u64,
     ) -> Result<ChainKey, ViewError> {
         let epochs = self.epochs(turn, object)?;
-        Ok(match epochs.iter().rev().find(|(_, from)| *from <= index) {
-            Some((epoch, from)) => {
-                ChainKey::new(*epoch, *from, self.account.epoch_start(object, *epoch))
+        Ok(match epochs.iter().rev().find(|epoch| epoch.from <= index) {
+            Some(Epoch { number, from, .. }) => {
+                ChainKey::new(*number, *from, self.account.epoch_start(object, *number))
             }
             None => ChainKey::new(0, 0, self.account.chain_start(object)),
         })
@@ -190,8 +342,60 @@ impl Engine {
     }
 }
 
-fn encode(epochs: &[(u32, u64)]) -> Vec<u8> {
-    let entry =
-        |(epoch, from): &(u32, u64)| [&epoch.to_be_bytes()[..], &from.to_be_bytes()].concat();
-    epochs.iter().flat_map(entry).collect()
+/// `version 2 | number u32 | first step u64 | readers u64` each.
+fn encode(epochs: &[Epoch]) -> Vec<u8> {
+    let mut bytes = vec![VERSION];
+    for epoch in epochs {
+        bytes.extend_from_slice(&epoch.number.to_be_bytes());
+        bytes.extend_from_slice(&epoch.from.to_be_bytes());
+        bytes.extend_from_slice(&epoch.readers.to_be_bytes());
+    }
+    bytes
+}
+
+/// Earlier versions wrote `number u32 | first step u64` each and nothing before.
+fn decode(body: &[u8]) -> Result<Vec<Epoch>, ViewError> {
+    let damaged = || ViewError("the record of an object's epochs is damaged".into());
+    let (entries, len) = match body.split_first() {
+        Some((&VERSION, entries)) => (entries, EPOCH_LEN),
+        _ => (body, EPOCH_LEN_BEFORE),
+    };
+    let entries = entries.chunks_exact(len);
+    if !entries.remainder().is_empty() {
+        return Err(damaged());
+    }
+    entries
+        .map(|entry| {
+            let (number, rest) = entry.split_first_chunk().ok_or_else(damaged)?;
+            let (from, rest) = rest.split_first_chunk().ok_or_else(damaged)?;
+            let readers = rest.first_chunk().map_or(0, |readers| u64::from_be_bytes(*readers));
+            let (number, from) = (u32::from_be_bytes(*number), u64::from_be_bytes(*from));
+            Ok(Epoch { number, from, readers })
+        })
+        .collect()
+}
+
+/// Tells sets of readers apart.
+fn digest(recipients: &[Ghid]) -> u64 {
+    let sorted: BTreeSet<&Ghid> = recipients.iter().collect();
+    let digest = sorted.into_iter().fold(Sha512::new(), Sha512::chain_update).finalize();
+    u64::from_be_bytes(digest[..8].try_into().expect("8 of 64 bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn epochs_read_back_also_as_they_were_before() {
+        let epochs = [
+            Epoch { number: 1, from: 7, readers: 9 },
+            Epoch { number: 2, from: 300, readers: u64::MAX },
+        ];
+        let bytes = encode(&epochs);
+        assert_eq!(decode(&bytes).expect("whole"), epochs);
+        decode(&bytes[..bytes.len() - 1]).expect_err("half of one");
+        let before = [0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 7];
+        assert_eq!(decode(&before).expect("whole"), [Epoch { number: 1, from: 7, readers: 0 }]);
+    }
 }

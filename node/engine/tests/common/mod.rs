@@ -85,7 +85,7 @@ pub const PASSWORD: &str = "a password of tests";
 pub fn account(number: usize) -> (Account, Disk) {
     static MADE: OnceLock<Vec<(Account, Disk)>> = OnceLock::new();
     MADE.get_or_init(|| {
-        (0..3)
+        (0..4)
             .map(|number| {
                 let mut entropy = Seeded(1_000 + number);
                 let (account, writes, _) =
