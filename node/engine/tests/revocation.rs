@@ -180,8 +180,8 @@ fn apart() -> Apart {
     let of = [0, 1, 2, 3].map(|node: usize| world.nodes[node].account.fingerprint());
     world.connect(0, server);
     let mut away = Vec::new();
-    for node in 1..4 {
-        world.ask(node, readers[node], Request::RegisterApi(ApiId::JSON)).expect("registered");
+    for (node, reader) in readers.iter().enumerate().skip(1) {
+        world.ask(node, *reader, Request::RegisterApi(ApiId::JSON)).expect("registered");
         away.push(world.connect(node, server));
     }
     let object = world.new_object(0, readers[0], b"first");
@@ -195,8 +195,8 @@ fn apart() -> Apart {
     settle(&mut world);
     let there = world.app(second, 1);
     assert_eq!(world.state(second, there, object).expect("fetched"), b"first");
-    for node in 1..4 {
-        assert_eq!(world.state(node, readers[node], object).expect("shared"), b"first");
+    for (node, reader) in readers.iter().enumerate().skip(1) {
+        assert_eq!(world.state(node, *reader, object).expect("shared"), b"first");
     }
     let links: Vec<_> = world.links.keys().map(|(_, link)| *link).collect();
     for link in links {
