@@ -17,9 +17,7 @@ use crate::route::Subject;
 use crate::sharing::{Inbox, Outbox, Shares};
 use crate::shelf;
 use crate::signer::Later;
-use crate::sync::{
-    Feed, Follows, Guests, Links, Lookups, Published, Registering, Scrub, Searches,
-};
+use crate::sync::{Feed, Follows, Guests, Links, Lookups, Published, Registering, Scrub, Searches};
 use crate::timer::Timer;
 use crate::turn::Turn;
 use crate::view::{Entropy, Time, View, ViewError};
