@@ -453,7 +453,7 @@ fn join_with(
         META_ACCOUNT,
         [&user_id.as_bytes()[..], account.fingerprint().as_bytes()].concat(),
     );
-    devices::draw_slot(&mut turn);
+    devices::draw_slot(&mut turn, devices::Drawn::Joining)?;
     Ok((account, turn.finish().writes))
 }
 

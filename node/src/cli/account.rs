@@ -87,7 +87,8 @@ fn restore(home: &Home, args: &ImportArgs) -> anyhow::Result<()> {
     let mut store = Unlocked::open_store(home, &config)?;
     let mut batch = store.batch()?;
     batch.apply(&rows);
-    batch.apply(&account::restored(&mut OsEntropy));
+    let own = account::restored(&batch, &mut OsEntropy)?;
+    batch.apply(&own);
     let Some(summary) = account::summary(&batch)? else {
         bail!("{shown}: there is no account in it");
     };

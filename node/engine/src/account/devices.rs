@@ -1,8 +1,11 @@
 //! The devices of an account: each has a slot of its own in frame counters and record stamps, so that
 //! no two of them ever sign the same counter.
 
+use std::collections::BTreeSet;
+
 use golix::Ghid;
 use golix::object::{Object, Verified};
+use golix::persister::Head;
 use hypergolix_ipc::LostState;
 use hypergolix_ipc::limits::LOST_STATES_MAX;
 
@@ -13,7 +16,7 @@ use crate::keyring::Record;
 use crate::shelf;
 use crate::sync::{Feed, META_EPOCH};
 use crate::turn::{Turn, key};
-use crate::view::{Entropy, Table, Time, ViewError, Write};
+use crate::view::{Entropy, Table, Time, View, ViewError, Write};
 
 /// Meta row: the slot of this device, 1 byte.
 const META_SLOT: &[u8] = b"device slot";
@@ -29,6 +32,12 @@ pub(crate) fn slot(turn: &mut Turn<'_>, first: u8) -> Result<u8, ViewError> {
         }
     }
 }
+
+/// Rows of heads that are read at once.
+const HEADS_AT_ONCE: usize = 1_024;
+
+/// Meta row: other devices were met, and none had the slot of this one.
+const META_SETTLED: &[u8] = b"slot settled";
 
 /// Meta row: the account has other devices.
 const META_OTHERS: &[u8] = b"other devices";
@@ -46,27 +55,79 @@ fn set_slot(turn: &mut Turn<'_>, slot: u8) {
     turn.put(Table::Meta, META_SLOT, [slot]);
 }
 
-/// Whether a meta row is about the device and not about the account: backups leave it out.
+/// Whether a meta row is about the device and not about the account: backups leave it out. They keep the
+/// slot, which whoever restores them must not have.
 pub fn is_of_the_device(key: &[u8]) -> bool {
-    key == META_SLOT || key == META_OTHERS || key == META_EPOCH || key.starts_with(b"unconfirmed ")
+    [META_OTHERS, META_EPOCH, META_SETTLED].contains(&key) || key.starts_with(b"unconfirmed ")
 }
 
-/// What a store that was filled from a backup needs to be a device of its own.
-pub fn restored(entropy: &mut dyn Entropy) -> Vec<Write> {
-    let mut turn = Turn::new(&super::Nothing, entropy, Time::default());
-    draw_slot(&mut turn);
-    turn.finish().writes
+/// What a store that was filled from a backup, and shows that in `view`, needs to be a device of its own: a
+/// slot above all that no device has which the backup knows of, the one that it was made on among them.
+///
+/// # Errors
+/// The store failed or holds damaged rows.
+pub fn restored(view: &dyn View, entropy: &mut dyn Entropy) -> Result<Vec<Write>, ViewError> {
+    let mut turn = Turn::new(view, entropy, Time::default());
+    draw_slot(&mut turn, Drawn::Restored)?;
+    Ok(turn.finish().writes)
 }
 
-/// Draws a slot for a device that joins an account: any but 0, which old writers use, and 1, which
-/// the first device has. Who draws another's moves on as soon as they meet.
-pub(crate) fn draw_slot(turn: &mut Turn<'_>) -> u8 {
+/// What a slot is drawn for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Drawn {
+    /// A device that joins an account, or meets another one that has its slot.
+    Joining,
+    /// A backup.
+    Restored,
+}
+
+impl Drawn {
+    /// Slots to draw from: not 0, which old writers use, nor 1, which the first device has. Those of
+    /// restored backups are set apart, because devices may have joined since a backup was made.
+    fn slots(self) -> std::ops::RangeInclusive<u8> {
+        match self {
+            Self::Joining => 2..=191,
+            Self::Restored => 192..=255,
+        }
+    }
+}
+
+/// Draws a slot that no known device has. Who draws an unknown device's moves on as soon as they meet.
+pub(crate) fn draw_slot(turn: &mut Turn<'_>, drawn: Drawn) -> Result<u8, ViewError> {
+    let taken = taken(turn)?;
+    let mut free: Vec<u8> = drawn.slots().filter(|slot| !taken.contains(slot)).collect();
+    if free.is_empty() {
+        free = (2..=u8::MAX).filter(|slot| !taken.contains(slot)).collect();
+    }
+    if free.is_empty() {
+        free = drawn.slots().collect();
+    }
+    let dice = u64::from_be_bytes(turn.random());
+    let slot = free[(dice % free.len() as u64) as usize];
+    set_slot(turn, slot);
+    turn.put(Table::Meta, META_OTHERS, []);
+    Ok(slot)
+}
+
+/// Slots that a device has or had, as far as is known here: of the last states of all own objects, of
+/// account records, and this device's.
+fn taken(turn: &Turn<'_>) -> Result<BTreeSet<u8>, ViewError> {
+    let mut taken: BTreeSet<u8> = turn.get(Table::Meta, META_SLOT)?.into_iter().flatten().collect();
+    for seen in Seen::all(turn)? {
+        taken.extend(seen.slots());
+    }
+    let mut after = Vec::new();
     loop {
-        let [slot] = turn.random();
-        if slot > 1 {
-            set_slot(turn, slot);
-            turn.put(Table::Meta, META_OTHERS, []);
-            return slot;
+        let rows = turn.range(Table::Heads, &after, &[u8::MAX; Ghid::LEN + 1], HEADS_AT_ONCE)?;
+        let Some((last, _)) = rows.last() else {
+            return Ok(taken);
+        };
+        after = key(&[last, &[0]]);
+        for (_, row) in rows {
+            // Others' are no harm.
+            let head = Head::decode(&row)
+                .ok_or_else(|| ViewError("the head of a binding is damaged".into()))?;
+            taken.insert((head.counter & 0xff) as u8);
         }
     }
 }
@@ -128,6 +189,8 @@ impl Engine {
             Object::DynamicBinding(frame) if frame.binder() == self.me => {
                 if frame.counter() & 0xff == u64::from(self.config.slot) {
                     self.change_slot(turn)?;
+                    // It looked like a piece of this device.
+                    self.arrived_pieces.extend(self.pieces.bucket_of(&frame.dynamic()));
                 }
                 Self::met_another(turn)?;
                 Self::is_here(turn, &frame.dynamic())?;
@@ -140,6 +203,14 @@ impl Engine {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Another device's records were merged, and it has another slot.
+    pub(crate) fn slot_is_settled(turn: &mut Turn<'_>) -> Result<(), ViewError> {
+        if turn.get(Table::Meta, META_SETTLED)?.is_none() {
+            turn.put(Table::Meta, META_SETTLED, []);
+        }
+        Ok(())
     }
 
     /// The account has other devices, as this one knows from now on.
@@ -206,14 +277,16 @@ impl Engine {
     /// Another device signs with our slot: from now on we have another one.
     pub(crate) fn change_slot(&mut self, turn: &mut Turn<'_>) -> Result<(), ViewError> {
         let before = self.config.slot;
-        let alone = !has_others(turn)?;
-        let slot = draw_slot(turn);
+        // A device that has met no other yet may have sent records that others take for known.
+        let all = !has_others(turn)? || turn.get(Table::Meta, META_SETTLED)?.is_none();
+        turn.delete(Table::Meta, META_SETTLED);
+        let slot = draw_slot(turn, Drawn::Joining)?;
         self.config.slot = slot;
         self.keyring = self.account.keyring(slot);
         // Records that nobody else has yet get stamps of the new slot; those of the other device are new.
         let mut buckets = Vec::new();
         for (address, bucket) in self.pieces.addresses().iter().zip(0..=u8::MAX) {
-            if alone || turn.get(Table::Meta, &unconfirmed(address))?.is_some() {
+            if all || turn.get(Table::Meta, &unconfirmed(address))?.is_some() {
                 buckets.push(bucket);
             }
             let mut seen = Seen::load(turn, bucket)?;

@@ -159,6 +159,13 @@ impl Engine {
             };
             let mut ours: BTreeMap<Vec<u8>, Vec<u8>> =
                 Keyring::bucket(turn, bucket)?.into_iter().collect();
+            // Changes that this device never made: another one has its slot.
+            let slot = self.config.slot;
+            if theirs.seen.last(slot) > Seen::load(turn, bucket)?.last(slot) {
+                self.change_slot(turn)?;
+            } else {
+                Self::slot_is_settled(turn)?;
+            }
             let seen = Seen::load(turn, bucket)?;
             let mut joined = theirs.seen.clone();
             let mut again = false;

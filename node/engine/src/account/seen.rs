@@ -13,6 +13,8 @@ use crate::view::{Table, ViewError};
 
 const ENTRY_LEN: usize = 9;
 
+const PREFIX: &[u8] = b"seen ";
+
 /// The last change by each device slot.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Seen(BTreeMap<u8, u64>);
@@ -20,14 +22,26 @@ pub(crate) struct Seen(BTreeMap<u8, u64>);
 impl Seen {
     pub(crate) fn load(turn: &Turn<'_>, bucket: u8) -> Result<Self, ViewError> {
         match turn.get(Table::Meta, &row(bucket))? {
-            Some(row) => Self::decode(&row)
-                .ok_or_else(|| ViewError("what was seen of account records is damaged".into())),
+            Some(row) => Self::decode(&row).ok_or_else(damaged),
             None => Ok(Self::default()),
         }
     }
 
+    /// Of all buckets of which anything was seen.
+    pub(crate) fn all(turn: &Turn<'_>) -> Result<Vec<Self>, ViewError> {
+        turn.prefixed(Table::Meta, PREFIX, usize::from(u8::MAX) + 1)?
+            .into_iter()
+            .map(|(_, row)| Self::decode(&row).ok_or_else(damaged))
+            .collect()
+    }
+
     pub(crate) fn save(&self, turn: &mut Turn<'_>, bucket: u8) {
         turn.put(Table::Meta, row(bucket), self.encode());
+    }
+
+    /// The last change by a slot; 0 if none was seen.
+    pub(crate) fn last(&self, slot: u8) -> u64 {
+        self.0.get(&slot).copied().unwrap_or_default()
     }
 
     /// Whether the change with this stamp was seen.
@@ -85,7 +99,11 @@ pub(crate) fn slot_of(stamp: u64) -> u8 {
 }
 
 fn row(bucket: u8) -> Vec<u8> {
-    key(&[b"seen ", &[bucket]])
+    key(&[PREFIX, &[bucket]])
+}
+
+fn damaged() -> ViewError {
+    ViewError("what was seen of account records is damaged".into())
 }
 
 #[cfg(test)]

@@ -261,6 +261,22 @@ impl World {
         Ok(number)
     }
 
+    /// Adds a device that a backup of a node was restored on.
+    pub fn restored(&mut self, of: usize, backup: &Disk, entropy: &mut dyn Entropy) -> usize {
+        let number = self.nodes.len();
+        let mut disk = Disk(backup.0.clone(), Arc::default());
+        let left_out = [Table::Cursors, Table::Feed, Table::FeedIndex, Table::Outbox];
+        disk.0.retain(|(table, key), _| {
+            let of_the_device = *table == Table::Meta && account::is_of_the_device(key);
+            !of_the_device && !left_out.contains(table)
+        });
+        let writes = account::restored(&disk, entropy).expect("a sound backup");
+        disk.apply(writes);
+        let node = self.open(number, self.nodes[of].account.clone(), disk, None);
+        self.nodes.push(node);
+        number
+    }
+
     /// What a device that holds an account's root gives to whoever asks for it.
     pub fn root(&mut self, of: usize) -> Vec<hypergolix_engine::message::Packed> {
         let user_id = self.nodes[of].account.user_id();
