@@ -196,12 +196,11 @@ fn resolve(host: &mut Host) {
     let mut addresses = Vec::new();
     for bytes in std::mem::take(&mut host.addresses) {
         let Ok(address) = Multiaddr::try_from(bytes.clone()) else { continue };
-        let name = match address.iter().next() {
-            Some(Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name)) => name,
-            _ => {
-                addresses.push(bytes);
-                continue;
-            }
+        let Some(Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name)) =
+            address.iter().next()
+        else {
+            addresses.push(bytes);
+            continue;
         };
         // The port says nothing about where a name leads.
         for found in (name.as_ref(), 0).to_socket_addrs().into_iter().flatten().take(NAME_MAX) {
@@ -647,5 +646,33 @@ impl EventLoop {
             published: self.dht.own.iter().filter(|own| own.published).count(),
             finds: self.dht.finds.len() + self.dht.waiting.len(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_servers_give_way_to_addresses() {
+        let address = |text: &str| text.parse::<Multiaddr>().expect("an address").to_vec();
+        let plain = address("/ip4/8.8.8.8/tcp/7770");
+        let mut host = Host {
+            device: vec![1],
+            addresses: vec![
+                plain.clone(),
+                address("/dns/localhost/tcp/443/tls/ws"),
+                address("/dns/there.is.none.invalid/tcp/1"),
+                vec![0xff; 4],
+            ],
+        };
+        resolve(&mut host);
+        assert_eq!(host.addresses[0], plain);
+        assert!(host.addresses.len() > 1 && host.addresses.len() <= 1 + NAME_MAX);
+        for bytes in &host.addresses[1..] {
+            let found = Multiaddr::try_from(bytes.clone()).expect("an address").to_string();
+            assert!(found.ends_with("/tcp/443/tls/ws"), "{found}");
+            assert!(found.starts_with("/ip4/127.0.0.1/") || found.starts_with("/ip6/::1/"));
+        }
     }
 }
