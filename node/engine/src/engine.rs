@@ -18,7 +18,8 @@ use crate::sharing::{Inbox, Outbox, Shares};
 use crate::shelf;
 use crate::signer::Later;
 use crate::sync::{
-    Feed, Follows, Guests, Links, Lookups, Published, Registering, Scrub, Searches,
+    Feed, Fetches, Follows, Guests, Links, Listening, Lookups, Published, Registering, Scrub,
+    Searches,
 };
 use crate::timer::Timer;
 use crate::turn::Turn;
@@ -66,6 +67,8 @@ pub struct Engine {
     pub(crate) guests: Guests,
     pub(crate) lookups: Lookups,
     pub(crate) published: Published,
+    pub(crate) listening: Listening,
+    pub(crate) fetches: Fetches,
     pub(crate) links: Links,
     /// A registration under way.
     pub(crate) registering: Option<Registering>,
@@ -136,6 +139,8 @@ impl Engine {
             guests: Guests::default(),
             lookups: Lookups::default(),
             published,
+            listening: Listening::default(),
+            fetches: Fetches::default(),
             registering: None,
             farewells: BTreeMap::new(),
             news: Vec::new(),
@@ -217,7 +222,13 @@ impl Engine {
                 self.finish_opening(turn, number, opened)?;
             }
             Input::Timer(Timer::Waiting) => self.waited_long_enough(turn)?,
-            Input::Timer(Timer::Inbox) => {}
+            Input::Announced { author, moved, host } => {
+                self.announced(turn, author, &moved, &host)?;
+            }
+            // Only servers announce.
+            Input::Timer(Timer::Inbox | Timer::Announce) => {}
+            Input::Timer(Timer::Listen) => self.listen(turn),
+            Input::Timer(Timer::Fetch) => self.fetches.due(turn, &mut self.links),
             Input::Timer(Timer::Pieces) => self.write_pieces(turn)?,
             Input::Timer(Timer::Search) => self.search_due(turn)?,
             Input::Timer(Timer::Lookups) => self.lookups_due(turn)?,
@@ -273,6 +284,7 @@ impl Engine {
             ("shares_owed", self.outbox.len() as u64),
             ("shares_waiting", self.shares.len() as u64),
             ("requests_to_open", self.inbox.len() as u64),
+            ("announced_fetched", self.fetches.fetched),
         ]))
     }
 }
