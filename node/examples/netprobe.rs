@@ -80,7 +80,11 @@ async fn watch(network: &Network, mut events: mpsc::Receiver<NetworkEvent>) {
                         network.send(link, Message::Pong { id });
                     }
                 }
-                Some(NetworkEvent::Drained { .. } | NetworkEvent::Found { .. }) => {}
+                Some(
+                    NetworkEvent::Drained { .. }
+                    | NetworkEvent::Found { .. }
+                    | NetworkEvent::Announced { .. },
+                ) => {}
                 Some(NetworkEvent::LinkDown { link }) => {
                     say(&format!("down {}", link.0));
                     heard.remove(&link);

@@ -120,7 +120,9 @@ async fn ask_around(
                 }
                 servers.into_values().take(SERVERS_MAX).for_each(|host| network.visit(host));
             }
-            NetworkEvent::Drained { .. } | NetworkEvent::LinkDown { .. } => {}
+            NetworkEvent::Drained { .. }
+            | NetworkEvent::LinkDown { .. }
+            | NetworkEvent::Announced { .. } => {}
         }
     }
     let patience = PATIENCE.as_secs();
