@@ -13,7 +13,7 @@ use golix::{Ghid, Suite};
 use hypergolix_engine::message::{Address, Role, VERSION};
 use hypergolix_engine::{LinkId, Message, PersisterConfig};
 use hypergolix_ipc::client::{HgxLink, NewOptions, Obj};
-use hypergolix_ipc::{Server as Applications, ServerConfig};
+use hypergolix_ipc::{ApiId, Server as Applications, ServerConfig};
 use hypergolix_node::config::{Config, Remote};
 use hypergolix_node::control::{self, Order};
 use hypergolix_node::network::{Network, NetworkConfig, NetworkEvent, RelayLimits, Target};
@@ -42,6 +42,8 @@ const USED: usize = 2;
 const FOLLOWERS: usize = 200;
 
 const UPDATES: u64 = 5;
+
+const SECRET: &str = "correct horse battery staple";
 
 /// How long nothing is heard where there is no gossip: twenty times what it takes with it.
 const SILENCE: Duration = Duration::from_secs(4);
@@ -160,27 +162,37 @@ async fn counted(server: u16) -> (u16, Arc<AtomicU64>) {
 }
 
 /// A node with an account, and an application on it.
-struct Author {
+struct User {
     me: Ghid,
     link: HgxLink,
-    _folder: TempDir,
+    folder: TempDir,
     stop: oneshot::Sender<()>,
     ended: JoinHandle<()>,
 }
 
-impl Author {
+impl User {
+    /// A new account that uses the servers at these ports.
     async fn start(ports: &[u16]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap(), ports, &[]).await
+    }
+
+    /// The same in a folder that may have an account, linked to these devices as well.
+    async fn start_in(folder: TempDir, ports: &[u16], peers: &[Multiaddr]) -> Self {
         let home = Home::at(folder.path().join("home"));
         home.prepare().unwrap();
         let mut config = Config::default();
         (config.lan, config.listen) = (false, vec![Ipv4Addr::LOCALHOST.into()]);
+        config.peers = peers.to_vec();
         for port in ports {
             config.add_remote(Remote { host: "127.0.0.1".to_owned(), port: *port, tls: false });
         }
+        let is_new = !home.store().exists();
         let store = Unlocked::open_store(&home, &config).unwrap();
-        let secret = "correct horse battery staple";
-        let (unlocked, _) = Unlocked::create(store, &home, secret, Suite::Suite3).unwrap();
+        let unlocked = if is_new {
+            Unlocked::create(store, &home, SECRET, Suite::Suite3).unwrap().0
+        } else {
+            Unlocked::unlock(store, &home, SECRET).unwrap()
+        };
         let me = unlocked.fingerprint();
         let applications = Applications::bind(ServerConfig::on_port(0)).await.unwrap();
         let port = applications.port();
@@ -193,19 +205,20 @@ impl Author {
             node.run_until(stopped).await.unwrap();
         });
         let link = HgxLink::connect(port).await.unwrap();
-        Self { me, link, _folder: folder, stop, ended }
+        Self { me, link, folder, stop, ended }
     }
 
-    async fn stop(self) {
+    async fn stop(self) -> TempDir {
         self.link.stop().await;
         let _ = self.stop.send(());
         within("a stop", self.ended).await.unwrap();
+        self.folder
     }
 }
 
 fn state(number: u64) -> Vec<u8> {
     // Nothing that would become smaller on the way.
-    (0..STATE as u64).map(|place| (place * 2_654_435_761 + number * 97 >> 7) as u8).collect()
+    (0..STATE as u64).map(|place| ((place * 2_654_435_761 + number * 97) >> 7) as u8).collect()
 }
 
 /// Follows one object of an author at one server; says the counter of the newest frame that came.
@@ -300,7 +313,7 @@ fn newest_frame(objects: &[hypergolix_engine::message::Packed]) -> u64 {
 }
 
 /// The author's object, and what it was told at the servers that it uses.
-async fn upload(author: &Author, servers: &[Persister]) -> Obj {
+async fn upload(author: &User, servers: &[Persister]) -> Obj {
     let obj: Obj = author.link.new(state(0).as_slice(), NewOptions::default()).await.unwrap();
     for server in &servers[..USED] {
         until("an upload", async || server.figures().await["objects"] >= 2).await;
@@ -316,7 +329,7 @@ async fn an_update_reaches_two_hundred_followers_through_servers_that_heard_of_i
         proxies.push(counted(server.port()).await);
     }
     let ports: Vec<u16> = proxies.iter().map(|(port, _)| *port).collect();
-    let author = Author::start(&ports).await;
+    let author = User::start(&ports).await;
     let obj = upload(&author, &servers).await;
     let address = obj.ghid();
 
@@ -386,7 +399,7 @@ async fn an_update_reaches_two_hundred_followers_through_servers_that_heard_of_i
 async fn without_gossip_servers_that_the_author_does_not_use_hear_of_nothing() {
     let servers = Persister::line(false).await;
     let ports: Vec<u16> = servers[..USED].iter().map(Persister::port).collect();
-    let author = Author::start(&ports).await;
+    let author = User::start(&ports).await;
     let obj = upload(&author, &servers).await;
     let mut followers = Vec::new();
     for server in &servers {
@@ -408,6 +421,51 @@ async fn without_gossip_servers_that_the_author_does_not_use_hear_of_nothing() {
     }
     drop(followers);
     author.stop().await;
+    for server in servers {
+        server.stop().await;
+    }
+}
+
+/// A node that no server serves and no link leads to its author hears of an update through a server that
+/// it does not use, and asks the one that announced it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_without_a_server_asks_whoever_announced() {
+    let servers = Persister::line(true).await;
+    let alice = User::start(&[servers[0].port()]).await;
+    let bob = User::start(&[servers[0].port()]).await;
+    let obj: Obj = alice.link.new(&b"0"[..], NewOptions::default()).await.unwrap();
+    let mut shares = bob.link.shares(ApiId::OBJ).await.unwrap();
+    obj.share(bob.me).await.unwrap();
+    within("a share", shares.next()).await.unwrap();
+
+    // From now on Bob has no server of his own, and a link to the far end of the line.
+    let folder = bob.stop().await;
+    let bob = User::start_in(folder, &[], &[servers[SERVERS - 1].address.clone()]).await;
+    let copy: Obj = bob.link.get(obj.ghid()).await.unwrap();
+    let mut step = 0;
+    until("an update", async || {
+        step += 1;
+        obj.set_state(step.to_string().into_bytes()).unwrap();
+        obj.push().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        &*copy.state().unwrap() != b"0"
+    })
+    .await;
+    let last = step.to_string().into_bytes();
+    within("the last update", async {
+        while *copy.state().unwrap() != *last {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    let status: serde_json::Value =
+        serde_json::from_str(&bob.link.status().await.unwrap()).unwrap();
+    println!("{step} updates until Bob listened");
+    assert!(status["announced_fetched"].as_u64().unwrap() > 0, "{status}");
+    assert_eq!(status["gossip"]["listens"], 1, "{status}");
+    assert_eq!(status["remotes"].as_array().map(Vec::len), Some(0));
+    bob.stop().await;
+    alice.stop().await;
     for server in servers {
         server.stop().await;
     }

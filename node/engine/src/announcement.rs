@@ -302,7 +302,7 @@ mod tests {
         many[HEAD] = 200;
         assert_eq!(Announcement::parse(&many), Err(Malformed), "too many addresses");
         // Five objects, of a device that does not hold to the format.
-        let five = [&vec![0; HEAD + 1][..], &vec![0; 1 + 5 * ITEM + SEAL]].concat();
+        let five = [&vec![0; HEAD + 1][..], &[0; 1 + 5 * ITEM + SEAL][..]].concat();
         let five = [&[VERSION], &five[1..]].concat();
         assert_eq!(Announcement::parse(&five), Err(Malformed), "too many objects");
     }

@@ -124,7 +124,7 @@ impl Persister {
     ) -> Result<(Self, Outcome), ViewError> {
         let mut turn = Turn::new(view, &mut *entropy, now);
         let feed = Feed::open(&mut turn)?;
-        let gossip = Gossip::open(&mut turn)?;
+        let gossip = Gossip::open(&mut turn);
         let outcome = turn.finish();
         let links = Links::new(limits::SUBSCRIPTIONS_PER_LINK, limits::REMOTE_SILENCE_MAX);
         let seekers = Seekers::default();

@@ -10,7 +10,7 @@ use common::World;
 use common::peer::{Peer, Thing, content, identity, pack};
 use golix::Ghid;
 use golix::object::Debinding;
-use hypergolix_engine::announcement::{GONE, MOVED_MAX, Moved, Name, shard};
+use hypergolix_engine::announcement::{GONE, MOVED_MAX, Moved, Name};
 use hypergolix_engine::message::{Address, Packed, Role};
 use hypergolix_engine::persister::Policy;
 use hypergolix_engine::route::Host;
@@ -72,6 +72,11 @@ fn events(heard: &[Message]) -> Vec<Vec<Packed>> {
         .collect()
 }
 
+/// The device of a played server.
+fn device_of(seed: u8) -> Vec<u8> {
+    vec![seed | 0x80; 38]
+}
+
 /// A server as another server sees it.
 fn other_server(world: &mut World, node: usize, seed: u8) -> Peer {
     let mut peer = Peer::silent(world, node, seed);
@@ -98,7 +103,6 @@ fn what_a_node_publishes_is_announced_and_what_is_known_is_not() {
     let me = alice.me.ghid();
     let first = (me, vec![moved(&thing.dynamic, counter(1))]);
     assert_eq!(world.nodes[server].announced, [first]);
-    assert_eq!(world.nodes[server].shards, 1 << shard(&me), "its author is stored here");
     // The same again, and an older state, move nothing.
     put(&mut world, &alice, &thing, 1);
     world.advance(ROUND);
@@ -108,11 +112,7 @@ fn what_a_node_publishes_is_announced_and_what_is_known_is_not() {
     assert_eq!(alice.publish(&mut world, vec![pack(&gone)]), [0]);
     world.advance(ROUND);
     assert_eq!(world.nodes[server].announced[1], (me, vec![moved(&thing.dynamic, GONE)]));
-    // After a restart it still knows whose shards it is in.
-    let other = Thing::new(&alice.me, 2);
-    put(&mut world, &alice, &other, 1);
-    world.restart(server);
-    assert_eq!(world.nodes[server].shards, 1 << shard(&me));
+    assert_eq!(world.nodes[server].shards, u64::MAX, "it passes on what others announce");
 }
 
 #[test]
@@ -236,15 +236,15 @@ fn a_server_that_is_not_linked_is_visited_and_one_that_fails_is_replaced() {
     let thing = Thing::new(&alice, 1);
     follow(&mut world, &bob, me, thing.dynamic);
     let news = vec![moved(&thing.dynamic, counter(1))];
-    let (first, second) = (vec![11 | 0x80; 38], vec![12 | 0x80; 38]);
+    let (first, second) = (device_of(11), device_of(12));
     announce(&mut world, server, me, news.clone(), &first);
     announce(&mut world, server, me, news.clone(), &second);
-    let visited = std::mem::take(&mut world.nodes[server].visited);
+    let visited = std::mem::take(&mut world.nodes[server].called);
     assert_eq!(visited.len(), 1);
     assert_eq!(visited[0].device, first);
     // It does not come; the next one does.
     world.advance(limits::FETCH_PATIENCE + Duration::from_secs(1));
-    assert_eq!(world.nodes[server].visited[0].device, second);
+    assert_eq!(world.nodes[server].called[0].device, second);
     let peer = other_server(&mut world, server, 12);
     let asked = gets(&peer.heard(&mut world), &thing.dynamic);
     assert_eq!(asked.len(), 1, "as soon as it is there");
@@ -337,11 +337,11 @@ fn a_node_listens_only_while_nothing_leads_to_an_author() {
     world.advance(limits::LISTEN_DELAY);
     assert!(world.nodes[0].listens.contains(&me));
     // A server announces; it is not linked.
-    let device = vec![11 | 0x80; 38];
+    let device = device_of(11);
     announce(&mut world, 0, me, vec![moved(&thing.dynamic, counter(1))], &device);
-    assert!(world.nodes[0].visited.is_empty(), "it is here");
+    assert!(world.nodes[0].called.is_empty(), "it is here");
     announce(&mut world, 0, me, vec![moved(&thing.dynamic, counter(2))], &device);
-    assert_eq!(world.nodes[0].visited[0].device, device);
+    assert_eq!(world.nodes[0].called[0].device, device);
     let server = other_server(&mut world, 0, 11);
     let heard = server.heard(&mut world);
     let asked = gets(&heard, &thing.dynamic);

@@ -413,8 +413,13 @@ impl Source {
 
 #[cfg(test)]
 mod tests {
+    use futures::StreamExt;
     use hypergolix_engine::announcement::{Name, seal};
     use hypergolix_engine::route::EPOCH;
+    use libp2p::core::transport::MemoryTransport;
+    use libp2p::core::upgrade::Version;
+    use libp2p::swarm::{self, SwarmEvent};
+    use libp2p::{Swarm, Transport, noise, yamux};
 
     use super::*;
 
@@ -591,6 +596,97 @@ mod tests {
         assert_eq!(known.floor, NOW + 999 - TAGS_PER_SOURCE as u64, "none of those comes again");
         bench.judge.expire(NOW + 2 * AGE_MAX, bench.at + Duration::from_secs(60));
         assert!(bench.judge.sources.is_empty() && bench.judge.forwarders.is_empty());
+    }
+
+    fn swarm() -> Swarm<Gossipsub> {
+        let key = Keypair::generate_ed25519();
+        let transport = MemoryTransport::default()
+            .upgrade(Version::V1)
+            .authenticate(noise::Config::new(&key).unwrap())
+            .multiplex(yamux::Config::default())
+            .boxed();
+        let settings = swarm::Config::with_tokio_executor();
+        let id = key.public().to_peer_id();
+        Swarm::new(transport, try_behaviour(&key).unwrap(), id, settings)
+    }
+
+    /// Drives two swarms until one of them says what is waited for.
+    async fn until(
+        (a, b): (&mut Swarm<Gossipsub>, &mut Swarm<Gossipsub>),
+        mut done: impl FnMut(&mut Swarm<Gossipsub>, Option<gossipsub::Event>) -> bool,
+    ) {
+        let run = async {
+            loop {
+                let event = tokio::select! {
+                    _ = a.select_next_some() => None,
+                    event = b.select_next_some() => Some(event),
+                };
+                let Some(event) = event else { continue };
+                let event =
+                    if let SwarmEvent::Behaviour(event) = event { Some(event) } else { None };
+                if done(b, event) {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), run).await.expect("it happens");
+    }
+
+    #[tokio::test]
+    async fn a_neighbour_that_sends_what_is_wrong_is_not_heard_any_more() {
+        let (mut bad, mut good) = (swarm(), swarm());
+        let ours = gossipsub::IdentTopic::new("hgx/1/7");
+        let other = gossipsub::IdentTopic::new("hgx/2/7");
+        good.behaviour_mut().subscribe(&ours).unwrap();
+        assert!(good.behaviour_mut().subscribe(&other).is_err(), "there are no other topics");
+        bad.behaviour_mut().subscribe(&ours).unwrap();
+        let address = "/memory/7707".parse::<libp2p::Multiaddr>().unwrap();
+        good.listen_on(address.clone()).unwrap();
+        bad.dial(address).unwrap();
+        let id = *bad.local_peer_id();
+        let mut known = false;
+        until((&mut bad, &mut good), |_, event| {
+            known |= matches!(event, Some(gossipsub::Event::Subscribed { .. }));
+            known
+        })
+        .await;
+        let mut judge = Judge::default();
+        let before = good.behaviour().peer_score(&id).unwrap();
+        assert!(before >= 0.0);
+        for junk in [vec![1; 60], vec![2; ANNOUNCEMENT_MAX + 1]] {
+            // The other side has to hear that we joined as well.
+            while bad.behaviour_mut().publish(ours.hash(), junk.clone()).is_err() {
+                tokio::select! {
+                    _ = bad.select_next_some() => {}
+                    _ = good.select_next_some() => {}
+                    () = tokio::time::sleep(Duration::from_millis(10)) => {}
+                }
+            }
+            until((&mut bad, &mut good), |good, event| {
+                let Some(gossipsub::Event::Message { propagation_source, message_id, message }) =
+                    event
+                else {
+                    return false;
+                };
+                let delivery = Delivery {
+                    shard: shard_of(&message.topic),
+                    data: &message.data,
+                    source: message.source.unwrap(),
+                    from: propagation_source,
+                };
+                let judged = judge.judge(delivery, NOW, Instant::now());
+                assert_eq!(judged, Judgement::Wrong("malformed"));
+                let (id, from) = (&message_id, &propagation_source);
+                good.behaviour_mut().report_message_validation_result(
+                    id,
+                    from,
+                    gossipsub::MessageAcceptance::Reject,
+                )
+            })
+            .await;
+        }
+        let score = good.behaviour().peer_score(&id).unwrap();
+        assert!(score < thresholds().graylist_threshold, "{score}");
     }
 
     #[test]

@@ -386,7 +386,6 @@ impl Persister {
         let by = object.object().author().filter(|_| !is_mail);
         if let Some(owner) = by {
             note_owner(turn, &owner, object)?;
-            self.gossip.stores(turn, &owner);
             if matches!(from, From::Link(_)) {
                 self.moved(turn, (object.kind(), owner), changed.iter().copied())?;
             }

@@ -13,7 +13,7 @@ use golix::persister::Stored;
 
 use super::Persister;
 use super::admission::From;
-use crate::announcement::{self, GONE, MOVED_MAX, Moved, Name};
+use crate::announcement::{GONE, MOVED_MAX, Moved, Name};
 use crate::effect::Effect;
 use crate::input::LinkId;
 use crate::limits::{
@@ -25,7 +25,7 @@ use crate::shelf;
 use crate::sync::{Fetches, is_news};
 use crate::timer::Timer;
 use crate::turn::Turn;
-use crate::view::{Table, Time, ViewError};
+use crate::view::{Time, ViewError};
 
 /// Every shard.
 const ALL: u64 = u64::MAX;
@@ -41,8 +41,6 @@ struct Waiting {
 /// What is to be announced, and what was.
 #[derive(Debug, Default)]
 pub(super) struct Gossip {
-    /// Of authors that are stored here.
-    shards: u64,
     moved: BTreeMap<Ghid, Waiting>,
     /// When the next round may be.
     next: Time,
@@ -56,32 +54,11 @@ pub(super) struct Gossip {
 }
 
 impl Gossip {
-    /// Whose objects are stored: those of their shards pass through here.
-    pub(super) fn open(turn: &mut Turn<'_>) -> Result<Self, ViewError> {
-        let mut new = Self::default();
-        let mut after = Vec::new();
-        // A few hundred authors are in all the shards there are.
-        while new.shards != ALL {
-            let next = turn.range(Table::Owned, &after, &[u8::MAX; 2 * Ghid::LEN], 1)?;
-            let Some((row, _)) = next.into_iter().next() else { break };
-            let owner = row.get(..Ghid::LEN).and_then(|owner| Ghid::from_bytes(owner).ok());
-            let owner = owner.ok_or_else(|| ViewError("a row of the owned is damaged".into()))?;
-            new.shards |= 1 << announcement::shard(&owner);
-            after = [owner.as_bytes(), &[u8::MAX; Ghid::LEN][..]].concat();
-        }
-        if new.shards != 0 {
-            turn.effect(Effect::JoinShards { shards: new.shards });
-        }
-        Ok(new)
-    }
-
-    /// Something of an author is stored here.
-    pub(super) fn stores(&mut self, turn: &mut Turn<'_>, author: &Ghid) {
-        let shards = self.shards | 1 << announcement::shard(author);
-        if self.shards != shards {
-            self.shards = shards;
-            turn.effect(Effect::JoinShards { shards });
-        }
+    /// Passes on what is announced of everybody: between servers that have the same authors there may be
+    /// others that have not, and every server with some hundred authors is in all shards anyway.
+    pub(super) fn open(turn: &mut Turn<'_>) -> Self {
+        turn.effect(Effect::JoinShards { shards: ALL });
+        Self::default()
     }
 
     /// An object moved: it is announced with the next round.

@@ -143,8 +143,8 @@ impl EventLoop {
             return;
         }
         // A machine that talks to nobody else may talk to itself.
-        let listens = self.listening.addresses.keys().filter_map(address_book::ip_of);
-        let alone = listens.fold(true, |alone, ip| alone && ip.is_loopback());
+        let mut listens = self.listening.addresses.keys().filter_map(address_book::ip_of);
+        let alone = listens.all(|ip| ip.is_loopback());
         let addresses = host.addresses.iter().take(ADDRESSES_PER_PEER);
         for address in addresses.filter_map(|bytes| Multiaddr::try_from(bytes.clone()).ok()) {
             let own = alone && address_book::ip_of(&address).is_some_and(|ip| ip.is_loopback());
