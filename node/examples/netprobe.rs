@@ -83,7 +83,8 @@ async fn watch(network: &Network, mut events: mpsc::Receiver<NetworkEvent>) {
                 Some(
                     NetworkEvent::Drained { .. }
                     | NetworkEvent::Found { .. }
-                    | NetworkEvent::Here { .. },
+                    | NetworkEvent::Here { .. }
+                    | NetworkEvent::Announced { .. },
                 ) => {}
                 Some(NetworkEvent::LinkDown { link }) => {
                     say(&format!("down {}", link.0));

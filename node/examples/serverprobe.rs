@@ -133,6 +133,7 @@ async fn main() -> anyhow::Result<()> {
         websocket: None,
         peers: Vec::new(),
         mirrors: Vec::new(),
+        gossip: true,
         persister: PersisterConfig::default(),
         relay: RelayLimits::default(),
     };

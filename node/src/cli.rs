@@ -147,9 +147,12 @@ pub struct StartServerArgs {
     #[arg(long, value_name = "MULTIADDR")]
     pub mirror: Vec<Multiaddr>,
     /// Join the distributed hash table that another server, or any device, at this address takes part
-    /// in.
+    /// in, and exchange announcements with it.
     #[arg(long, value_name = "MULTIADDR")]
     pub addpeer: Vec<Multiaddr>,
+    /// Neither announce to other servers what moves here, nor fetch what they announce.
+    #[arg(long)]
+    pub no_gossip: bool,
     /// Who may publish.
     #[arg(long, default_value = "open")]
     pub policy: PolicyName,

@@ -122,7 +122,8 @@ async fn ask_around(
             }
             NetworkEvent::Drained { .. }
             | NetworkEvent::Here { .. }
-            | NetworkEvent::LinkDown { .. } => {}
+            | NetworkEvent::LinkDown { .. }
+            | NetworkEvent::Announced { .. } => {}
         }
     }
     let patience = PATIENCE.as_secs();

@@ -5,7 +5,8 @@
 //!
 //! In reading order: `wire` (frames), `link` (one link's queue and task), `substream` (opening
 //! and accepting it), `behaviour` and `transport` (what the swarm is made of), `address_book`
-//! (whom to dial when), `beacon` (discovery beside mDNS), `event_loop` (the task), `limits`.
+//! (whom to dial when), `beacon` (discovery beside mDNS), `dht` (route records), `gossip`
+//! (announcements), `event_loop` (the task), `limits`.
 
 mod address_book;
 mod beacon;
@@ -14,6 +15,7 @@ mod device_key;
 mod dht;
 mod dial_filter;
 mod event_loop;
+mod gossip;
 pub mod limits;
 mod link;
 mod nat;
@@ -28,6 +30,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use golix::Ghid;
+use hypergolix_engine::announcement::Moved;
 use hypergolix_engine::input::LinkId;
 use hypergolix_engine::message::Message;
 use hypergolix_engine::route::{Host, Route, Subject};
@@ -50,6 +53,7 @@ use beacon::Beacon;
 use behaviour::Behaviour;
 use dial_filter::DialFilter;
 use event_loop::{Dht, EventLoop};
+use gossip::Orders;
 use link::{End, Link, Outlet};
 
 /// What a network is started with.
@@ -88,6 +92,8 @@ pub struct NetworkConfig {
     pub memory_max: usize,
     /// The distributed hash table.
     pub dht: DhtConfig,
+    /// Whether announcements are made, heard and passed on.
+    pub gossip: bool,
 }
 
 /// A remote: where a persister is to be found.
@@ -155,6 +161,7 @@ impl NetworkConfig {
             inbound: (limits::INBOUND_BURST, limits::INBOUND_RATE),
             memory_max: limits::MEMORY_MAX,
             dht: DhtConfig::default(),
+            gossip: true,
         }
     }
 }
@@ -196,6 +203,15 @@ pub enum NetworkEvent {
     Here {
         /// What it says of itself.
         route: Route,
+    },
+    /// A server announced that objects of an author moved, who is listened to.
+    Announced {
+        /// The author.
+        author: Ghid,
+        /// What moved.
+        moved: Vec<Moved>,
+        /// The server, and where it says it is.
+        host: Host,
     },
     /// A link ended. What was queued for it is gone.
     LinkDown {
@@ -245,6 +261,31 @@ pub struct NetworkStatus {
     pub remotes: Vec<RemoteStatus>,
     /// The distributed hash table, unless it is switched off.
     pub dht: Option<DhtStatus>,
+    /// Announcements, unless they are switched off.
+    pub gossip: Option<GossipStatus>,
+}
+
+/// Announcements at one moment, and since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct GossipStatus {
+    /// Topics joined, at most 64.
+    pub shards: u32,
+    /// Authors listened to.
+    pub listens: usize,
+    /// Devices with which some topic is shared directly.
+    pub mesh: usize,
+    /// Servers that are visited for what they announced.
+    pub visits: usize,
+    /// Announcements of our own that somebody took.
+    pub announced: u64,
+    /// Announcements about authors who are listened to.
+    pub heard: u64,
+    /// Announcements that were good.
+    pub passed_on: u64,
+    /// Announcements that were late, double or too many.
+    pub dropped: u64,
+    /// Announcements that counted against whoever passed them on.
+    pub refused: u64,
 }
 
 /// One linked device.
@@ -280,6 +321,7 @@ impl PeerStatus {
 struct Shared {
     links: Mutex<HashMap<LinkId, Arc<Link>>>,
     status: Mutex<NetworkStatus>,
+    gossip: Orders,
 }
 
 impl Shared {
@@ -373,8 +415,13 @@ impl Network {
             dials: 0,
             remotes: Vec::new(),
             dht: None,
+            gossip: None,
         };
-        let shared = Arc::new(Shared { links: Mutex::default(), status: Mutex::new(status) });
+        let shared = Arc::new(Shared {
+            links: Mutex::default(),
+            status: Mutex::new(status),
+            gossip: Orders::default(),
+        });
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let (targets, wanted) =
@@ -453,6 +500,32 @@ impl Network {
         if let Ok(device) = PeerId::from_bytes(device) {
             self.order(Order::Leave(device));
         }
+    }
+
+    /// Tells of announcements about an author from now on, or no longer.
+    pub fn listen(&self, author: Ghid, listens: bool) {
+        self.shared.gossip.listen(author, listens);
+    }
+
+    /// Passes announcements of these shards on, beside those of the authors that are listened to: one bit
+    /// each.
+    pub fn join_shards(&self, shards: u64) {
+        self.shared.gossip.join(shards);
+    }
+
+    /// Announces that objects of an author moved, to whoever hears it.
+    pub fn announce(&self, author: Ghid, moved: Vec<Moved>) {
+        self.shared.gossip.announce(author, moved);
+    }
+
+    /// Connects for [`limits::VISIT`] to a server that announced something.
+    pub fn visit_announcer(&self, host: Host) {
+        self.shared.gossip.visit(host);
+    }
+
+    /// Forgets who is listened to and which shards were joined: a new engine begins.
+    pub fn begin_gossip_anew(&self) {
+        self.shared.gossip.reset();
     }
 
     fn order(&self, order: Order) {

@@ -444,6 +444,10 @@ impl Loop {
             Effect::Search { subject } => self.network.seek(subject),
             Effect::Present { addresses } => self.network.publish(addresses),
             Effect::Reach { via, device } => self.network.reach(via, &device),
+            Effect::Listen { author, listens } => self.network.listen(author, listens),
+            Effect::JoinShards { shards } => self.network.join_shards(shards),
+            Effect::Announce { author, moved } => self.network.announce(author, moved),
+            Effect::VisitAnnouncer { host } => self.network.visit_announcer(host),
             Effect::CloseLink { link, reason, misbehaved } => {
                 tracing::info!(link = link.0, reason, misbehaved, "a link is ended");
                 self.network.close(link, misbehaved);
@@ -523,6 +527,7 @@ impl Loop {
             self.network.close(link, false);
         }
         self.timers = Timers::default();
+        self.network.begin_gossip_anew();
         if self.failures.in_a_row > FAILURES_MAX {
             return Err(RunError::Failing(error.to_string()));
         }
@@ -759,6 +764,9 @@ fn event_input(event: NetworkEvent, links: &mut HashSet<LinkId>) -> Option<Input
         NetworkEvent::Here { route } => Some(Input::Here { route }),
         NetworkEvent::Found { subject, routes } => Some(Input::Found { subject, routes }),
         NetworkEvent::Drained { .. } => None,
+        NetworkEvent::Announced { author, moved, host } => {
+            Some(Input::Announced { author, moved, host })
+        }
         NetworkEvent::LinkDown { link } => links.remove(&link).then_some(Input::LinkDown { link }),
     }
 }

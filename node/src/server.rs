@@ -52,8 +52,11 @@ pub struct ServerOptions {
     pub websocket: Option<(u16, Certificate)>,
     /// Persisters to mirror, with their peer ids.
     pub mirrors: Vec<Multiaddr>,
-    /// Devices to keep dialling, where the distributed hash table begins.
+    /// Devices to keep dialling, where the distributed hash table begins; servers among them exchange
+    /// announcements with this one.
     pub peers: Vec<Multiaddr>,
+    /// Whether it announces what moves, and hears what others announce.
+    pub gossip: bool,
     /// Policy and quotas.
     pub persister: PersisterConfig,
     /// What it relays for devices that cannot reach each other.
@@ -126,6 +129,7 @@ impl Server {
                 waits: true,
                 nat: NatRole::Server(options.relay),
                 peers: [options.mirrors.as_slice(), &options.peers].concat(),
+                gossip: options.gossip,
                 connections_in: CONNECTIONS_IN,
                 inbound: INBOUND,
                 memory_max: MEMORY_MAX,

@@ -8,7 +8,7 @@ use libp2p::{Multiaddr, PeerId};
 use serde_json::{Map, Value, json};
 
 use crate::config::Config;
-use crate::network::{DhtStatus, Network, RemoteStatus};
+use crate::network::{DhtStatus, GossipStatus, Network, RemoteStatus};
 use crate::paths::Home;
 
 /// What a node knows of itself.
@@ -95,6 +95,7 @@ impl Facts {
             "addresses_known": network.addresses,
             "dials": network.dials,
             "dht": network.dht.map(dht_facts),
+            "gossip": network.gossip.map(gossip_facts),
             "storage_bytes": storage.bytes,
             "low_on_space": storage.low_on_space,
             "deletions_not_compacted": storage.deletions_not_compacted,
@@ -126,6 +127,20 @@ fn dht_facts(dht: DhtStatus) -> Value {
         "own": dht.presences,
         "own_published": dht.published,
         "lookups": dht.finds,
+    })
+}
+
+/// Announcements: topics, who is listened to, and what came of them since the start.
+fn gossip_facts(gossip: GossipStatus) -> Value {
+    json!({
+        "topics": gossip.shards,
+        "listens": gossip.listens,
+        "neighbours": gossip.mesh,
+        "visits": gossip.visits,
+        "heard": gossip.heard,
+        "passed_on": gossip.passed_on,
+        "dropped": gossip.dropped,
+        "refused": gossip.refused,
     })
 }
 

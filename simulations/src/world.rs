@@ -356,6 +356,10 @@ impl<'a> World<'a> {
             | Effect::Leave { .. }
             | Effect::Present { .. }
             | Effect::Reach { .. }
+            | Effect::Listen { .. }
+            | Effect::JoinShards { .. }
+            | Effect::Announce { .. }
+            | Effect::VisitAnnouncer { .. }
             | Effect::Controlled { .. } => {}
             Effect::Log { event, about } => {
                 self.trace(|| format!("n{number} logs: {event} {about}"));

@@ -3,6 +3,7 @@
 use golix::Ghid;
 use hypergolix_ipc::{ConnectionId, IpcError, Notice, NoticeId, Reply, RequestToken};
 
+use crate::announcement::Moved;
 use crate::input::LinkId;
 use crate::message::{Message, Packed};
 use crate::route::{Host, Subject};
@@ -87,6 +88,30 @@ pub enum Effect {
     Search {
         /// An identity, or an address that somebody may publish.
         subject: Subject,
+    },
+    /// Hand over what servers announce about an author (`Input::Announced`), or no longer.
+    Listen {
+        /// Whose objects.
+        author: Ghid,
+        /// Whether from now on, or no longer.
+        listens: bool,
+    },
+    /// Pass on announcements of these shards, beside those of the authors that are listened to.
+    JoinShards {
+        /// One bit each.
+        shards: u64,
+    },
+    /// Announce that objects moved. Whoever does not hear of it finds out otherwise, or never.
+    Announce {
+        /// The author.
+        author: Ghid,
+        /// At most [`MOVED_MAX`](crate::announcement::MOVED_MAX) objects.
+        moved: Vec<Moved>,
+    },
+    /// Connect for a while to a server that announced something.
+    VisitAnnouncer {
+        /// Where it says it is.
+        host: Host,
     },
     /// End a link: the other side broke the protocol, or does not answer.
     CloseLink {

@@ -18,7 +18,8 @@ use crate::sharing::{Inbox, Outbox, Shares};
 use crate::shelf;
 use crate::signer::Later;
 use crate::sync::{
-    Feed, Follows, Guests, Links, Lookups, Published, Registering, Routes, Scrub, Searches,
+    Feed, Fetches, Follows, Guests, Links, Listening, Lookups, Published, Registering, Routes,
+    Scrub, Searches,
 };
 use crate::timer::Timer;
 use crate::turn::Turn;
@@ -67,6 +68,8 @@ pub struct Engine {
     pub(crate) lookups: Lookups,
     pub(crate) published: Published,
     pub(crate) routes: Routes,
+    pub(crate) listening: Listening,
+    pub(crate) fetches: Fetches,
     pub(crate) links: Links,
     /// A registration under way.
     pub(crate) registering: Option<Registering>,
@@ -141,6 +144,8 @@ impl Engine {
             lookups: Lookups::default(),
             published,
             routes,
+            listening: Listening::default(),
+            fetches: Fetches::default(),
             registering: None,
             farewells: BTreeMap::new(),
             news: Vec::new(),
@@ -223,8 +228,14 @@ impl Engine {
                 self.finish_opening(turn, number, opened)?;
             }
             Input::Timer(Timer::Waiting) => self.waited_long_enough(turn)?,
-            // A root is looked for by a login, before there is an engine.
-            Input::Timer(Timer::Inbox) | Input::Found { subject: Subject::Root(_), .. } => {}
+            Input::Announced { author, moved, host } => {
+                self.announced(turn, author, &moved, &host)?;
+            }
+            // Only servers announce; and a root is looked for by a login, before there is an engine.
+            Input::Timer(Timer::Inbox | Timer::Announce)
+            | Input::Found { subject: Subject::Root(_), .. } => {}
+            Input::Timer(Timer::Listen) => self.listen(turn),
+            Input::Timer(Timer::Fetch) => self.fetches.due(turn, &mut self.links),
             Input::Timer(Timer::Pieces) => self.write_pieces(turn)?,
             Input::Timer(Timer::Search) => self.search_due(turn)?,
             Input::Timer(Timer::Lookups) => self.lookups_due(turn)?,
@@ -281,6 +292,7 @@ impl Engine {
             ("shares_owed", self.outbox.len() as u64),
             ("shares_waiting", self.shares.len() as u64),
             ("requests_to_open", self.inbox.len() as u64),
+            ("announced_fetched", self.fetches.fetched),
         ]))
     }
 }

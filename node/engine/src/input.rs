@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use golix::Ghid;
 use golix::object::OpenedRequest;
 use hypergolix_ipc::{ConnectionId, NoticeId, Request, RequestToken};
 
+use crate::announcement::Moved;
 use crate::control::Control;
 use crate::message::Message;
-use crate::route::{Route, Subject};
+use crate::route::{Host, Route, Subject};
 use crate::timer::Timer;
 
 /// One link to another device. Unique while the node runs; a new link to the same device gets a
@@ -92,6 +94,15 @@ pub enum Input {
         number: u64,
         /// `None` if it does not open. (Shared, because an input can be cloned and this cannot.)
         opened: Option<Arc<OpenedRequest>>,
+    },
+    /// A server announced that objects of an author moved, as `Effect::Listen` asked.
+    Announced {
+        /// The author: the announcement could only be made by somebody who knows it.
+        author: Ghid,
+        /// What moved.
+        moved: Vec<Moved>,
+        /// The server, and where it says it is.
+        host: Host,
     },
     /// A timer that the engine had set is due.
     Timer(Timer),

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod account;
+pub mod announcement;
 mod apps;
 mod caches;
 mod content;

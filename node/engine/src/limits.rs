@@ -213,6 +213,51 @@ pub const PROVIDERS_MAX: usize = crate::route::ENTRIES_MAX;
 /// 128 connections. Whoever comes later has everything from the persister all the same.
 pub const SEEKERS_MAX: usize = 64;
 
+/// Between what moved first and its announcement: so much is announced together.
+pub const ANNOUNCE_DELAY: Duration = Duration::from_millis(20);
+
+/// Between two rounds of announcements.
+pub const ANNOUNCE_PAUSE: Duration = Duration::from_millis(100);
+
+/// Announcements of one round, one an author: a server makes forty a second at most.
+pub const ANNOUNCEMENTS_AT_ONCE: usize = 4;
+
+/// Authors whose objects wait to be announced. What more of them move is not announced.
+pub const ANNOUNCED_AUTHORS: usize = 1_024;
+
+/// Objects of one author that wait to be announced.
+pub const ANNOUNCED_OBJECTS: usize = 64;
+
+/// Authors that a server listens to: whose followers it has. Each is 200 bytes in the network.
+pub const LISTENED_BY_SERVER: usize = 65_536;
+
+/// Authors that a node listens to: those that nothing leads to.
+pub const LISTENED_BY_NODE: usize = 1_024;
+
+/// How long links have to come up before a node listens to announcements instead.
+pub const LISTEN_DELAY: Duration = Duration::from_secs(2);
+
+/// Announced objects that are being fetched; more are left to whoever announces them again.
+pub const FETCHES_MAX: usize = 4_096;
+
+/// Questions for announced objects under way on one link.
+pub const FETCHES_PER_LINK: usize = 32;
+
+/// Servers that one announced object may be fetched from, one after the other.
+pub const FETCH_SOURCES: usize = 4;
+
+/// How long a server has to answer, connecting to it included.
+pub const FETCH_PATIENCE: Duration = Duration::from_secs(8);
+
+/// Announcements of what was not there after which a server is not listened to.
+pub const FAULTS_MAX: u32 = 3;
+
+/// How long that is remembered.
+pub const FAULTS_FORGOTTEN: Duration = Duration::from_secs(600);
+
+/// Servers of which it is remembered.
+pub const FAULTY_DEVICES: usize = 1_024;
+
 /// Messages of comparisons that a persister answers on one link: each looks at every subscribed
 /// address. A comparison of 100,000 addresses of which none is held takes about a hundred.
 pub(crate) const COMPARISONS: Rate = Rate { interval: Duration::from_secs(1), burst: 256 };

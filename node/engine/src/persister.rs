@@ -4,9 +4,11 @@
 //! The same inputs, effects and tables as an [`Engine`](crate::Engine), and the same links: what
 //! others may ask is in `sync`. In reading order: `users` (who may store how much), `admission`
 //! (what is taken), `recent` (identities that were verified lately), `mailboxes` (whose requests wait),
-//! `mirror` (two persisters that hold the same), `operator` (orders and figures).
+//! `mirror` (two persisters that hold the same), `gossip` (what servers tell one another), `operator`
+//! (orders and figures).
 
 mod admission;
+mod gossip;
 mod mailboxes;
 mod mirror;
 mod operator;
@@ -31,6 +33,7 @@ use crate::timer::Timer;
 use crate::turn::Turn;
 use crate::verdict;
 use crate::view::{Entropy, Time, View, ViewError};
+use gossip::Gossip;
 
 /// Who may publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -101,6 +104,7 @@ pub struct Persister {
     seekers: Seekers,
     recent: Recent,
     mail: mailboxes::Mail,
+    gossip: Gossip,
     /// The disk is full: only deletions are taken.
     low_on_space: bool,
     entropy: Box<dyn Entropy>,
@@ -120,6 +124,7 @@ impl Persister {
     ) -> Result<(Self, Outcome), ViewError> {
         let mut turn = Turn::new(view, &mut *entropy, now);
         let feed = Feed::open(&mut turn)?;
+        let gossip = Gossip::open(&mut turn);
         let outcome = turn.finish();
         let links = Links::new(limits::SUBSCRIPTIONS_PER_LINK, limits::REMOTE_SILENCE_MAX);
         let seekers = Seekers::default();
@@ -129,6 +134,7 @@ impl Persister {
             feed,
             links,
             seekers,
+            gossip,
             recent: Recent::default(),
             mail: mailboxes::Mail::default(),
             low_on_space: false,
@@ -171,11 +177,17 @@ impl Persister {
             }
             Input::LinkMessage { link, message } => self.message(turn, link, message)?,
             Input::LinkDown { link } => {
+                self.gossip.fetches.link_down(turn, &mut self.links, link);
                 self.links.remove(link);
-                self.seekers.remove(link);
+                self.seekers.remove(turn, link);
             }
             Input::Timer(Timer::LinkDeadline(link)) => self.links.deadline(turn, link),
             Input::Timer(Timer::Reconcile(link)) => self.compare_again(turn, link)?,
+            Input::Announced { author, moved, host } => {
+                self.announced(turn, author, &moved, &host)?;
+            }
+            Input::Timer(Timer::Announce) => self.gossip.announce(turn),
+            Input::Timer(Timer::Fetch) => self.gossip.fetches.due(turn, &mut self.links),
             Input::Control { id, control } => self.control(turn, id, control)?,
             // A server has no applications, and so nothing that waits for one.
             Input::Timer(
@@ -185,6 +197,7 @@ impl Persister {
                 | Timer::Pieces
                 | Timer::Search
                 | Timer::Lookups
+                | Timer::Listen
                 | Timer::Owed(_)
                 | Timer::Uploads(_),
             )
@@ -212,6 +225,7 @@ impl Persister {
         match message {
             Message::Hello { version, nonce, role } => {
                 if self.links.greeted(turn, link, version, nonce, role) {
+                    self.gossip.fetches.linked(turn, &mut self.links, link);
                     self.begin_mirroring(turn, link)?;
                 }
             }
@@ -255,13 +269,13 @@ impl Persister {
             | Message::Owned { .. }
             | Message::Exists { .. }
             | Message::Disconnect { .. } => self.links.question(turn, link, message)?,
+            Message::Object { id, objects } => self.fetched(turn, link, id, &objects)?,
             // A server looks for nobody, and these answer what it never asks.
             Message::Interests { .. }
             | Message::Route { .. }
             | Message::Located { .. }
             | Message::Following { .. }
             | Message::Published { .. }
-            | Message::Object { .. }
             | Message::Addresses { .. }
             | Message::Existing { .. }
             | Message::Registered { .. }

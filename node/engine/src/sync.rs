@@ -6,6 +6,7 @@ mod deletions;
 mod elsewhere;
 mod feed;
 mod follows;
+mod gossip;
 mod guests;
 mod hello;
 mod holdings;
@@ -39,6 +40,7 @@ use crate::view::ViewError;
 
 pub(crate) use feed::{Feed, META_EPOCH};
 pub(crate) use follows::Follows;
+pub(crate) use gossip::{Fetches, Listening, is_news};
 pub(crate) use guests::Guests;
 pub(crate) use hello::proof;
 pub(crate) use holdings::{Detail, Holdings, bury};
@@ -94,6 +96,8 @@ impl Engine {
                     || self.acknowledged_answered(turn, link, id, &objects)?
                 {
                     // It was about an identity, or whether something is there.
+                } else if self.fetched(turn, link, id, &objects)? {
+                    // It was announced.
                 } else if let Some(address) = self.is_looked_up(link, id) {
                     self.receive(turn, link, &objects)?;
                     self.settle(turn)?;
@@ -283,11 +287,13 @@ impl Engine {
         self.registered(turn, link, verdict::NOT_HERE);
         self.forget_parked(turn, link);
         self.provider_gone(link);
+        self.fetches.link_down(turn, &mut self.links, link);
         for number in self.links.remove(link) {
             self.answer_waiting(turn, number)?;
         }
         self.settle_mailed(turn)?;
         self.search_soon(turn);
+        self.listen_soon(turn);
         Ok(())
     }
 }

@@ -23,6 +23,12 @@ pub enum Timer {
     Search,
     /// Addresses that are looked for in the DHT are given up.
     Lookups,
+    /// What moved is announced.
+    Announce,
+    /// A server that announced something does not answer.
+    Fetch,
+    /// Which authors are listened to may have changed.
+    Listen,
     /// A persister that had no room is tried again.
     Uploads(LinkId),
 }

@@ -84,6 +84,9 @@ fn background(args: &StartServerArgs) -> anyhow::Result<()> {
     for peer in &args.addpeer {
         command.args(["--addpeer", &peer.to_string()]);
     }
+    if args.no_gossip {
+        command.arg("--no-gossip");
+    }
     let policy = clap::ValueEnum::to_possible_value(&args.policy);
     let policy = policy.ok_or_else(|| anyhow!("a policy without a name"))?;
     command.args(["--policy", policy.get_name()]);
@@ -226,6 +229,7 @@ async fn serve(args: &StartServerArgs, started: Instant) -> anyhow::Result<()> {
         websocket: args.websocket()?,
         mirrors: args.mirror.clone(),
         peers: args.addpeer.clone(),
+        gossip: !args.no_gossip,
         persister: args.persister(),
         relay: args.relay(),
     };

@@ -1,4 +1,5 @@
-//! Everything that runs on a connection: limits, identify, ping, mDNS and the link's substream.
+//! Everything that runs on a connection: limits, identify, ping, mDNS, the link's substream, lookups and
+//! announcements.
 
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{PeerId, identify, kad, mdns, memory_connection_limits, ping, relay};
 
 use super::dht::{self, Records};
+use super::gossip::{self, Gossipsub};
 use super::{NetworkConfig, limits, nat, substream};
 
 /// Time between pings that measure the round trip; a dead link is noticed by the link's own.
@@ -24,6 +26,7 @@ pub(super) struct Behaviour {
     ping: ping::Behaviour,
     pub(super) mdns: Toggle<mdns::tokio::Behaviour>,
     pub(super) kad: Toggle<kad::Behaviour<Records>>,
+    pub(super) gossip: Toggle<Gossipsub>,
     nat: nat::Behaviour,
 }
 
@@ -56,6 +59,7 @@ impl Behaviour {
             ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
             mdns: mdns.then(|| responder(key.public().to_peer_id())).flatten().into(),
             kad: dht::behaviour(key.public().to_peer_id(), &config.dht).into(),
+            gossip: config.gossip.then(|| gossip::behaviour(key)).flatten().into(),
             nat,
         };
         (relayed, new)

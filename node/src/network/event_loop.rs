@@ -5,6 +5,7 @@
 
 mod dht;
 mod dialing;
+mod gossip;
 mod links;
 mod nat;
 mod remotes;
@@ -35,6 +36,7 @@ use super::wire::{LINK_PROTOCOL, NO_LINK_PROTOCOL};
 use super::{PeerStatus, Shared, Targets};
 pub(super) use dht::Dht;
 use dialing::{Attempt, Configured};
+use gossip::Gossip;
 use links::Peer;
 use nat::Nat;
 use remotes::Remote;
@@ -80,6 +82,7 @@ pub(super) struct EventLoop {
     /// Connections that are for something else than a link.
     linkless: HashMap<ConnectionId, (PeerId, Multiaddr)>,
     dht: Dht,
+    gossip: Gossip,
     attempts: HashMap<PeerId, Attempt>,
     configured: Vec<Configured>,
     remotes: Vec<Remote>,
@@ -120,6 +123,7 @@ impl EventLoop {
             peers: HashMap::new(),
             linkless: HashMap::new(),
             dht,
+            gossip: Gossip::default(),
             attempts: HashMap::new(),
             configured: Vec::new(),
             remotes: Vec::new(),
@@ -148,6 +152,7 @@ impl EventLoop {
 
     /// Runs until `stop`, then writes what is queued for at most [`SHUTDOWN`].
     pub(super) async fn run(mut self, stop: CancellationToken) {
+        let shared = Arc::clone(&self.shared);
         loop {
             self.tick(Instant::now());
             let wake = self.next_wake();
@@ -170,6 +175,7 @@ impl EventLoop {
                     None => self.beacon = None,
                 },
                 Some(order) = self.dht.orders.recv() => self.on_order(order, Instant::now()),
+                () = shared.gossip.changed.notified() => self.on_gossip_orders(Instant::now()),
                 Some(sealed) = self.dht.sealing.join_next() => self.on_sealed(sealed),
                 Ok(()) = self.wanted.changed() => {
                     let targets = self.wanted.borrow_and_update().clone();
@@ -234,6 +240,7 @@ impl EventLoop {
             self.nat.filter.refresh();
             self.bound_mdns(now);
             self.keep_records();
+            self.tick_gossip(now);
             self.publish();
         }
     }
@@ -310,6 +317,7 @@ impl EventLoop {
                 self.on_identified(peer_id, connection_id, &info, now);
             }
             BehaviourEvent::Kad(event) => self.on_kad(event, now),
+            BehaviourEvent::Gossip(event) => self.on_gossip(event, now),
             BehaviourEvent::Ping(ping::Event { peer, result: Ok(rtt), .. }) => {
                 if let Some(peer) = self.peers.get_mut(&peer) {
                     peer.rtt = Some(rtt);
@@ -491,6 +499,7 @@ impl EventLoop {
             .collect();
         let remotes = self.remote_status(Instant::now());
         let dht = self.dht_status();
+        let gossip = self.gossip_status();
         let (external, circuits) = self.own_addresses();
         let mut status = self.shared.status();
         (status.external, status.circuits) = (external, circuits);
@@ -500,5 +509,6 @@ impl EventLoop {
         status.dials = self.attempts.len();
         status.remotes = remotes;
         status.dht = dht;
+        status.gossip = gossip;
     }
 }

@@ -195,6 +195,32 @@ pub const FINDS_MAX: usize = 8;
 /// Records being written into the DHT at one time.
 pub const PUTS_MAX: usize = 4;
 
+/// Announcements of one device: at once, and a second. An honest one makes forty a second.
+pub const SOURCE_BURST: u32 = 128;
+/// See [`SOURCE_BURST`].
+pub const SOURCE_RATE: u32 = 64;
+
+/// Announcements that one device passes on to us: at once, and a second. A guess; whoever makes up
+/// sources passes them on itself.
+pub const FORWARDER_BURST: u32 = 1_024;
+/// See [`FORWARDER_BURST`].
+pub const FORWARDER_RATE: u32 = 512;
+
+/// Devices that pass announcements on and whose pace is remembered.
+pub const FORWARDERS_MAX: usize = 1_024;
+
+/// Announcing devices that are remembered.
+pub const SOURCES_MAX: usize = 1_024;
+
+/// Authors of one announcing device whose last counter is remembered, 24 bytes each.
+pub const TAGS_PER_SOURCE: usize = 128;
+
+/// Servers that are visited at one time because of what they announced.
+pub const VISITS_MAX: usize = 24;
+
+/// How long a visited server stays connected: more may follow.
+pub const VISIT: Duration = Duration::from_secs(60);
+
 /// How long an orderly stop may take to send what is queued.
 pub const SHUTDOWN: Duration = Duration::from_secs(1);
 
@@ -241,7 +267,8 @@ impl TokenBucket {
         }
     }
 
-    fn is_full(&mut self, now: Instant) -> bool {
+    /// Whether nothing of it is missing.
+    pub(super) fn is_full(&mut self, now: Instant) -> bool {
         self.refill(now);
         self.level >= self.capacity
     }

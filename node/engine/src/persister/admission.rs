@@ -25,6 +25,8 @@ pub(super) enum From {
     Link(LinkId),
     /// A persister that this one mirrors: what that one let in is let in here.
     Mirror(LinkId),
+    /// A server that announced it, and was asked for it: the policy and the quotas hold.
+    Gossip(LinkId),
 }
 
 /// An object of a message.
@@ -38,7 +40,7 @@ enum Came {
 impl From {
     fn link(self) -> LinkId {
         match self {
-            Self::Link(link) | Self::Mirror(link) => link,
+            Self::Link(link) | Self::Mirror(link) | Self::Gossip(link) => link,
         }
     }
 }
@@ -219,7 +221,7 @@ impl Persister {
     }
 
     fn may_leave_identity(&mut self, turn: &Turn<'_>, from: From) -> bool {
-        let From::Link(link) = from else {
+        let (From::Link(link) | From::Gossip(link)) = from else {
             return true;
         };
         self.links.get_mut(link).is_some_and(|state| {
@@ -303,6 +305,7 @@ impl Persister {
                 self.links.get(link).is_some_and(|state| state.proven.contains(&debinder))
             }
             From::Mirror(_) => true,
+            From::Gossip(_) => false,
         });
         let unproven = if is_owners { Unproven::Free } else { Unproven::Counted };
         let mut unbound = Vec::new();
@@ -383,6 +386,9 @@ impl Persister {
         let by = object.object().author().filter(|_| !is_mail);
         if let Some(owner) = by {
             note_owner(turn, &owner, object)?;
+            if matches!(from, From::Link(_)) {
+                self.moved(turn, (object.kind(), owner), changed.iter().copied())?;
+            }
         }
         for address in changed {
             self.feed.touch_by(turn, &address, by)?;

@@ -102,7 +102,7 @@ impl Persister {
     /// Who leaves requests over a link: of several identities the one that counts most.
     pub(super) fn sender(&self, turn: &Turn<'_>, from: From) -> Result<Sender, ViewError> {
         let link = match from {
-            From::Link(link) => link,
+            From::Link(link) | From::Gossip(link) => link,
             // It judged by itself who may leave something; here that counts as one identity.
             From::Mirror(link) => {
                 let device = self.links.get(link).map(|state| Ghid::of(&state.device));
@@ -127,7 +127,7 @@ impl Persister {
         from: From,
         sender: Sender,
     ) -> bool {
-        let From::Link(link) = from else {
+        let (From::Link(link) | From::Gossip(link)) = from else {
             return true;
         };
         let now = turn.now();

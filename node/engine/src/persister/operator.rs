@@ -102,6 +102,9 @@ impl Persister {
             ("debindings", turn.len(Table::Debindings)?),
             ("links", self.links.len() as u64),
             ("feed", self.feed.last()),
+            ("announced", self.gossip.announced),
+            ("announcements_heard", self.gossip.heard),
+            ("announced_fetched", self.gossip.fetches.fetched),
         ]))
     }
 }

@@ -5,6 +5,7 @@ use std::ops::Bound;
 
 use golix::Ghid;
 
+use crate::announcement::Name;
 use crate::engine::Engine;
 use crate::keyring::Record;
 use crate::turn::{Turn, key};
@@ -78,6 +79,13 @@ impl Follows {
         self.sources.get(address).cloned().unwrap_or_default()
     }
 
+    /// An address of this name that is followed at `source`.
+    pub(crate) fn named(&self, name: Name, source: &Ghid) -> Option<Ghid> {
+        let mut like =
+            self.sources.range(name.first()..).take_while(|(address, _)| Name::of(address) == name);
+        like.find(|(_, sources)| sources.contains(source)).map(|(address, _)| *address)
+    }
+
     /// Every identity that serves something we follow.
     pub(crate) fn all_sources(&self) -> impl Iterator<Item = Ghid> {
         self.addresses.keys().copied()
@@ -149,6 +157,7 @@ impl Engine {
         }
         turn.delete(Table::Follows, key(&[address.as_bytes(), source.as_bytes()]));
         self.links.unfollow_at(turn, &source, address);
+        self.listen_soon(turn);
         if !self.follows.contains(&address) {
             self.unfollow_at_persisters(turn, address);
         }

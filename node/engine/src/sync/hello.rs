@@ -103,6 +103,8 @@ impl Engine {
             return Ok(());
         }
         self.ask_provider(turn, link);
+        self.listen_soon(turn);
+        self.fetches.linked(turn, &mut self.links, link);
         if let Role::Persister { epoch } = role {
             // One that nobody configured is told nothing, unless somebody whom we look for uses it.
             let ours = self.links.get(link).is_some_and(|state| state.remote);
@@ -212,6 +214,7 @@ impl Engine {
         self.searches.found(&ghid);
         // Its persisters need not be visited any longer.
         self.search_soon(turn);
+        self.listen_soon(turn);
         self.keep_identity(turn, &identity)?;
         self.keep_route_of(turn, link)?;
         if ghid == self.me {
@@ -280,6 +283,7 @@ impl Engine {
         let follows = self.links.take_new_follows();
         if !interests.is_empty() {
             self.search_soon(turn);
+            self.listen_soon(turn);
         }
         if !follows.is_empty() {
             self.follow_at_persisters(turn, &follows);

@@ -7,6 +7,7 @@ use golix::Ghid;
 use hypergolix_ipc::{ConnectionId, RequestToken};
 use negentropy::{Negentropy, NegentropyStorageVector};
 
+use crate::announcement::Name;
 use crate::effect::Effect;
 use crate::input::LinkId;
 use crate::limits;
@@ -403,6 +404,30 @@ impl Links {
     /// Whether the other side of any link proved an identity.
     pub(super) fn leads_to(&self, identity: &Ghid) -> bool {
         self.open.values().any(|state| !state.closing && state.proven.contains(identity))
+    }
+
+    /// The link to a device, once it has said hello.
+    pub(super) fn to_device(&self, device: &[u8]) -> Option<LinkId> {
+        let there =
+            |state: &Link| !state.closing && state.their_nonce.is_some() && state.device == device;
+        self.open.iter().find(|(_, state)| there(state)).map(|(link, _)| *link)
+    }
+
+    /// Whether a persister was asked to look for an identity: it listens for us.
+    pub(super) fn is_sought(&self, identity: &Ghid) -> bool {
+        let asked = |link: &LinkId| {
+            self.open.get(link).is_some_and(|state| state.interests.contains(identity))
+        };
+        self.persisters().iter().any(asked)
+    }
+
+    /// An address of this name that the other side of some link follows.
+    pub(crate) fn subscribed_like(&self, name: Name) -> Option<Ghid> {
+        let (first, alike) = (name.first(), |address: &&Ghid| Name::of(address) == name);
+        let open = self.open.values().filter(|state| !state.closing);
+        let mut found =
+            open.filter_map(|state| state.subscribed.range(first..).next().filter(alike));
+        found.next().copied()
     }
 
     // What is new for all links of a turn.

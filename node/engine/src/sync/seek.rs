@@ -13,7 +13,7 @@ use golix::Ghid;
 use crate::effect::Effect;
 use crate::engine::Engine;
 use crate::input::LinkId;
-use crate::limits::{SEEKERS_MAX, SOUGHT_PER_LINK};
+use crate::limits::{LISTENED_BY_SERVER, SEEKERS_MAX, SOUGHT_PER_LINK};
 use crate::message::{Address, LIST_MAX, Message, OBJECTS_MAX, Packed};
 use crate::sync::Links;
 use crate::turn::Turn;
@@ -23,14 +23,23 @@ use crate::turn::Turn;
 pub(crate) struct Seekers {
     by_identity: BTreeMap<Ghid, BTreeSet<LinkId>>,
     by_link: BTreeMap<LinkId, BTreeSet<Ghid>>,
+    /// Identities whose announcements are listened to: how many links look for each.
+    listened: BTreeMap<Ghid, usize>,
 }
 
 impl Seekers {
     /// Notes that a link looks for an identity; whether it is to be told of its devices.
-    fn add(&mut self, link: LinkId, identity: Ghid) -> bool {
+    fn add(&mut self, turn: &mut Turn<'_>, link: LinkId, identity: Ghid) -> bool {
         let sought = self.by_link.entry(link).or_default();
         if sought.len() >= SOUGHT_PER_LINK || !sought.insert(identity) {
             return false;
+        }
+        // What others announce of it is for those who look for it.
+        if let Some(links) = self.listened.get_mut(&identity) {
+            *links += 1;
+        } else if self.listened.len() < LISTENED_BY_SERVER {
+            self.listened.insert(identity, 1);
+            turn.effect(Effect::Listen { author: identity, listens: true });
         }
         let seekers = self.by_identity.entry(identity).or_default();
         if seekers.len() < SEEKERS_MAX {
@@ -40,12 +49,19 @@ impl Seekers {
     }
 
     /// A link is gone.
-    pub(crate) fn remove(&mut self, link: LinkId) {
+    pub(crate) fn remove(&mut self, turn: &mut Turn<'_>, link: LinkId) {
         for identity in self.by_link.remove(&link).unwrap_or_default() {
             if let Some(seekers) = self.by_identity.get_mut(&identity) {
                 seekers.remove(&link);
                 if seekers.is_empty() {
                     self.by_identity.remove(&identity);
+                }
+            }
+            if let Some(links) = self.listened.get_mut(&identity) {
+                *links = links.saturating_sub(1);
+                if *links == 0 {
+                    self.listened.remove(&identity);
+                    turn.effect(Effect::Listen { author: identity, listens: false });
                 }
             }
         }
@@ -62,7 +78,7 @@ impl Seekers {
         let identities: BTreeSet<Ghid> = identities
             .iter()
             .map(|address| address.0)
-            .filter(|identity| self.add(link, *identity))
+            .filter(|identity| self.add(turn, link, *identity))
             .collect();
         let own = links.device(link).map(|(device, _)| device);
         let devices: BTreeSet<Vec<u8>> = links

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use golix::{Ghid, PrivateIdentity, Suite};
 use hypergolix_engine::account::{self, ScryptCost};
+use hypergolix_engine::announcement::{MOVED_MAX, Moved};
 use hypergolix_engine::route::{Host, Subject};
 use hypergolix_engine::view::{Row, Table, Time, View, ViewError, Write};
 use hypergolix_engine::{
@@ -175,6 +176,13 @@ pub struct Node {
     /// Persisters of others that it went to, and those that it left.
     pub visited: Vec<Host>,
     pub left: Vec<Vec<u8>>,
+    /// Authors whose announcements it listens to.
+    pub listens: BTreeSet<Ghid>,
+    pub shards: u64,
+    /// What it announced.
+    pub announced: Vec<(Ghid, Vec<Moved>)>,
+    /// Servers that it was told to visit for what they announced.
+    pub called: Vec<Host>,
     pub device: Vec<u8>,
     pub answers: BTreeMap<(ConnectionId, RequestToken), Result<Reply, IpcError>>,
     pub notices: BTreeMap<ConnectionId, Vec<Notice>>,
@@ -344,6 +352,7 @@ impl World {
         disk.apply(outcome.writes);
         let mut timers = BTreeMap::new();
         let mut published = Vec::new();
+        let mut joined = 0;
         for effect in outcome.effects {
             match effect {
                 Effect::OpenRequest { number: request, request: bytes } => {
@@ -354,6 +363,7 @@ impl World {
                 }
                 Effect::SetTimer { timer, at } => drop(timers.insert(timer, at)),
                 Effect::Present { addresses } => published = addresses,
+                Effect::JoinShards { shards } => joined = shards,
                 other => panic!("not at the start: {other:?}"),
             }
         }
@@ -370,6 +380,10 @@ impl World {
             published,
             visited: Vec::new(),
             left: Vec::new(),
+            listens: BTreeSet::new(),
+            shards: joined,
+            announced: Vec::new(),
+            called: Vec::new(),
             device,
             answers: BTreeMap::new(),
             notices: BTreeMap::new(),
@@ -639,6 +653,18 @@ impl World {
             }
             Effect::Search { subject } => self.nodes[number].looked_up.push(subject.address()),
             Effect::Present { addresses } => self.nodes[number].published = addresses,
+            Effect::Listen { author, listens } => {
+                let listening = &mut self.nodes[number].listens;
+                let changed =
+                    if listens { listening.insert(author) } else { listening.remove(&author) };
+                assert!(changed, "said twice");
+            }
+            Effect::JoinShards { shards } => self.nodes[number].shards = shards,
+            Effect::Announce { author, moved } => {
+                assert!((1..=MOVED_MAX).contains(&moved.len()));
+                self.nodes[number].announced.push((author, moved));
+            }
+            Effect::VisitAnnouncer { host } => self.nodes[number].called.push(host),
             Effect::CloseApp { .. } | Effect::Log { .. } => {}
         }
     }

@@ -298,7 +298,7 @@ impl EventLoop {
     }
 
     /// Where we listen: what others see of us first, loopback only if there is nothing else.
-    fn whereabouts(&self) -> Vec<Multiaddr> {
+    pub(super) fn whereabouts(&self) -> Vec<Multiaddr> {
         let external = self.swarm.external_addresses();
         let all = external.chain(self.listening.addresses.keys());
         let mut here: Vec<Multiaddr> = Vec::new();

@@ -255,7 +255,9 @@ impl EventLoop {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         peer.opening = None;
         peer.reopen_at = None;
-        self.book.lost(&id, peer.lived(now), now);
+        let lived = peer.lived(now);
+        self.visit_ended(&id);
+        self.book.lost(&id, lived, now);
         self.remote_lost(&id, now);
         let Some(peer) = self.peers.get_mut(&id) else { return };
         if let Some(current) = &peer.link {

@@ -324,7 +324,7 @@ impl EventLoop {
             || self.attempts.get(id).is_some_and(|dial| dial.pending.contains(&connection));
         match self.nat.role {
             NatRole::Server(_) => dialer && !ours,
-            NatRole::Client => !dialer && self.is_remote(id),
+            NatRole::Client => !dialer && (self.is_remote(id) || self.is_visited(id)),
             NatRole::None => false,
         }
     }
