@@ -14,7 +14,7 @@ use crate::engine::Engine;
 use crate::input::LinkId;
 use crate::limits;
 use crate::message::{LIST_MAX, Message, Packed};
-use crate::sync::{Feed, Holdings, Links};
+use crate::sync::{Feed, Holdings, Link, Links};
 use crate::timer::Timer;
 use crate::turn::Turn;
 use crate::view::ViewError;
@@ -27,6 +27,8 @@ pub(crate) type Items = BTreeMap<[u8; 32], Ghid>;
 pub(crate) struct Compared {
     /// Items that the other side lacks.
     pub(crate) have: Vec<[u8; 32]>,
+    /// Items that this side lacked when the comparison began.
+    pub(crate) need: Vec<[u8; 32]>,
     /// It was the last one.
     pub(crate) done: bool,
     /// Another comparison is wanted.
@@ -39,14 +41,21 @@ impl Engine {
         if !self.links.may_compare(link) {
             return Ok(());
         }
+        let items = self.compared_items(turn, link)?;
+        self.links.begin_comparison(turn, link, &items);
+        if self.links.get(link).is_some_and(Link::is_persister) {
+            self.compares_with(link, items);
+        }
+        Ok(())
+    }
+
+    /// What we follow at the other side, as it is here.
+    fn compared_items(&self, turn: &Turn<'_>, link: LinkId) -> Result<Items, ViewError> {
         let Some(state) = self.links.get(link) else {
-            return Ok(());
+            return Ok(Items::new());
         };
         if state.is_persister() {
-            let items = self.items_at_persister(turn, link)?;
-            self.links.begin_comparison(turn, link, &items);
-            self.compares_with(link, items);
-            return Ok(());
+            return self.items_at_persister(turn, link);
         }
         let mut addresses: Vec<Ghid> =
             state.proven.iter().flat_map(|source| self.follows.at(source)).collect();
@@ -55,9 +64,7 @@ impl Engine {
         }
         addresses.sort_unstable();
         addresses.dedup();
-        let items = self.holdings().items(turn, addresses)?;
-        self.links.begin_comparison(turn, link, &items);
-        Ok(())
+        self.holdings().items(turn, addresses)
     }
 
     pub(crate) fn reconcile_due(
@@ -100,8 +107,17 @@ impl Engine {
             let holdings = self.holdings();
             return self.links.answer_comparison(turn, holdings, link, body);
         }
-        let compared = self.links.comparison_answered(turn, link, body);
-        self.missing_there(turn, link, &compared.have, compared.done)?;
+        let mut compared = self.links.comparison_answered(turn, link, body);
+        // What changed while we were away has come meanwhile: it is told before the comparison is
+        // answered. That is neither missing here nor there.
+        let items = if compared.need.is_empty() && compared.have.is_empty() {
+            Items::new()
+        } else {
+            self.compared_items(turn, link)?
+        };
+        compared.need.retain(|item| !items.contains_key(item));
+        self.links.need(turn, link, &compared.need);
+        self.missing_there(turn, link, &compared.have, &items, compared.done)?;
         if compared.again { self.compare(turn, link) } else { Ok(()) }
     }
 }
@@ -133,7 +149,15 @@ impl Links {
         state.comparing.is_none()
     }
 
-    /// An answer to a comparison of ours: asks for what is missing here.
+    /// Asks for items that are missing here.
+    pub(crate) fn need(&mut self, turn: &mut Turn<'_>, link: LinkId, items: &[[u8; 32]]) {
+        for items in items.chunks(LIST_MAX) {
+            let ids = items.iter().copied().map(ByteArray::new).collect();
+            self.send(turn, link, Message::Need { ids });
+        }
+    }
+
+    /// An answer to a comparison of ours.
     pub(crate) fn comparison_answered(
         &mut self,
         turn: &mut Turn<'_>,
@@ -163,11 +187,7 @@ impl Links {
                 return compared;
             }
         }
-        let need: Vec<ByteArray<32>> =
-            need.into_iter().map(|id| ByteArray::new(id.to_bytes())).collect();
-        for ids in need.chunks(LIST_MAX) {
-            self.send(turn, link, Message::Need { ids: ids.to_vec() });
-        }
+        compared.need = need.into_iter().map(Id::to_bytes).collect();
         compared.have = have.into_iter().map(Id::to_bytes).collect();
         compared
     }

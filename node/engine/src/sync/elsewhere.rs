@@ -22,7 +22,8 @@ use crate::view::{Table, ViewError};
 const LISTED: &[u8] = b"l";
 
 impl Engine {
-    /// A persister tells us of what our other devices change from now on, or since we were there last.
+    /// A persister tells us of what our other devices change from now on, or since we were there last;
+    /// or that the place moved on.
     pub(super) fn own_is_followed(
         &mut self,
         turn: &mut Turn<'_>,
@@ -37,7 +38,7 @@ impl Engine {
         };
         let listed = turn.get(Table::Cursors, &key(&[LISTED, &state.device]))?;
         let before = self.links.cursor(turn, link)?;
-        if before.is_none_or(|before| before.epoch != cursor.epoch) {
+        if before.is_none_or(|before| before.epoch != cursor.epoch || before.seq < cursor.seq) {
             self.links.remember_cursor(turn, link, cursor);
         }
         if account::has_others(turn)? && listed != Some(epoch.to_be_bytes().to_vec()) {
