@@ -22,7 +22,8 @@ use crate::view::{Table, ViewError};
 const LISTED: &[u8] = b"l";
 
 impl Engine {
-    /// A persister tells us of what our other devices change from now on, or since we were there last.
+    /// A persister tells us of what our other devices change from now on, or since we were there last;
+    /// or that the place moved on.
     pub(super) fn own_is_followed(
         &mut self,
         turn: &mut Turn<'_>,
@@ -36,6 +37,7 @@ impl Engine {
             return Ok(());
         };
         let listed = turn.get(Table::Cursors, &key(&[LISTED, &state.device]))?;
+        let listing = state.client.listing.is_some();
         let before = self.links.cursor(turn, link)?;
         // It knows no such place: its feed was set back, or ours is no place of this feed. Then also
         // an account with one device may have lost what it made.
@@ -48,11 +50,11 @@ impl Engine {
         {
             client.conduct.was_set_back();
         }
-        if lost {
+        if lost || before.is_some_and(|before| before.seq < cursor.seq) {
             self.links.remember_cursor(turn, link, cursor);
         }
         let unread = listed != Some(epoch.to_be_bytes().to_vec());
-        if lost || account::has_others(turn)? && unread {
+        if lost || account::has_others(turn)? && unread && !listing {
             self.ask_what_is_owned(turn, link, None);
         }
         Ok(())
