@@ -1,8 +1,9 @@
 //! Homes in different networks that reach nothing but servers in a third one.
 
-use std::process::ExitCode;
-use std::time::Duration;
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
 
+use hypergolix_tests::clock::Clock;
 use hypergolix_tests::harness::{self, trial};
 use hypergolix_tests::namespaces::{Internet, Place};
 use hypergolix_tests::process::{Home, Node, Server};
@@ -18,6 +19,9 @@ const CONVERGED_MAX: Duration = Duration::from_secs(10);
 /// From a node's start, or its server's, to being connected to it.
 const CONNECTED_MAX: Duration = Duration::from_secs(10);
 
+/// From being connected to having what was shared meanwhile: the goal, for once asserted.
+const OFFLINE_SHARE_MAX: Duration = Duration::from_secs(3);
+
 fn main() -> ExitCode {
     harness::main(true, |world| {
         let trials = vec![
@@ -27,6 +31,7 @@ fn main() -> ExitCode {
             trial("never_there_together_suite_1", || never_there_together([1, 1])),
             trial("never_there_together_suites_1_3", || never_there_together([1, 3])),
             trial("never_there_together_suites_3_1", || never_there_together([3, 1])),
+            trial("an_hour_later", an_hour_later).with_ignored_flag(!Clock::is_there()),
             trial("another_port", another_port),
             trial("in_memory", in_memory),
             trial("configured_while_running", configured_while_running),
@@ -40,7 +45,13 @@ fn main() -> ExitCode {
             trial("quota", operator::quota),
             trial("invitations_and_bans", operator::invitations_and_bans),
         ];
-        trials.into_iter().map(|trial| trial.with_ignored_flag(!world.namespaces)).collect()
+        trials
+            .into_iter()
+            .map(|trial| {
+                let ignored = trial.has_ignored_flag() || !world.namespaces;
+                trial.with_ignored_flag(ignored)
+            })
+            .collect()
     })
 }
 
@@ -203,6 +214,57 @@ fn never_there_together([of_alice, of_bob]: [u8; 2]) {
 
     let bob = Site::start(bob.0, bob.1);
     wait_until("the deletion", CONVERGED_MAX, || bob.app.try_get(object).is_err());
+}
+
+/// The sender has been gone for an hour, on the clocks of the server, which ran all the time, and of
+/// the recipient, when the recipient starts.
+fn an_hour_later() {
+    let clock = Clock::new();
+    let mut internet = Internet::new();
+    let (mut server, address) = server(&mut internet, &[]);
+    assert!(server.stop().success());
+    server.with_clock(&clock);
+    server.start_again();
+    let bob = Site::new(&mut internet, &[&address]);
+    bob.connected();
+    let recipient = bob.address();
+    let (place, home) = bob.stop();
+    let home = home.with_clock(&clock);
+
+    let alice = Site::new(&mut internet, &[&address]);
+    let mut definition = Definition::new(b"an hour ago");
+    definition.api = fresh_api();
+    let object = alice.app.make(&definition).expect("an object");
+    alice.app.share(object, recipient);
+    wait_until("the share to be in the mailbox", CONVERGED_MAX, || {
+        alice.remotes()[0]["mailed"] == 1
+    });
+    alice.stored();
+    alice.stop();
+
+    let before = clock.read();
+    clock.set(Duration::from_secs(3600));
+    assert!((3600..3660).contains(&(clock.read() - before)), "the clock moves");
+    let bob = Site::start(place, home);
+    bob.app.register_api(definition.api);
+    bob.connected();
+    let connected = Instant::now();
+    bob.app.share_of(object, OFFLINE_SHARE_MAX);
+    assert_eq!(bob.app.get(object).state, b"an hour ago");
+    let waited = connected.elapsed();
+    println!("he has it {waited:?} after he was connected");
+    // The server has seen the hour pass as well.
+    assert!(server.stop().success());
+    let last_line = server.last_log_line();
+    let (stamp, _) = last_line.split_at(19);
+    assert!(stamp > in_utc("+59 minutes").as_str(), "{last_line}");
+    assert!(waited <= OFFLINE_SHARE_MAX, "{waited:?}");
+}
+
+/// A moment as it stands in logs, to the second.
+fn in_utc(when: &str) -> String {
+    let output = Command::new("date").args(["-u", "-d", when, "+%Y-%m-%dT%H:%M:%S"]).output();
+    String::from_utf8(output.expect("there is a date").stdout).expect("text").trim().to_owned()
 }
 
 /// Not every server is on the usual port; QUIC and TCP are on the same one.

@@ -4,6 +4,8 @@
 //!   machine's network.
 //! - [`process`]: a node in a temporary home; its ready line; stopped on drop.
 //! - [`wait`]: wait until a condition holds, with a deadline.
+//! - [`clock`]: a clock that a test moves, with libfaketime.
+//! - [`crowd`]: many users in this process, who speak the link protocol by hand.
 //! - [`wire`]: the application protocol by hand, byte by byte, independent of the crate under test.
 //! - [`namespaces`]: hosts as network namespaces, joined by a bridge.
 //! - [`python`]: a virtual environment with the `hgx` client from PyPI.
@@ -15,6 +17,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod clock;
+pub mod crowd;
 pub mod harness;
 pub mod namespaces;
 pub mod process;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::clock::Clock;
 use crate::harness::{binary, run};
 use crate::namespaces::Place;
 use crate::wait::wait_for;
@@ -29,6 +30,7 @@ pub struct Home {
     folder: Arc<TempDir>,
     place: Place,
     port: u16,
+    clock: Option<Clock>,
 }
 
 impl Home {
@@ -57,7 +59,14 @@ impl Home {
             std::fs::write(&config, r#"{"listen": ["127.0.0.1"]}"#).expect("the folder is ours");
             set_mode(&config, 0o600);
         }
-        Self { folder: Arc::new(folder), place: place.clone(), port }
+        Self { folder: Arc::new(folder), place: place.clone(), port, clock: None }
+    }
+
+    /// The same home; what is run from now on goes by this clock.
+    #[must_use]
+    pub fn with_clock(mut self, clock: &Clock) -> Self {
+        self.clock = Some(clock.clone());
+        self
     }
 
     /// The folder that `HYPERGOLIX_HOME` names.
@@ -89,6 +98,9 @@ impl Home {
     pub fn command(&self, words: &[&str]) -> Command {
         let mut command = self.place.command(binary());
         command.args(words).env("HYPERGOLIX_HOME", self.path()).stdin(Stdio::null());
+        if let Some(clock) = &self.clock {
+            clock.rule(&mut command);
+        }
         command
     }
 
@@ -235,12 +247,7 @@ impl Node {
 
     /// Resident memory in bytes.
     pub fn resident(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
-        status
-            .expect("a running process has a status")
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok())
-            .map_or(0, |kibibytes: u64| kibibytes * 1024)
+        resident(self.pid())
     }
 
     /// Asserts that it runs and answers a new application.
@@ -336,6 +343,7 @@ pub struct Server {
     place: Place,
     args: Vec<String>,
     running: Option<(Child, String)>,
+    clock: Option<Clock>,
 }
 
 impl Server {
@@ -369,7 +377,7 @@ impl Server {
         let mut args: Vec<String> = args.iter().map(ToString::to_string).collect();
         let logs = folder.path().join("logs").display().to_string();
         args.extend(["--logdir".to_owned(), logs, "--verbosity".to_owned(), "loud".to_owned()]);
-        Self { folder, place: place.clone(), args, running: None }
+        Self { folder, place: place.clone(), args, running: None, clock: None }
     }
 
     /// Starts it again after [`kill`](Self::kill) or [`stop`](Self::stop).
@@ -386,6 +394,11 @@ impl Server {
         }
     }
 
+    /// Goes by this clock from the next start on.
+    pub fn with_clock(&mut self, clock: &Clock) {
+        self.clock = Some(clock.clone());
+    }
+
     /// With other arguments from the next start on.
     pub fn with_args(&mut self, args: &[&str]) {
         self.args.extend(args.iter().map(ToString::to_string));
@@ -396,6 +409,9 @@ impl Server {
         let mut command = self.place.command(binary());
         command.args(words).env("HYPERGOLIX_HOME", self.folder.path().join("none"));
         command.stdin(Stdio::null());
+        if let Some(clock) = &self.clock {
+            clock.rule(&mut command);
+        }
         command
     }
 
@@ -413,6 +429,19 @@ impl Server {
     /// A file of its folder.
     pub fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// The newest line of its log.
+    pub fn last_log_line(&self) -> String {
+        let logs = std::fs::read_dir(self.folder.path().join("logs")).expect("it logs");
+        let newest = logs.map(|entry| entry.expect("readable").path()).max().expect("a log");
+        let text = std::fs::read_to_string(newest).expect("a readable log");
+        text.lines().last().expect("a line").to_owned()
+    }
+
+    /// Resident memory in bytes.
+    pub fn resident(&self) -> u64 {
+        resident(self.running.as_ref().expect("it runs").0.id())
     }
 
     /// A field of the ready line, such as `addresses`.
@@ -457,6 +486,16 @@ impl Drop for Server {
             }
         }
     }
+}
+
+/// Resident memory of a process, bytes.
+fn resident(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
+    status
+        .expect("a running process has a status")
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok())
+        .map_or(0, |kibibytes: u64| kibibytes * 1024)
 }
 
 /// Prints the end of a log, for failures.
