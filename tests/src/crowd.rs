@@ -3,7 +3,9 @@
 //! A [`Client`] speaks the link protocol by hand, over the network of a real node. An [`Author`]
 //! makes objects that a node can read, and shares them.
 
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use golix::object::{Container, DynamicBinding, Request, RequestBody};
@@ -13,8 +15,13 @@ use hypergolix_engine::{LinkId, Message};
 use hypergolix_node::network::{Network, NetworkConfig, NetworkEvent};
 use libp2p::identity::Keypair;
 use libp2p::{Multiaddr, PeerId};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+
+use crate::namespaces::Place;
 
 /// How long a server may take to answer.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
@@ -263,6 +270,80 @@ impl Author {
             self.identity.identity().encode().into(),
             request.expect("a recipient with keys").bytes().to_vec().into(),
         ]
+    }
+}
+
+/// Carries TCP connections to another place, and may take its time. Stands for a long way.
+#[derive(Debug, Clone)]
+pub struct Relay {
+    /// One way, milliseconds.
+    delay: Arc<AtomicU64>,
+    /// When the newest connection came.
+    connected: Arc<Mutex<Option<Instant>>>,
+}
+
+impl Relay {
+    /// Listens on `port` of the loopback interface of `place`, without delay.
+    ///
+    /// # Panics
+    /// When the port is taken.
+    pub fn start(place: &Place, port: u16, to: &str) -> Self {
+        let relay = Self { delay: Arc::default(), connected: Arc::default() };
+        let (mine, to) = (relay.clone(), to.to_owned());
+        place.run(async move {
+            let listener = TcpListener::bind(("127.0.0.1", port)).await.expect("a free port");
+            tokio::spawn(async move {
+                while let Ok((near, _)) = listener.accept().await {
+                    *mine.connected.lock().expect("no panics") = Some(Instant::now());
+                    let Ok(far) = TcpStream::connect(&to).await else {
+                        continue;
+                    };
+                    let (_, _) = (near.set_nodelay(true), far.set_nodelay(true));
+                    let (near, far) = (near.into_split(), far.into_split());
+                    tokio::spawn(mine.clone().carry(near.0, far.1));
+                    tokio::spawn(mine.clone().carry(far.0, near.1));
+                }
+            });
+        });
+        relay
+    }
+
+    /// From now on everything takes so long, one way.
+    pub fn set_delay(&self, delay: Duration) {
+        self.delay.store(delay.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// When the newest connection came.
+    ///
+    /// # Panics
+    /// When there was none.
+    pub fn connected(&self) -> Instant {
+        self.connected.lock().expect("no panics").expect("a connection")
+    }
+
+    async fn carry(self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
+        let (send, mut queue) = mpsc::channel::<(tokio::time::Instant, Vec<u8>)>(1_024);
+        let reader = async move {
+            let mut buffer = vec![0; 64 * 1024];
+            while let Ok(read @ 1..) = from.read(&mut buffer).await {
+                let delay = Duration::from_millis(self.delay.load(Ordering::Relaxed));
+                let due = tokio::time::Instant::now() + delay;
+                if send.send((due, buffer[..read].to_vec())).await.is_err() {
+                    break;
+                }
+            }
+        };
+        let writer = async {
+            while let Some((due, bytes)) = queue.recv().await {
+                tokio::time::sleep_until(due).await;
+                if to.write_all(&bytes).await.is_err() {
+                    break;
+                }
+            }
+            let _ = to.shutdown().await;
+        };
+        // The reader holds the only sender, so the writer ends after it.
+        tokio::join!(reader, writer);
     }
 }
 

@@ -75,6 +75,21 @@ impl Place {
         }
     }
 
+    /// Bytes that went over the host's cable so far, both ways.
+    ///
+    /// # Panics
+    /// When it has none.
+    pub fn traffic(&self) -> u64 {
+        let mut command = self.command("cat");
+        let output = command.arg("/proc/net/dev").output().expect("cat runs");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let line = text.lines().find_map(|line| line.trim_start().strip_prefix("eth0:"));
+        let line = line.unwrap_or_else(|| panic!("no eth0: {output:?}"));
+        let mut fields = line.split_whitespace().filter_map(|field| field.parse::<u64>().ok());
+        // Received bytes are the first field, sent bytes the ninth.
+        fields.next().expect("a count") + fields.nth(7).expect("a count")
+    }
+
     /// Pulls the cable out of the switch.
     pub fn unplug(&self) {
         self.set_link("down");
