@@ -37,7 +37,7 @@ pub(crate) async fn measure(
         .context("the daemons do not find each other")?
         .context("a share")?;
     let seen: Obj = b.get(share.ghid).await?;
-    let far = far(&object, &seen, effort.times(2_000)).await?;
+    let far = median(&mut far(&object, &seen, effort.times(2_000)).await?);
     let bound = 2 * floors.commit + MILLI;
     bounded("push to callback on another daemon, p50 (2 commits + 1 ms)", far, bound);
     object.delete().await?;
@@ -89,8 +89,8 @@ async fn pushes(object: &Obj, times: usize) -> anyhow::Result<Duration> {
     Ok(median(&mut taken))
 }
 
-/// From before the push to the update in the other application.
-async fn far(object: &Obj, seen: &Obj, times: usize) -> anyhow::Result<Duration> {
+/// From before the push to the update in the other application, each time.
+pub(crate) async fn far(object: &Obj, seen: &Obj, times: usize) -> anyhow::Result<Vec<Duration>> {
     let mut updates = seen.updates();
     let mut taken = Vec::with_capacity(times);
     for number in 0..times as u64 {
@@ -114,7 +114,7 @@ async fn far(object: &Obj, seen: &Obj, times: usize) -> anyhow::Result<Duration>
         pushed?;
         taken.push(arrived?);
     }
-    Ok(median(&mut taken))
+    Ok(taken)
 }
 
 fn ratio(what: &str, measured: Duration, floor: Duration, most: f64) {

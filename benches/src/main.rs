@@ -1,7 +1,7 @@
 //! The daemon's speed and memory, as ratios to floors measured in the same run.
 //!
 //! ```text
-//! cargo run --release -p hypergolix-benches [-- --quick]
+//! cargo run --release -p hypergolix-benches [-- --quick] [--suite-1 | --servers]
 //! ```
 //!
 //! Real release daemons in temporary homes, real sockets. Single figures of a busy machine mean
@@ -13,6 +13,8 @@ mod daemon;
 mod floors;
 mod latency;
 mod memory;
+mod raw;
+mod servers;
 mod suite1;
 
 use std::fmt;
@@ -29,6 +31,9 @@ struct Options {
     /// Only what concerns accounts of suite 1.
     #[arg(long)]
     suite_1: bool,
+    /// Only what goes through servers.
+    #[arg(long)]
+    servers: bool,
     /// Serve websocket echoes until the parent ends (used by the benchmark itself).
     #[arg(long, hide = true)]
     echo_server: bool,
@@ -76,10 +81,14 @@ async fn main() -> anyhow::Result<()> {
     if options.suite_1 {
         return suite1::measure(effort).await;
     }
+    if options.servers {
+        return servers::measure(effort).await;
+    }
     let floors = floors::measure(effort).await?;
     let (alice, bob) = daemon::pair().await?;
     latency::measure(effort, &floors, &alice, &bob).await?;
     drop((alice, bob));
     suite1::measure(effort).await?;
-    memory::measure(effort, &floors).await
+    memory::measure(effort, &floors).await?;
+    servers::measure(effort).await
 }

@@ -21,6 +21,10 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// Once somebody has answered, others have this long to show a newer root.
 const GRACE: Duration = Duration::from_millis(1_500);
 
+/// The same once every server of the configuration is connected and everybody who is linked has
+/// answered: only devices of the LAN may still come, and they link within 50 ms (`network.md`).
+const GRACE_SETTLED: Duration = Duration::from_millis(250);
+
 /// Pause before the DHT is asked, and between questions.
 const SEEK_PAUSE: Duration = Duration::from_secs(2);
 
@@ -75,10 +79,17 @@ async fn ask_around(
     let mut best: Option<(u64, Vec<Packed>)> = None;
     let mut without = 0;
     let mut asked: BTreeSet<LinkId> = BTreeSet::new();
+    let mut unanswered: BTreeSet<LinkId> = BTreeSet::new();
+    let mut settles_at = None;
     let mut seek_at = Instant::now() + SEEK_PAUSE;
     loop {
-        let event = match timeout_at(deadline.min(seek_at), events.recv()).await {
+        let settled = settles_at.filter(|_| {
+            unanswered.is_empty() && network.status().remotes.iter().all(|remote| remote.connected)
+        });
+        let until = deadline.min(seek_at).min(settled.unwrap_or(deadline));
+        let event = match timeout_at(until, events.recv()).await {
             Ok(Some(event)) => event,
+            Err(_) if settled.is_some_and(|at| at <= Instant::now()) => break,
             Err(_) if Instant::now() < deadline => {
                 // Who serves the root is dialled; whoever answers is asked like anybody.
                 network.seek(Subject::Root(user_id));
@@ -89,6 +100,7 @@ async fn ask_around(
         };
         match event {
             NetworkEvent::LinkUp { link, .. } => {
+                unanswered.insert(link);
                 let mut nonce = [0; 32];
                 getrandom::fill(&mut nonce)?;
                 network.send(link, Message::Hello { version: VERSION, nonce, role: Role::Node });
@@ -98,12 +110,14 @@ async fn ask_around(
                     network.send(link, Message::Get { id: 1, address: Address(user_id) });
                 }
                 Message::Object { id: 1, objects } => {
+                    unanswered.remove(&link);
                     let Some(counter) = account::root_counter(&user_id, &objects) else {
                         without += 1;
                         continue;
                     };
                     if best.is_none() {
                         deadline = Instant::now() + GRACE;
+                        settles_at = Some(Instant::now() + GRACE_SETTLED);
                     }
                     if best.as_ref().is_none_or(|(newest, _)| counter > *newest) {
                         best = Some((counter, objects));
@@ -122,8 +136,10 @@ async fn ask_around(
             }
             NetworkEvent::Drained { .. }
             | NetworkEvent::Here { .. }
-            | NetworkEvent::LinkDown { .. }
             | NetworkEvent::Announced { .. } => {}
+            NetworkEvent::LinkDown { link } => {
+                unanswered.remove(&link);
+            }
         }
     }
     let patience = PATIENCE.as_secs();
