@@ -118,6 +118,10 @@ pub const DEBINDING_CHAIN_MAX: usize = 10_000;
 /// A persister that had no room is tried again after this.
 pub const UPLOADS_PAUSE: Duration = Duration::from_secs(10);
 
+/// Changes of its own, or told beside the feed, after which a device is told its place in a feed: as
+/// many it may be told again after the next connection.
+pub(crate) const PLACE_UNTOLD: u64 = 64;
+
 /// Confirmed uploads after which the place in the feed is written down while more are under way.
 pub(crate) const UPLOADS_UNWRITTEN: u64 = 64;
 

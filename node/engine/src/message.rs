@@ -30,6 +30,9 @@ pub struct Cursor {
     pub seq: u64,
 }
 
+/// A place in no feed: nothing is told of what was before.
+pub(crate) const NOWHERE: Cursor = Cursor { epoch: 0, seq: 0 };
+
 /// The version of the link protocol.
 pub const VERSION: u16 = 2;
 
@@ -129,7 +132,8 @@ pub enum Message {
         /// Where the sender stands in this device's feed, if it was here before.
         cursor: Option<Cursor>,
     },
-    /// Answers `Own`.
+    /// Answers `Own`; and again when the place moves on without events, because what changed was the
+    /// receiver's own, or told already.
     Following {
         /// The place in the feed behind which every such change is told.
         cursor: Cursor,

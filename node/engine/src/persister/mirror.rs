@@ -118,6 +118,7 @@ impl Persister {
         }
         if !from_subscriber {
             let compared = self.links.comparison_answered(turn, link, body);
+            self.links.need(turn, link, &compared.need);
             return if compared.again { self.compare(turn, link) } else { Ok(()) };
         }
         let now = turn.now();

@@ -27,7 +27,7 @@ pub(crate) type Items = BTreeMap<[u8; 32], Ghid>;
 pub(crate) struct Compared {
     /// Items that the other side lacks.
     pub(crate) have: Vec<[u8; 32]>,
-    /// Items that it has and we lack; they were asked for.
+    /// Items that this side lacked when the comparison began.
     pub(crate) need: Vec<[u8; 32]>,
     /// It was the last one.
     pub(crate) done: bool,
@@ -41,21 +41,22 @@ impl Engine {
         if !self.links.may_compare(link) {
             return Ok(());
         }
-        let Some(state) = self.links.get(link) else {
-            return Ok(());
-        };
-        let stores = state.is_persister() || state.is_guest();
         let holdings = self.holdings();
         self.links.scrub.look(turn, &mut self.feed, holdings)?;
-        if stores {
-            let items = self.items_at_persister(turn, link)?;
-            self.links.begin_comparison(turn, link, &items);
-            self.compares_with(link, items);
-            return Ok(());
-        }
+        let items = self.compared_items(turn, link)?;
+        self.links.begin_comparison(turn, link, &items);
+        self.compares_with(link, items);
+        Ok(())
+    }
+
+    /// What we follow at the other side, as it is here.
+    fn compared_items(&self, turn: &Turn<'_>, link: LinkId) -> Result<Items, ViewError> {
         let Some(state) = self.links.get(link) else {
-            return Ok(());
+            return Ok(Items::new());
         };
+        if state.is_persister() || state.is_guest() {
+            return self.items_at_persister(turn, link);
+        }
         let mut addresses: Vec<Ghid> =
             state.proven.iter().flat_map(|source| self.follows.at(source)).collect();
         if state.proven.contains(&self.me) {
@@ -64,10 +65,7 @@ impl Engine {
         addresses.sort_unstable();
         addresses.dedup();
         addresses.retain(|address| !self.links.scrub.is_broken(address));
-        let items = self.holdings().items(turn, addresses)?;
-        self.links.begin_comparison(turn, link, &items);
-        self.compares_with(link, items);
-        Ok(())
+        self.holdings().items(turn, addresses)
     }
 
     pub(crate) fn reconcile_due(
@@ -113,12 +111,21 @@ impl Engine {
             return self.links.answer_comparison(turn, holdings, link, body);
         }
         let mut compared = self.links.comparison_answered(turn, link, body);
+        // What changed while we were away has come meanwhile: it is told before the comparison is
+        // answered. That is neither missing here nor there.
+        let items = if compared.need.is_empty() && compared.have.is_empty() {
+            Items::new()
+        } else {
+            self.compared_items(turn, link)?
+        };
+        compared.need.retain(|item| !items.contains_key(item));
+        self.links.need(turn, link, &compared.need);
         if self.links.get(link).is_some_and(Link::is_persister) {
             let now = turn.now();
             if let Some(client) = self.links.persister_mut(link) {
                 client.conduct.claims(now, &compared.need, compared.done);
             }
-            self.missing_there(turn, link, &compared.have, compared.done)?;
+            self.missing_there(turn, link, &compared.have, &items, compared.done)?;
         } else {
             compared.again |= self.missing_at_owner(turn, link, &compared.have, compared.done)?;
         }
@@ -153,7 +160,15 @@ impl Links {
         state.comparing.is_none()
     }
 
-    /// An answer to a comparison of ours: asks for what is missing here.
+    /// Asks for items that are missing here.
+    pub(crate) fn need(&mut self, turn: &mut Turn<'_>, link: LinkId, items: &[[u8; 32]]) {
+        for items in items.chunks(LIST_MAX) {
+            let ids = items.iter().copied().map(ByteArray::new).collect();
+            self.send(turn, link, Message::Need { ids });
+        }
+    }
+
+    /// An answer to a comparison of ours.
     pub(crate) fn comparison_answered(
         &mut self,
         turn: &mut Turn<'_>,
@@ -183,12 +198,7 @@ impl Links {
                 return compared;
             }
         }
-        let need: Vec<ByteArray<32>> =
-            need.into_iter().map(|id| ByteArray::new(id.to_bytes())).collect();
-        for ids in need.chunks(LIST_MAX) {
-            self.send(turn, link, Message::Need { ids: ids.to_vec() });
-        }
-        compared.need = need.into_iter().map(ByteArray::into_array).collect();
+        compared.need = need.into_iter().map(Id::to_bytes).collect();
         compared.have = have.into_iter().map(Id::to_bytes).collect();
         compared
     }

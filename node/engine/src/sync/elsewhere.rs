@@ -22,7 +22,8 @@ use crate::view::{Table, ViewError};
 const LISTED: &[u8] = b"l";
 
 impl Engine {
-    /// A persister tells us of what our other devices change from now on, or since we were there last.
+    /// A persister tells us of what our other devices change from now on, or since we were there last;
+    /// or that the place moved on.
     pub(super) fn own_is_followed(
         &mut self,
         turn: &mut Turn<'_>,
@@ -47,6 +48,12 @@ impl Engine {
             && let Some(client) = self.links.persister_mut(link)
         {
             client.conduct.was_set_back();
+        }
+        let moved =
+            before.is_some_and(|before| before.epoch == cursor.epoch && before.seq < cursor.seq);
+        if moved {
+            self.links.remember_cursor(turn, link, cursor);
+            return Ok(());
         }
         if lost {
             self.links.remember_cursor(turn, link, cursor);

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha512};
 use crate::effect::Effect;
 use crate::engine::Engine;
 use crate::input::LinkId;
-use crate::message::{Cursor, LIST_MAX, Message, Packed, Role, VERSION};
+use crate::message::{Address, Cursor, LIST_MAX, Message, NOWHERE, Packed, Role, VERSION};
 use crate::sync::Links;
 use crate::timer::Timer;
 use crate::turn::Turn;
@@ -60,6 +60,24 @@ impl Links {
         state.their_nonce = Some(nonce);
         state.role = role;
         true
+    }
+
+    /// Subscribes to addresses. Only the last message goes back to the cursor: each time the other side
+    /// tells again of everything since then.
+    pub(super) fn send_subscriptions(
+        &mut self,
+        turn: &mut Turn<'_>,
+        link: LinkId,
+        addresses: &[Address],
+        cursor: Option<Cursor>,
+    ) {
+        let nowhere = cursor.map(|_| NOWHERE);
+        let mut chunks = addresses.chunks(LIST_MAX).peekable();
+        while let Some(chunk) = chunks.next() {
+            let cursor = if chunks.peek().is_some() { nowhere } else { cursor };
+            let addresses = chunk.to_vec();
+            self.send(turn, link, Message::Subscribe { addresses, cursor });
+        }
     }
 
     /// Whether a proof by the other side holds: `device` is ours.
@@ -254,12 +272,9 @@ impl Engine {
             return Ok(());
         }
         // Without a cursor of ours the comparison below finds everything.
-        let cursor = self.links.cursor(turn, link)?.unwrap_or(Cursor { epoch: 0, seq: 0 });
-        for addresses in addresses.chunks(LIST_MAX) {
-            let addresses = addresses.iter().copied().map(crate::message::Address).collect();
-            let cursor = Some(cursor);
-            self.links.send(turn, link, Message::Subscribe { addresses, cursor });
-        }
+        let cursor = self.links.cursor(turn, link)?.unwrap_or(NOWHERE);
+        let addresses: Vec<Address> = addresses.iter().copied().map(Address).collect();
+        self.links.send_subscriptions(turn, link, &addresses, Some(cursor));
         self.compare(turn, link)?;
         self.compare_regularly(turn, link);
         Ok(())

@@ -68,6 +68,8 @@ pub(crate) struct Link {
     pub(crate) client: Client,
     /// The last change of our feed that was considered for the other side.
     pub(super) position: u64,
+    /// The last change that the other side knows to be considered.
+    pub(super) told: u64,
     /// How often it was moved back.
     pub(super) rewinds: usize,
     /// How many of these nothing was known of.
@@ -269,6 +271,7 @@ impl Links {
                 client: Client::default(),
                 unknown: 0,
                 position,
+                told: position,
                 rewinds: 0,
                 needed: BTreeSet::new(),
                 events: VecDeque::new(),
@@ -594,6 +597,7 @@ impl Links {
         if let Some(state) = self.open.get_mut(&link) {
             state.events.push_back((seq, size));
             state.events_bytes += size;
+            state.told = state.told.max(seq);
         }
     }
 

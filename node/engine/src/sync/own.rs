@@ -6,13 +6,10 @@ use golix::Ghid;
 
 use crate::engine::Engine;
 use crate::input::LinkId;
-use crate::message::{Address, Cursor, LIST_MAX, Message};
+use crate::message::{Address, Cursor, LIST_MAX, Message, NOWHERE};
 use crate::sync::Feed;
 use crate::turn::Turn;
 use crate::view::ViewError;
-
-/// The place of a device in a feed that it never saw: a comparison finds what it lacks.
-const NOWHERE: Cursor = Cursor { epoch: 0, seq: 0 };
 
 impl Engine {
     /// The other side proved our own identity: it is another device of this account.

@@ -15,7 +15,7 @@ use crate::effect::Effect;
 use crate::engine::Engine;
 use crate::input::LinkId;
 use crate::limits;
-use crate::message::{Address, Cursor, LIST_MAX, Message, Packed, Role};
+use crate::message::{Address, Cursor, Message, NOWHERE, Packed, Role};
 use crate::shelf;
 use crate::sync::compare::Items;
 use crate::sync::conduct::{Conduct, Missed};
@@ -173,9 +173,10 @@ impl Engine {
         addresses.extend(self.follows.addresses());
         addresses.insert(self.account.user_id());
         addresses.extend(self.pieces.addresses());
-        let cursor = self.links.cursor(turn, link)?.unwrap_or(Cursor { epoch: 0, seq: 0 });
+        let cursor = self.links.cursor(turn, link)?.unwrap_or(NOWHERE);
+        // One way back in the feed for all of it: each tells again of everything since then.
+        self.list(turn, link, addresses, Some(NOWHERE));
         self.links.send(turn, link, Message::Own { cursor: Some(cursor) });
-        self.list(turn, link, addresses, Some(cursor));
         let recipients = self.outbox.recipients();
         let mut sought = vec![self.me];
         sought.extend(&recipients);
@@ -205,10 +206,7 @@ impl Engine {
             .map(Address)
             .take(room)
             .collect();
-        for addresses in new.chunks(LIST_MAX) {
-            let addresses = addresses.to_vec();
-            self.links.send(turn, link, Message::Subscribe { addresses, cursor });
-        }
+        self.links.send_subscriptions(turn, link, &new, cursor);
     }
 
     /// Something is followed from now on, or no longer.
@@ -282,12 +280,13 @@ impl Engine {
         }
     }
 
-    /// A comparison found that these items are missing there.
+    /// A comparison found that these items are missing there; `present` are those of this moment.
     pub(super) fn missing_there(
         &mut self,
         turn: &mut Turn<'_>,
         link: LinkId,
         items: &[[u8; 32]],
+        present: &Items,
         done: bool,
     ) -> Result<(), ViewError> {
         for item in items {
@@ -303,7 +302,8 @@ impl Engine {
             let comes = Feed::place(turn, &address)?.is_some_and(|seq| seq > client.position)
                 && self.is_ours(turn, &address)?;
             // Where we are guests it is others' business.
-            if !under_way
+            if present.contains_key(item)
+                && !under_way
                 && !comes
                 && self.links.get(link).is_some_and(Link::is_persister)
                 && let Some(state) = self.links.get_mut(link)
@@ -468,7 +468,7 @@ impl Engine {
                 }
                 if came {
                     // To hear of it from now on, and to compare it.
-                    self.list(turn, link, [address], Some(Cursor { epoch: 0, seq: 0 }));
+                    self.list(turn, link, [address], Some(NOWHERE));
                     continue;
                 }
                 if self.is_ours(turn, &address)? {
@@ -490,8 +490,7 @@ impl Engine {
             return Ok(());
         }
         // No cursor to go back to: we have the newest state, or hear of a newer one.
-        let nowhere = Some(Cursor { epoch: 0, seq: 0 });
-        self.list(turn, link, [address], nowhere);
+        self.list(turn, link, [address], Some(NOWHERE));
         let debindings = own_debindings(&self.me, &objects);
         self.send_parcel(turn, link, Parcel::State { address, seq, debindings }, objects);
         Ok(())

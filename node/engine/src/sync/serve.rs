@@ -57,6 +57,7 @@ impl Links {
             && state.rewinds < limits::REWINDS_PER_LINK
         {
             state.position = cursor.seq;
+            state.told = cursor.seq;
             state.rewinds += 1;
         }
     }
@@ -78,9 +79,16 @@ impl Links {
             state.follows_own = true;
         }
         self.rewind(feed, link, cursor);
-        let seq = self.get(link).map_or(0, |state| state.position);
-        let cursor = Cursor { epoch: feed.epoch(), seq };
-        self.send(turn, link, Message::Following { cursor });
+        self.tell_place(turn, feed, link);
+    }
+
+    /// Says where the other side stands in our feed.
+    fn tell_place(&mut self, turn: &mut Turn<'_>, feed: &Feed, link: LinkId) {
+        if let Some(state) = self.get_mut(link) {
+            state.told = state.position;
+            let cursor = Cursor { epoch: feed.epoch(), seq: state.position };
+            self.send(turn, link, Message::Following { cursor });
+        }
     }
 
     /// The other side no longer wants to hear of addresses.
@@ -133,6 +141,10 @@ impl Links {
                 return Ok(());
             };
             if state.position >= feed.last() {
+                // Of its own changes and of what it asked for there was no event of the feed.
+                if state.follows_own && state.position - state.told >= limits::PLACE_UNTOLD {
+                    self.tell_place(turn, feed, link);
+                }
                 return Ok(());
             }
             if state.subscribed.is_empty() && !state.mirrors && !state.follows_own {

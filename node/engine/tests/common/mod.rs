@@ -215,6 +215,19 @@ pub struct World {
     pub to_open: VecDeque<(usize, u64, Vec<u8>)>,
     /// How many were opened.
     pub opened: usize,
+    /// What is said on links and what leads to it, while somebody looks.
+    pub log: Option<Vec<Happened>>,
+}
+
+/// In the order in which it happened: whatever is said follows from the last that was heard.
+#[derive(Debug, Clone)]
+pub enum Happened {
+    /// A node hears the next message of a link.
+    Heard(usize, LinkId),
+    /// Something else happens to a node.
+    Other,
+    /// A node says something.
+    Said(usize, LinkId, Message),
 }
 
 /// A node dies at its `at`-th input: before its writes are durable, or after that and before
@@ -244,6 +257,7 @@ impl World {
             lazy: false,
             to_open: VecDeque::new(),
             opened: 0,
+            log: None,
         };
         for number in 0..nodes {
             let (account, disk) = account(number);
@@ -570,6 +584,12 @@ impl World {
             {
                 continue;
             }
+            if let Some(log) = &mut self.log {
+                log.push(match &input {
+                    Input::LinkMessage { link, .. } => Happened::Heard(number, *link),
+                    _ => Happened::Other,
+                });
+            }
             let node = &mut self.nodes[number];
             let mut outcome =
                 node.engine.handle(input, self.now, &node.disk).expect("a sound disk");
@@ -612,6 +632,9 @@ impl World {
                 }
             }
             Effect::Send { link, message } => {
+                if let Some(log) = &mut self.log {
+                    log.push(Happened::Said(number, link, message.clone()));
+                }
                 if let Some(heard) = self.played.get_mut(&(number, link)) {
                     heard.push(message);
                 } else if let Some(other) = self.links.get(&(number, link))
