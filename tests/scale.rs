@@ -1,10 +1,12 @@
 //! Many followers of one object, and one follower of many objects.
 //!
-//! What has to hold is asserted; how fast it is and how much memory it takes is printed:
+//! What has to hold is asserted; how fast it is and how much memory it takes is printed. Ten thousand
+//! objects of two hundred users, with the optimised binary, take two to three minutes:
 //!
 //! ```text
 //! cargo build --release -p hypergolix-node
-//! HYPERGOLIX_TESTS_BINARY=$PWD/target/release/hypergolix cargo test -p hypergolix-tests --test scale
+//! HYPERGOLIX_TESTS_BINARY=$PWD/target/release/hypergolix HYPERGOLIX_SCALE_AUTHORS=200 \
+//!     cargo test -p hypergolix-tests --test scale -- --test-threads 1
 //! ```
 
 use std::collections::BTreeSet;
@@ -29,6 +31,8 @@ use tokio::sync::{mpsc, watch};
 /// How long anything may take that thousands take part in.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// How long a node stays to leave its answers at the server.
+const VISIT: Duration = Duration::from_secs(10);
 /// Links that are being made at once.
 const CONNECTING_AT_ONCE: usize = 16;
 
@@ -36,7 +40,7 @@ fn main() -> ExitCode {
     harness::main(false, |world| {
         let trials = vec![
             trial("a_thousand_followers", a_thousand_followers),
-            trial("ten_thousand_objects", ten_thousand_objects),
+            trial("objects_of_many_users", objects_of_many_users),
         ];
         trials.into_iter().map(|trial| trial.with_ignored_flag(!world.namespaces)).collect()
     })
@@ -182,9 +186,9 @@ async fn follow(
     }
 }
 
-/// A node follows what two hundred users made: at rest, and after absences.
-fn ten_thousand_objects() {
-    let authors = number("HYPERGOLIX_SCALE_AUTHORS", 200);
+/// A node follows what many users made: at rest, and after absences.
+fn objects_of_many_users() {
+    let authors = number("HYPERGOLIX_SCALE_AUTHORS", 20);
     let each = number("HYPERGOLIX_SCALE_OBJECTS", 50);
     let all = authors * each;
     let api = fresh_api();
@@ -220,10 +224,25 @@ fn ten_thousand_objects() {
             && status["requests_to_open"] == 0
     });
     println!("all of it followed after {:.1?}", begun.elapsed());
-    wait_until("the answers to be at the server", PATIENCE, || node.status()["shares_owed"] == 0);
     println!("resident then: {}", kilobytes(node.resident(), 1));
     drop(app);
     assert!(node.stop().success());
+    // A server takes a thousand requests of a link at once, answers to shares among them, and then
+    // ten a second: so it is told in several visits.
+    for visit in 0.. {
+        let node = home.start();
+        let begun = Instant::now();
+        let mut owed = u64::MAX;
+        while owed > 0 && begun.elapsed() < VISIT {
+            pause(Duration::from_millis(100));
+            owed = node.status()["shares_owed"].as_u64().expect("a number");
+        }
+        assert!(node.stop().success());
+        if owed == 0 {
+            break;
+        }
+        assert!(visit < all / 500 + 2, "{owed} answers are still owed");
+    }
 
     // Back with nothing new, then with a hundred changes, near by and far away.
     for (changes, delay) in [(0, 0), (100, 0), (100, 100)] {
@@ -249,7 +268,7 @@ fn ten_thousand_objects() {
         if delay > 0 {
             // Comparisons and tests of reachability, which send 100 kB on purpose, end meanwhile.
             pause(Duration::from_secs(12));
-            let rest = Duration::from_secs(number("HYPERGOLIX_SCALE_REST", 20) as u64);
+            let rest = Duration::from_secs(number("HYPERGOLIX_SCALE_REST", 10) as u64);
             let before = home.place().traffic();
             pause(rest);
             let idle = (home.place().traffic() - before) / rest.as_secs();

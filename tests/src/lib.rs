@@ -12,7 +12,7 @@
 //!
 //! The targets: `hgx.rs` (the documented Python API, with that client), `lan/` (several hosts on
 //! one bridge), `servers/` (homes that meet only at servers), `nat/` (hosts behind routers that
-//! translate addresses), `devices.rs` (one account on several machines), `shell.rs` (the object API
+//! translate addresses), `scale.rs` (many followers, many objects), `devices.rs` (one account on several machines), `shell.rs` (the object API
 //! from a shell), `crash.rs` (SIGKILL at random moments), `bad_input.rs`, `other_user.rs`.
 
 #![forbid(unsafe_code)]

@@ -50,7 +50,13 @@ impl Engine {
         {
             client.conduct.was_set_back();
         }
-        if lost || before.is_some_and(|before| before.seq < cursor.seq) {
+        let moved =
+            before.is_some_and(|before| before.epoch == cursor.epoch && before.seq < cursor.seq);
+        if moved {
+            self.links.remember_cursor(turn, link, cursor);
+            return Ok(());
+        }
+        if lost {
             self.links.remember_cursor(turn, link, cursor);
         }
         let unread = listed != Some(epoch.to_be_bytes().to_vec());
