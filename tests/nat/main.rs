@@ -50,6 +50,7 @@ fn main() -> ExitCode {
         trials.push(trial("logged_in_through_the_dht", routes::logged_in));
         trials.push(trial("logged_in_at_a_server_that_was_found", routes::logged_in_at_a_server));
         trials.push(trial("different_servers", routes::different_servers));
+        trials.push(trial("a_peer_keeps_its_link", routes::a_peer_keeps_its_link));
         trials.push(trial("found_again_without_the_dht", routes::found_again));
         trials.push(trial("published_by_somebody_else", routes::published_by_somebody_else));
         trials.push(trial("only_quic", || only("tcp")));

@@ -12,6 +12,9 @@ use super::{CONVERGED_MAX, POLL, Site};
 /// Lookups, pauses between them, and what follows.
 const FOUND_MAX: Duration = Duration::from_secs(90);
 
+/// Addresses are tested within seconds, and links would be lost as soon as they are.
+const LINKED_FOR: Duration = Duration::from_secs(12);
+
 /// Somebody who is always there, as the DHT's beginning; and the address to give to `--addpeer`.
 pub fn bootstrap(globe: &mut Globe) -> (Server, String) {
     let (place, address) = globe.public();
@@ -295,4 +298,28 @@ pub fn found_again() {
     let alice = Site::start(&alice);
     alice.app.push(object, b"third");
     println!("found again after {:?}", bob.has(object, b"third"));
+}
+
+/// A server tests the addresses of those who are linked to it: that is no reason to lose the link.
+pub fn a_peer_keeps_its_link() {
+    let mut globe = Globe::new();
+    let (server, bootstrap) = bootstrap(&mut globe);
+    let id = server.fact("peer-id").to_owned();
+    // One side of a pair opens the link, and that is chance: with four there is one of either kind.
+    let sites: Vec<Site> =
+        (0..4).map(|_| Site::start(&home(&globe.behind(Nat::None), &bootstrap))).collect();
+    let since = |site: &Site| {
+        let status = site.node.status();
+        let peers = status["peers"].as_array().expect("a list");
+        let peer = peers.iter().find(|peer| peer["peer_id"] == id.as_str())?;
+        peer["connected_seconds"].as_u64()
+    };
+    for site in &sites {
+        site.published();
+    }
+    pause(LINKED_FOR);
+    for site in &sites {
+        let linked = since(site);
+        assert!(linked >= Some(LINKED_FOR.as_secs()), "{linked:?}");
+    }
 }

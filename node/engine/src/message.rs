@@ -382,6 +382,8 @@ mod tests {
         assert!(Message::decode(&[]).is_err());
         let too_long = vec![0; MESSAGE_MAX + 1];
         assert!(matches!(Message::decode(&too_long), Err(MessageError::TooLong(_))));
+        let long = Message::Route { route: Packed::from(vec![0; ROUTE_MAX + 1]) }.encode();
+        assert!(matches!(Message::decode(&long), Err(MessageError::TooMany)));
         let many = Message::Interests { tags: vec![[0; 16]; LIST_MAX + 1] }.encode();
         assert!(matches!(Message::decode(&many), Err(MessageError::TooMany)));
     }

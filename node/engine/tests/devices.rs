@@ -633,7 +633,7 @@ fn an_old_backup_that_is_restored_and_pushes_at_once_forks_nothing_and_loses_not
         world.push(0, app, object, b"before the backup");
         let backup = world.nodes[0].disk.clone();
         // The same step as the next one of the backup, and more.
-        for number in 0..u8::from(former % 2 == 0) + 1 {
+        for number in 0..=u8::from(former % 2 == 0) {
             world.push(0, app, object, &[number]);
         }
         settle(&mut world);

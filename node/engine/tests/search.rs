@@ -7,6 +7,8 @@ mod common;
 use std::time::Duration;
 
 use common::World;
+use common::peer::pack;
+use hypergolix_engine::message::{Address, Cursor, Role};
 use hypergolix_engine::route::{Host, Route, Subject};
 use hypergolix_engine::{Input, Message, PersisterConfig, Table};
 use hypergolix_ipc::{ApiId, Request};
@@ -297,4 +299,67 @@ fn a_device_speaks_only_of_itself_and_of_whom_it_proved() {
     stranger.say(&mut world, say(&route));
     assert!(!stranger.is_up(&world), "it speaks of somebody else");
     assert_eq!(world.nodes[0].disk.0.len(), before);
+}
+
+#[test]
+fn a_server_of_others_is_told_nothing_but_what_is_fetched_there() {
+    let mut world = world();
+    let (peer, thing) = common::peer::shares(&mut world, 0, 5);
+    let author = peer.me.ghid();
+    let link = peer.link;
+    // Something of our own, and something owed to somebody else.
+    let app = world.app(0, 1);
+    let own = world.new_object(0, app, b"own");
+    let him = world.nodes[1].account.fingerprint();
+    world.ask(0, app, Request::Share { object: own, recipient: him }).expect("shared");
+    world.disconnect(link);
+    world.answers_leave();
+
+    let mut server = common::peer::Peer::silent(&mut world, 0, 6);
+    server.role = Role::Persister { epoch: 7 };
+    let host = Host { device: server.device.clone(), addresses: Vec::new() };
+    let device = Host { device: vec![9], addresses: Vec::new() };
+    let routes = vec![Route { host: device, persisters: vec![host], stamp: 1 }];
+    world.input(0, Input::Found { subject: Subject::Identity(author), routes });
+    server.greet(&mut world);
+    assert!(server.heard(&mut world).is_empty(), "its devices have their time");
+    world.advance(Duration::from_secs(4));
+    let heard = server.heard(&mut world);
+    for message in &heard {
+        match message {
+            Message::Subscribe { addresses, .. } => {
+                let addresses: Vec<_> = addresses.iter().map(|address| address.0).collect();
+                assert_eq!(addresses, [thing.dynamic]);
+            }
+            Message::Reconcile { subscriber: true, .. } => {}
+            // What answers the author's share, in the author's mailbox.
+            Message::Publish { objects, .. } => assert_eq!(objects.len(), 3),
+            other => panic!("it need not know: {other:?}"),
+        }
+    }
+    assert!(heard.iter().any(|message| matches!(message, Message::Subscribe { .. })));
+
+    // What it says beside that is no order.
+    let devices = vec![vec![1; 38].into()];
+    server.say(&mut world, Message::Located { devices });
+    assert!(world.nodes[0].reached.is_empty());
+    let (frame, container) = thing.step(2, b"second", 2);
+    let cursor = Cursor { epoch: 7, seq: 1 };
+    let address = Address(thing.dynamic);
+    let objects = vec![pack(&frame), pack(&container)];
+    server.say(&mut world, Message::Event { cursor, address, objects });
+    assert_eq!(world.state(0, app, thing.dynamic).expect("fetched"), b"second");
+    let stranger = common::peer::Thing::new(&server.me, 1);
+    let (frame, container) = stranger.step(1, b"not asked for", 1);
+    let objects = vec![server.gidc(), pack(&frame), pack(&container)];
+    let cursor = Cursor { epoch: 7, seq: 2 };
+    server.say(&mut world, Message::Event { cursor, address: Address(stranger.dynamic), objects });
+    assert!(!holds(&world, 0, &stranger.dynamic));
+    // A new object of ours is not its business either.
+    server.heard(&mut world);
+    world.new_object(0, app, b"another");
+    world.advance(Duration::from_secs(1));
+    assert!(
+        server.heard(&mut world).iter().all(|message| !matches!(message, Message::Publish { .. }))
+    );
 }

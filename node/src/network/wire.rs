@@ -213,6 +213,7 @@ mod tests {
             Message::Need { ids: vec![[7; 32].into(); LIST_MAX] },
             Message::Subscribe { addresses: Vec::new(), cursor: None },
             Message::Reconcile { body: packed(), subscriber: true },
+            Message::Route { route: packed() },
         ] {
             let body = message.encode();
             scan(&body).unwrap();
