@@ -134,9 +134,6 @@ async fn ask_around(
                 }
                 servers.into_values().take(SERVERS_MAX).for_each(|host| network.visit(host));
             }
-            NetworkEvent::LinkDown { link } => {
-                unanswered.remove(&link);
-            }
             NetworkEvent::Drained { .. }
             | NetworkEvent::Here { .. }
             | NetworkEvent::Announced { .. } => {}

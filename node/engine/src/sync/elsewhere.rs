@@ -37,7 +37,6 @@ impl Engine {
             return Ok(());
         };
         let listed = turn.get(Table::Cursors, &key(&[LISTED, &state.device]))?;
-        let listing = state.client.listing.is_some();
         let before = self.links.cursor(turn, link)?;
         // It knows no such place: its feed was set back, or ours is no place of this feed. Then also
         // an account with one device may have lost what it made.
@@ -60,7 +59,7 @@ impl Engine {
             self.links.remember_cursor(turn, link, cursor);
         }
         let unread = listed != Some(epoch.to_be_bytes().to_vec());
-        if lost || account::has_others(turn)? && unread && !listing {
+        if lost || account::has_others(turn)? && unread {
             self.ask_what_is_owned(turn, link, None);
         }
         Ok(())
