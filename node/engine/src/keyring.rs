@@ -103,8 +103,10 @@ pub(crate) enum Merged {
     Taken(Box<Stamped>),
     /// Both are the same.
     Same,
-    /// Ours is the newer one, or theirs does not open.
+    /// Ours is the newer one, or it was forgotten here.
     Ours,
+    /// Theirs does not open.
+    Damaged,
 }
 
 /// Seals and opens account records.
@@ -169,6 +171,28 @@ impl Keyring {
         Ok(())
     }
 
+    /// Writes what every device finds out by itself into a record that is here: no change that others have
+    /// to hear of, or one that was taken elsewhere meanwhile would come back.
+    pub(crate) fn amend(
+        &self,
+        turn: &mut Turn<'_>,
+        kind: Record,
+        name: &[u8],
+        body: &[u8],
+    ) -> Result<(), ViewError> {
+        let row = self.row(kind, name);
+        if let Some(sealed) = turn.get(Table::Account, &row)? {
+            let record = Stamped {
+                body: Zeroizing::new(body.to_vec()),
+                forgotten: false,
+                ..self.open(&row, &sealed)?
+            };
+            let sealed = self.seal(turn, &row, &record);
+            turn.put(Table::Account, row, sealed);
+        }
+        Ok(())
+    }
+
     /// Forgets a record. Other devices see from the piece that it is gone.
     pub(crate) fn forget(
         &self,
@@ -208,7 +232,7 @@ impl Keyring {
         seen: &Seen,
     ) -> Result<Merged, ViewError> {
         let Ok(theirs) = self.open(row, sealed) else {
-            return Ok(Merged::Ours);
+            return Ok(Merged::Damaged);
         };
         let ours = match turn.get(Table::Account, row)? {
             Some(sealed) => Some(self.open(row, &sealed)?),

@@ -701,3 +701,38 @@ fn a_device_that_joined_with_a_slot_that_is_taken_moves_on_before_anything_is_lo
         assert_eq!(token(&mut world, 0, app, Some(*known)), *known, "token {number}");
     }
 }
+
+#[test]
+fn a_share_that_was_taken_does_not_come_back_from_a_device_that_only_looked_at_it() {
+    let mut world = World::new(2);
+    let bob = world.app(1, 1);
+    let second = world.second_device(0, PASSWORD).expect("the right password");
+    let home = world.connect(0, second);
+    world.connect(0, 1);
+    settle(&mut world);
+    let recipient = world.nodes[0].account.fingerprint();
+    for number in 0..10_u8 {
+        let object = world.new_object(1, bob, &[number]);
+        world.ask(1, bob, Request::Share { object, recipient }).expect("shared");
+    }
+    // The second device hears of them and sees for itself that they can be read; before anything of
+    // that comes back an application takes them.
+    world.advance(limits::PIECES_DELAY);
+    let waiting = |world: &World, node| records(world, node).keys().filter(|it| it[0] == 4).count();
+    assert_eq!(waiting(&world, second), 10);
+    world.disconnect(home);
+    let app = world.app(0, 2);
+    world.ask(0, app, Request::RegisterApi(ApiId::JSON)).expect("registered");
+    assert_eq!(world.notices(0, app).len(), 10);
+    world.connect(0, second);
+    for _ in 0..3 {
+        settle(&mut world);
+    }
+    for node in [0, second] {
+        assert_eq!(waiting(&world, node), 0);
+        let late = world.app(node, 9);
+        world.ask(node, late, Request::RegisterApi(ApiId::JSON)).expect("registered");
+        assert!(world.notices(node, late).is_empty(), "at {node}");
+    }
+    assert!(world.notices(0, app).is_empty());
+}

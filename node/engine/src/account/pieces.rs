@@ -168,7 +168,7 @@ impl Engine {
             }
             let seen = Seen::load(turn, bucket)?;
             let mut joined = theirs.seen.clone();
-            let mut again = false;
+            let (mut again, mut whole) = (false, true);
             for (row, sealed) in theirs.rows {
                 ours.remove(&row);
                 let Some(kind) = Record::of_row(&row) else {
@@ -185,6 +185,7 @@ impl Engine {
                     }
                     Merged::Same => continue,
                     Merged::Ours => again = true,
+                    Merged::Damaged => (again, whole) = (true, false),
                 }
                 if let Some(before) = before
                     && let Some((object, before, theirs)) =
@@ -205,7 +206,8 @@ impl Engine {
             // After what arrived, which may have written more.
             let seen = Seen::load(turn, bucket)?;
             joined.join(&seen);
-            if joined != seen {
+            // What does not open was not seen.
+            if whole && joined != seen {
                 joined.save(turn, bucket);
             }
             if again {

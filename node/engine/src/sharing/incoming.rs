@@ -118,7 +118,7 @@ impl Shares {
         let share =
             Share { object, origin, api: ApiId::ZERO, ready: false, given: BTreeSet::new() };
         let number = self.next << 8 | u64::from(keyring.slot());
-        save(turn, keyring, number, &share)?;
+        keyring.put(turn, Record::Share, &number.to_be_bytes(), &body(&share))?;
         self.insert(number, share);
         Ok(())
     }
@@ -161,20 +161,10 @@ fn read(name: &[u8], body: &[u8]) -> Option<(u64, Share)> {
     Some((number, share))
 }
 
-fn save(
-    turn: &mut Turn<'_>,
-    keyring: &Keyring,
-    number: u64,
-    share: &Share,
-) -> Result<(), ViewError> {
-    let body = [
-        &share.object.as_bytes()[..],
-        share.origin.as_bytes(),
-        &[u8::from(share.ready)],
-        &share.api.0,
-    ]
-    .concat();
-    keyring.put(turn, Record::Share, &number.to_be_bytes(), &body)
+/// The body of its record.
+fn body(share: &Share) -> Vec<u8> {
+    [&share.object.as_bytes()[..], share.origin.as_bytes(), &[u8::from(share.ready)], &share.api.0]
+        .concat()
 }
 
 impl Engine {
@@ -329,7 +319,9 @@ impl Engine {
             if let Some(share) = self.shares.waiting.get_mut(&number) {
                 share.ready = true;
                 share.api = resolved.content.api;
-                save(turn, &self.keyring, number, share)?;
+                // Every device of the account sees that by itself.
+                let (name, body) = (number.to_be_bytes(), body(share));
+                self.keyring.amend(turn, Record::Share, &name, &body)?;
             }
             self.follow_binder(turn, object, resolved.binder)?;
         }
