@@ -949,3 +949,30 @@ fn broken_messages_never_panic_and_never_stop_the_node() {
     let seen = world.state(0, app, thing.dynamic).expect("still here");
     assert!(seen == b"first" || seen == b"second");
 }
+
+#[test]
+fn an_event_that_was_lost_takes_no_room_for_ever() {
+    let mut world = World::new(1);
+    let app = world.app(0, 1);
+    let objects: Vec<Ghid> = (0..100).map(|it| world.new_object(0, app, &[it])).collect();
+    let peer = Peer::link(&mut world, 0, 67);
+    let addresses = objects.iter().map(|object| Address(*object)).collect();
+    let cursor = Some(Cursor { epoch: 0, seq: 0 });
+    peer.say(&mut world, Message::Subscribe { addresses, cursor });
+    peer.heard(&mut world);
+    for round in 0..10_u8 {
+        for object in &objects {
+            world.push(0, app, *object, &[round]);
+        }
+        let heard = peer.heard(&mut world).into_iter();
+        let events: Vec<u64> = heard
+            .filter_map(|message| match message {
+                Message::Event { cursor, .. } => Some(cursor.seq),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(events.len(), 100, "round {round}");
+        // Only the last one arrived.
+        peer.say(&mut world, Message::EventAck { seq: events[99] });
+    }
+}
