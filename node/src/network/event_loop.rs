@@ -114,16 +114,18 @@ impl EventLoop {
         let now = Instant::now();
         let local = *swarm.local_peer_id();
         let targets = wanted.borrow_and_update().clone();
+        let outlet = Arc::new(outlet);
+        let gossip = Gossip::new(Arc::clone(&outlet));
         let mut new = Self {
             swarm,
             local,
             shared,
-            outlet: Arc::new(outlet),
+            outlet,
             book: AddressBook::new(local),
             peers: HashMap::new(),
             linkless: HashMap::new(),
             dht,
-            gossip: Gossip::default(),
+            gossip,
             attempts: HashMap::new(),
             configured: Vec::new(),
             remotes: Vec::new(),

@@ -263,6 +263,8 @@ struct Source {
 #[derive(Debug, Default)]
 pub(super) struct Judge {
     listened: BTreeSet<Ghid>,
+    /// How many of them each shard has.
+    by_shard: BTreeMap<u8, usize>,
     /// The days whose tags may come.
     epochs: BTreeSet<u32>,
     tags: HashMap<Tag, Ghid>,
@@ -286,21 +288,29 @@ impl Judge {
                 self.tags.remove(&tag);
             }
         }
+        let of_shard = self.by_shard.entry(announcement::shard(&author)).or_default();
         if listens {
-            self.listened.insert(author);
+            *of_shard += usize::from(self.listened.insert(author));
         } else {
-            self.listened.remove(&author);
+            *of_shard -= usize::from(self.listened.remove(&author));
         }
     }
 
-    /// Who is listened to.
-    pub(super) fn listened(&self) -> &BTreeSet<Ghid> {
-        &self.listened
+    /// How many authors are listened to.
+    pub(super) fn listens(&self) -> usize {
+        self.listened.len()
+    }
+
+    /// The shards of those who are listened to, one bit each.
+    pub(super) fn shards(&self) -> u64 {
+        let listened = self.by_shard.iter().filter(|(_, authors)| **authors > 0);
+        listened.fold(0, |shards, (shard, _)| shards | 1 << shard)
     }
 
     /// Listens to nobody.
     pub(super) fn deafen(&mut self) {
         self.listened.clear();
+        self.by_shard.clear();
         self.tags.clear();
     }
 
@@ -477,7 +487,11 @@ mod tests {
         // Of somebody who is not listened to: passed on.
         let data = bench.announcement(&Ghid::of(b"another"), NOW);
         assert_eq!(bench.judge(&data, other, NOW), Judgement::Good(None));
-        bench.judge.listen(author(), false, NOW);
+        assert_eq!(bench.judge.shards(), 1 << announcement::shard(&author()));
+        for listens in [true, false, false] {
+            bench.judge.listen(author(), listens, NOW);
+        }
+        assert_eq!((bench.judge.shards(), bench.judge.listens()), (0, 0));
         let data = bench.announcement(&author(), NOW + 1);
         assert_eq!(bench.judge(&data, other, NOW), Judgement::Good(None));
     }

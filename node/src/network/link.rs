@@ -189,7 +189,7 @@ impl Outlet {
     }
 
     /// Passes on one event of `size` bytes; `false` when the node is gone. Cancel-safe.
-    async fn send(&self, event: NetworkEvent, size: usize) -> bool {
+    pub(super) async fn send(&self, event: NetworkEvent, size: usize) -> bool {
         let Ok(mut permit) = self.events.reserve().await else { return false };
         loop {
             {

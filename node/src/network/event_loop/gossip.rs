@@ -1,6 +1,7 @@
 //! Announcements at work: topics joined and left, messages judged and passed on, servers visited.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use golix::Ghid;
@@ -8,18 +9,26 @@ use hypergolix_engine::announcement::{self, Moved, SHARDS};
 use hypergolix_engine::route::Host;
 use libp2p::gossipsub::{Event, IdentTopic, MessageAcceptance};
 use libp2p::{Multiaddr, PeerId};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use super::EventLoop;
 use crate::network::address_book::{self, Source};
 use crate::network::dht::now;
 use crate::network::gossip::{Delivery, Judge, Judgement, shard_of, topic};
 use crate::network::limits::{ADDRESSES_PER_PEER, VISIT, VISITS_MAX};
+use crate::network::link::Outlet;
 use crate::network::{GossipStatus, NetworkEvent};
 
+/// Announcements that wait for a node that is busy.
+const HEARD_MAX: usize = 1_024;
+
 /// The state of gossip beside the library's.
-#[derive(Default)]
 pub(super) struct Gossip {
     judge: Judge,
+    /// What the node is told, when it has time.
+    heard: mpsc::Sender<NetworkEvent>,
+    telling: JoinHandle<()>,
     /// What the node wants to pass on beside what it listens to.
     shards: u64,
     /// One bit for each topic that is joined.
@@ -29,6 +38,34 @@ pub(super) struct Gossip {
     /// Servers that were not known before, and since when they are visited.
     visited: HashMap<PeerId, Instant>,
     figures: GossipStatus,
+}
+
+impl Gossip {
+    /// Needs a tokio runtime.
+    pub(super) fn new(outlet: Arc<Outlet>) -> Self {
+        let (heard, mut taken) = mpsc::channel(HEARD_MAX);
+        let telling = tokio::spawn(async move {
+            while let Some(event) = taken.recv().await
+                && outlet.send(event, 0).await
+            {}
+        });
+        Self {
+            judge: Judge::default(),
+            heard,
+            telling,
+            shards: 0,
+            joined: 0,
+            counter: 0,
+            visited: HashMap::new(),
+            figures: GossipStatus::default(),
+        }
+    }
+}
+
+impl Drop for Gossip {
+    fn drop(&mut self) {
+        self.telling.abort();
+    }
 }
 
 impl EventLoop {
@@ -46,22 +83,22 @@ impl EventLoop {
         if let Some(shards) = orders.shards {
             self.gossip.shards = shards;
         }
-        self.join_topics();
+        if self.join_topics() {
+            self.publish();
+        }
         for (author, moved) in orders.announcements {
             self.announce(&author, &moved);
         }
         for host in orders.visits {
             self.visit_announcer(&host, at);
         }
-        self.publish();
     }
 
-    /// Joins the topics of those who are listened to, and the others that the node named.
-    fn join_topics(&mut self) {
-        let listened = self.gossip.judge.listened().iter();
-        let wanted = listened
-            .fold(self.gossip.shards, |wanted, author| wanted | 1 << announcement::shard(author));
-        let Some(gossip) = self.swarm.behaviour_mut().gossip.as_mut() else { return };
+    /// Joins the topics of those who are listened to, and the others that the node named; whether that
+    /// changed anything.
+    fn join_topics(&mut self) -> bool {
+        let wanted = self.gossip.shards | self.gossip.judge.shards();
+        let Some(gossip) = self.swarm.behaviour_mut().gossip.as_mut() else { return false };
         for shard in 0..SHARDS {
             let (wanted, joined) = (wanted >> shard & 1, self.gossip.joined >> shard & 1);
             let topic = IdentTopic::new(topic(shard).into_string());
@@ -75,7 +112,7 @@ impl EventLoop {
                 _ => {}
             }
         }
-        self.gossip.joined = wanted;
+        std::mem::replace(&mut self.gossip.joined, wanted) != wanted
     }
 
     fn announce(&mut self, author: &Ghid, moved: &[Moved]) {
@@ -127,7 +164,8 @@ impl EventLoop {
         if let Judgement::Good(Some(heard)) = judgement {
             self.gossip.figures.heard += 1;
             let (author, moved, host) = (heard.author, heard.moved, heard.host);
-            self.outlet.hint(NetworkEvent::Announced { author, moved, host });
+            // Beyond that the node is far behind, and hears of it some other way.
+            let _ = self.gossip.heard.try_send(NetworkEvent::Announced { author, moved, host });
         }
     }
 
@@ -198,7 +236,7 @@ impl EventLoop {
         let gossip = self.swarm.behaviour_mut().gossip.as_mut()?;
         Some(GossipStatus {
             shards: self.gossip.joined.count_ones(),
-            listens: self.gossip.judge.listened().len(),
+            listens: self.gossip.judge.listens(),
             mesh: gossip.all_mesh_peers().count(),
             visits: self.gossip.visited.len(),
             ..self.gossip.figures
