@@ -1,7 +1,7 @@
 //! `MemoryView`: a persister's state in memory, the reference for tests and simulations.
 
 use std::collections::hash_map::DefaultHasher;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::hash::BuildHasherDefault;
 use std::ops::Bound;
@@ -20,7 +20,8 @@ use super::{admit, collect_more};
 ///
 /// The hasher has no random keys, because Golix asks nobody for chance: whoever chooses addresses could
 /// make look-ups slow. What holds the rows of strangers is a store, not this.
-type Rows<V> = HashMap<Ghid, V, BuildHasherDefault<DefaultHasher>>;
+#[expect(clippy::disallowed_types, reason = "its order is not random, as the hasher has no keys")]
+type Rows<V> = std::collections::HashMap<Ghid, V, BuildHasherDefault<DefaultHasher>>;
 
 /// Rows of two addresses, by the first one.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
