@@ -137,6 +137,9 @@ async fn ask_around(
             NetworkEvent::Drained { .. }
             | NetworkEvent::Here { .. }
             | NetworkEvent::Announced { .. } => {}
+            NetworkEvent::LinkDown { link } => {
+                unanswered.remove(&link);
+            }
         }
     }
     let patience = PATIENCE.as_secs();
