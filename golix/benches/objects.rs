@@ -25,7 +25,7 @@ use ed25519_dalek::{Signer as _, SigningKey};
 use golix::object::{
     Container, DynamicBinding, Object, Request, RequestBody, StaticBinding, Unverified, Verified,
 };
-use golix::{ChainKey, Ghid, Identity, PrivateIdentity, Secret, Signer, Suite};
+use golix::{ChainKey, Ghid, Identity, Secret, Signer, Suite};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rsa::pkcs8::DecodePrivateKey;
