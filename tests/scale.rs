@@ -194,7 +194,7 @@ fn objects_of_many_users() {
     let api = fresh_api();
     let mut internet = Internet::new();
     let (place, host) = internet.server();
-    let _server = Server::start(&place, &["--host", "ANY"]);
+    let mut server_process = Server::start(&place, &["--host", "ANY"]);
     let home = Home::new(&internet.home());
     let relay = Relay::start(home.place(), 7770, &format!("{host}:7770"));
     for words in [&["--addhost", "127.0.0.1", "7770", "False"][..], &["--no-lan"]] {
@@ -227,8 +227,8 @@ fn objects_of_many_users() {
     println!("resident then: {}", kilobytes(node.resident(), 1));
     drop(app);
     assert!(node.stop().success());
-    // A server takes a thousand requests of a link at once, answers to shares among them, and then
-    // ten a second: so it is told in several visits.
+    // A server takes a thousand requests of a user at once, answers to shares among them, and then
+    // ten a second. Not to wait for that, it is started again between visits.
     for visit in 0.. {
         let node = home.start();
         let begun = Instant::now();
@@ -242,6 +242,8 @@ fn objects_of_many_users() {
             break;
         }
         assert!(visit < all / 500 + 2, "{owed} answers are still owed");
+        assert!(server_process.stop().success());
+        server_process.start_again();
     }
 
     // Back with nothing new, then with a hundred changes, near by and far away.
