@@ -3,7 +3,8 @@
 //! The route record of an identity names the persisters that its devices use. While none of those devices is
 //! reached, what this node follows at that identity is fetched there, and what it owes to it is left
 //! in its mailbox there; nothing else. A guest proves nothing (mail brings its sender's identity, which
-//! the recipient needs), uploads nothing, and leaves when it is no longer needed. What our own devices named is used like a remote of the configuration.
+//! the recipient needs), uploads nothing, and leaves when it is no longer needed. What our own devices
+//! named is used like a remote of the configuration.
 
 use std::collections::{BTreeMap, BTreeSet};
 
