@@ -87,6 +87,18 @@ pub struct Network {
     next: LinkKey,
 }
 
+impl End {
+    /// An acknowledgement reached this side: of that event, and of all before it. `swallowed` is one
+    /// that was sent last and is not counted here: then nothing is under way any more.
+    pub fn acknowledged(&mut self, seq: u64, swallowed: bool) {
+        match self.events.iter().position(|sent| *sent == seq) {
+            Some(last) => drop(self.events.drain(..=last)),
+            None if swallowed => self.events.clear(),
+            None => {}
+        }
+    }
+}
+
 impl Network {
     /// Makes a link whose sides learn of it at `up_at`.
     pub fn open(&mut self, ends: [(usize, u64, LinkId); 2], up_at: [Micros; 2]) -> LinkKey {

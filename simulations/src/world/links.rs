@@ -141,6 +141,9 @@ impl World<'_> {
         {
             let message = Message::EventAck { seq: cursor.seq };
             self.trace(|| format!("n{number} ~> {} (swallowed)", cursor.seq));
+            if let Some(link) = self.network.get_mut(key) {
+                link.ends[side].acknowledged(cursor.seq, true);
+            }
             self.input(number, Input::LinkMessage { link: id, message });
             return;
         }
@@ -205,9 +208,7 @@ impl World<'_> {
         };
         let end = &mut link.ends[to];
         match &message {
-            Message::EventAck { seq } if end.events.front() == Some(seq) => {
-                end.events.pop_front();
-            }
+            Message::EventAck { seq } => end.acknowledged(*seq, false),
             Message::Published { .. } => end.publications = end.publications.saturating_sub(1),
             _ => {}
         }
