@@ -285,6 +285,8 @@ pub fn found_again() {
     alice.published();
     bob.published();
     let object = alice.shared_with(&bob, b"first");
+    // The share needs one message, and where its author is comes with a later one.
+    pause(Duration::from_secs(2));
     drop(server);
     let (alice, bob) = (alice.stop(), bob.stop());
     // Whoever follows comes last,
