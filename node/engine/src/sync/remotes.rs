@@ -5,10 +5,15 @@
 //! finds missing there, whoever made it. So a persister that lost everything is filled again by
 //! those who hold. Requests that are owed go into the recipients' mailboxes, as one way beside the
 //! direct one; requests from the own mailbox are debound once they are handled durably.
+//!
+//! `mail` has what concerns mailboxes, `returned` what owners get back.
+
+mod mail;
+mod returned;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use golix::object::{Debinding, Kind, Object, StaticBinding, Unverified};
+use golix::object::{Debinding, Object, StaticBinding, Unverified};
 use golix::{Ghid, Identity};
 
 use crate::effect::Effect;
@@ -20,7 +25,7 @@ use crate::shelf;
 use crate::sync::compare::Items;
 use crate::sync::conduct::{Conduct, Missed};
 use crate::sync::deletions::own_debindings;
-use crate::sync::{Detail, Feed, Holdings, Link};
+use crate::sync::{Detail, Feed, Link};
 use crate::timer::Timer;
 use crate::turn::{Turn, key};
 use crate::verdict;
@@ -236,31 +241,6 @@ impl Engine {
         }
     }
 
-    /// Something is owed to these: it goes into their mailboxes, once we know their identities. A guest
-    /// has no business with others than those for whose sake it is there.
-    pub(super) fn owed_at(
-        &mut self,
-        turn: &mut Turn<'_>,
-        link: LinkId,
-        recipients: &[Ghid],
-    ) -> Result<(), ViewError> {
-        for recipient in recipients {
-            let at_home = |state: &Link| state.is_persister() || state.guest.contains(recipient);
-            if !self.links.get(link).is_some_and(at_home) {
-                continue;
-            }
-            if shelf::bytes(turn, recipient)?.is_none() {
-                // We hear who that is, now or as soon as somebody knows.
-                self.list(turn, link, [*recipient], None);
-            }
-            let owed = self.outbox.undelivered(recipient);
-            if let Some(state) = self.links.get_mut(link) {
-                state.client.to_mail.extend(owed.into_iter().map(|number| (*recipient, number)));
-            }
-        }
-        Ok(())
-    }
-
     /// What is compared with a persister: everything that we subscribed to there.
     pub(super) fn items_at_persister(
         &self,
@@ -323,89 +303,6 @@ impl Engine {
             if state.is_persister() {
                 self.deletions_compared(turn, link, &same)?;
             }
-        }
-        Ok(())
-    }
-
-    /// A comparison found that these items are missing at the other side, which is no persister. What
-    /// it owns and has lost, in a backup or otherwise, it gets back, once a second comparison says the
-    /// same: before that it may only be that ours is the older state. Whether a second one is wanted.
-    pub(super) fn missing_at_owner(
-        &mut self,
-        turn: &mut Turn<'_>,
-        link: LinkId,
-        items: &[[u8; 32]],
-        done: bool,
-    ) -> Result<bool, ViewError> {
-        for item in items {
-            let Some(state) = self.links.get(link) else {
-                return Ok(false);
-            };
-            let Some(address) = state.client.compared.get(item).copied() else {
-                continue;
-            };
-            let owner = Holdings::owner(turn, &address)?;
-            if owner.is_none_or(|owner| owner == self.me || !state.proven.contains(&owner)) {
-                continue;
-            }
-            let still = state.client.missed.contains_key(item)
-                && self.holdings().items(turn, [address])?.contains_key(item);
-            if let Some(state) = self.links.get_mut(link) {
-                if still {
-                    state.client.missing.insert(address);
-                    state.client.missed.remove(item);
-                } else {
-                    state.client.missed_now.insert(*item, address);
-                }
-            }
-        }
-        let Some(state) = self.links.get_mut(link).filter(|_| done) else {
-            return Ok(false);
-        };
-        state.client.compared.clear();
-        state.client.missed = std::mem::take(&mut state.client.missed_now);
-        Ok(!state.client.missed.is_empty())
-    }
-
-    /// The other side sent what is debound here. An owner that was set back to before it deleted a
-    /// static object, or a persister that was, gets the debinding.
-    pub(super) fn say_what_is_gone(
-        &mut self,
-        turn: &mut Turn<'_>,
-        link: LinkId,
-        objects: &[Packed],
-        results: &[u32],
-    ) -> Result<(), ViewError> {
-        for (bytes, _) in objects.iter().zip(results).filter(|(_, it)| **it == verdict::DEBOUND) {
-            let Ok(object) = Unverified::parse(bytes) else { continue };
-            let object = object.assume_verified();
-            let Object::StaticBinding(binding) = object.object() else { continue };
-            let (suite, owner) = (object.object().suite(), binding.binder());
-            if owner == self.me {
-                continue;
-            }
-            let concerned = self.links.get(link).is_some_and(|state| {
-                state.client.has_room() && (state.is_persister() || state.proven.contains(&owner))
-            });
-            let debinding =
-                shelf::bytes(turn, &Debinding::address_of(suite, &owner, &object.ghid()))?;
-            if let Some(debinding) = debinding.filter(|_| concerned) {
-                let gidc = shelf::bytes(turn, &owner)?;
-                let objects = gidc.into_iter().chain([debinding]).map(Packed::from).collect();
-                self.send_parcel(turn, link, Parcel::Returned, objects);
-            }
-        }
-        Ok(())
-    }
-
-    /// Gives owners back what they lost.
-    fn give_back(&mut self, turn: &mut Turn<'_>, link: LinkId) -> Result<(), ViewError> {
-        while let Some(state) = self.links.get_mut(link)
-            && state.client.has_room()
-            && let Some(address) = state.client.missing.pop_first()
-        {
-            let objects = self.holdings().bundle(turn, &address, Detail::Readable)?;
-            self.send_parcel(turn, link, Parcel::Returned, objects);
         }
         Ok(())
     }
@@ -535,65 +432,6 @@ impl Engine {
         Ok(false)
     }
 
-    /// Puts what is owed into the mailboxes of its recipients.
-    fn mail(&mut self, turn: &mut Turn<'_>, link: LinkId) -> Result<(), ViewError> {
-        while let Some(state) = self.links.get_mut(link)
-            && state.client.has_room()
-            && let Some(debt) = state.client.to_mail.pop_first()
-        {
-            let client = &mut state.client;
-            let (recipient, number) = debt;
-            let parcel = Parcel::Mail { recipient, number };
-            if client.mailed.contains(&debt)
-                || client.unmailable.contains(&debt)
-                || client.under_way.values().any(|(other, _)| *other == parcel)
-            {
-                continue;
-            }
-            let Some(gidc) = shelf::bytes(turn, &recipient)? else {
-                // It is asked for; without it nothing can be sealed.
-                continue;
-            };
-            let Some((object, mut objects)) = self.owed_request(turn, recipient, number)? else {
-                continue;
-            };
-            objects.insert(1, Packed::from(gidc));
-            if let Some(object) = object
-                && !self.is_ours(turn, &object)?
-                && self.links.get(link).is_some_and(Link::is_persister)
-                && let Some(state) = self.links.get_mut(link)
-            {
-                // Somebody else's, shared on: its author may not use this persister.
-                state.client.missing.insert(object);
-            }
-            self.send_parcel(turn, link, parcel, objects);
-        }
-        Ok(())
-    }
-
-    /// Whether a debt waits at every linked persister that takes it.
-    pub(crate) fn is_mailed_everywhere(&self, recipient: Ghid, number: u64) -> bool {
-        self.links.persisters().into_iter().all(|link| {
-            self.links.get(link).is_none_or(|state| {
-                let debt = (recipient, number);
-                state.client.mailed.contains(&debt) || state.client.unmailable.contains(&debt)
-            })
-        })
-    }
-
-    /// A link is gone, or somebody is looked for in vain: what was only waited for there is at all others
-    /// now.
-    pub(super) fn settle_mailed(&mut self, turn: &mut Turn<'_>) -> Result<(), ViewError> {
-        let mut mailed = BTreeSet::new();
-        for link in self.links.stores() {
-            mailed.extend(self.links.get(link).iter().flat_map(|state| &state.client.mailed));
-        }
-        for (recipient, number) in mailed {
-            self.mailed(turn, recipient, number, false)?;
-        }
-        Ok(())
-    }
-
     /// A persister answered for a parcel; false if this was none.
     pub(super) fn parcel_arrived(
         &mut self,
@@ -703,109 +541,6 @@ impl Engine {
         if let Some(state) = self.links.get_mut(link) {
             state.client.is_paused = false;
         }
-    }
-
-    // Identities.
-
-    /// Asks a persister for an identity that is needed and not known.
-    pub(crate) fn find_identity(
-        &mut self,
-        turn: &mut Turn<'_>,
-        link: LinkId,
-        identity: Ghid,
-    ) -> Result<(), ViewError> {
-        if shelf::bytes(turn, &identity)?.is_some() {
-            return Ok(());
-        }
-        let Some(id) = self.links.number(link) else {
-            return Ok(());
-        };
-        if let Some(state) = self.links.get_mut(link) {
-            let asked = &mut state.client.asked;
-            let known = asked.values().any(|other| *other == identity);
-            if known || asked.len() >= limits::GETS_IN_FLIGHT {
-                return Ok(());
-            }
-            asked.insert(id, identity);
-        }
-        self.links.send(turn, link, Message::Get { id, address: Address(identity) });
-        self.links.watch(turn, link);
-        Ok(())
-    }
-
-    /// An answer to that; false if it is one to something else.
-    pub(super) fn identity_answered(
-        &mut self,
-        turn: &mut Turn<'_>,
-        link: LinkId,
-        id: u32,
-        objects: &[Packed],
-    ) -> Result<bool, ViewError> {
-        let Some(state) = self.links.get_mut(link) else {
-            return Ok(false);
-        };
-        let Some(identity) = state.client.asked.remove(&id) else {
-            return Ok(false);
-        };
-        self.look_at_identities(turn, &identity, objects)?;
-        self.author_answered(turn, link, &identity)?;
-        for author in self.inbox.awaited_at(link) {
-            self.find_identity(turn, link, author)?;
-        }
-        Ok(true)
-    }
-
-    /// Keeps `identity` if it is among the objects and somebody waits for it.
-    pub(super) fn look_at_identities(
-        &mut self,
-        turn: &mut Turn<'_>,
-        identity: &Ghid,
-        objects: &[Packed],
-    ) -> Result<(), ViewError> {
-        let wanted = self.outbox.recipients().contains(identity) || self.inbox.awaits(identity);
-        if !wanted || shelf::bytes(turn, identity)?.is_some() {
-            return Ok(());
-        }
-        if let Some(found) = find(identity, objects) {
-            self.keep_identity(turn, &found)?;
-            for link in self.links.stores() {
-                self.owed_at(turn, link, &[*identity])?;
-            }
-            for link in self.links.proven_any(&BTreeSet::from([*identity])) {
-                self.send_owed(turn, link, *identity)?;
-            }
-        }
-        Ok(())
-    }
-
-    // Requests from our mailbox.
-
-    /// A request that a persister handed over was handled: it need not keep it any longer. Said
-    /// of every one, also of those that do not open, so that it tells nothing.
-    pub(crate) fn release_mail(&mut self, link: Option<LinkId>, objects: &[Packed]) {
-        let Some(link) = link.filter(|link| self.links.persisters().contains(link)) else {
-            return;
-        };
-        for bytes in objects {
-            if let Ok(request) = Unverified::parse(bytes)
-                && request.kind() == Kind::Request
-                && let Some(state) = self.links.get_mut(link)
-            {
-                state.client.to_release.push_back(request.ghid());
-            }
-        }
-    }
-
-    /// What ends a request: our debinding of it. It leaves in the turn that made it, with its
-    /// signature.
-    fn released(&self, turn: &Turn<'_>, request: Ghid) -> Result<Vec<Packed>, ViewError> {
-        let own = self.account.identity().identity();
-        let address = Debinding::address_of(own.suite(), &self.me, &request);
-        let debinding = match shelf::bytes(turn, &address)? {
-            Some(bytes) => bytes,
-            None => Debinding::make(&self.signer(), request).bytes().to_vec(),
-        };
-        Ok(vec![Packed::from(own.encode()), Packed::from(debinding)])
     }
 
     /// An object that was shared through a mailbox is gone before it was ever seen here: a persister
