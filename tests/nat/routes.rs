@@ -285,8 +285,11 @@ pub fn found_again() {
     alice.published();
     bob.published();
     let object = alice.shared_with(&bob, b"first");
-    // The share needs one message, and where its author is comes with a later one.
-    pause(Duration::from_secs(2));
+    // The share comes with one message, and where its author is with a later one.
+    wait_until("the author's place to be remembered", CONVERGED_MAX, || {
+        pause(POLL);
+        bob.node.status()["places_remembered"] == 1
+    });
     drop(server);
     let (alice, bob) = (alice.stop(), bob.stop());
     // Whoever follows comes last,

@@ -117,6 +117,19 @@ impl Site {
         });
     }
 
+    /// Shares a new object with somebody who is away: its address and type. All of it is at the server.
+    fn left_for(&self, recipient: Address, state: &[u8]) -> (Address, [u8; 65]) {
+        let mut definition = Definition::new(state);
+        definition.api = fresh_api();
+        let object = self.app.make(&definition).expect("an object");
+        self.app.share(object, recipient);
+        wait_until("the share to be in the mailbox", CONVERGED_MAX, || {
+            self.remotes()[0]["mailed"] == 1
+        });
+        self.stored();
+        (object, definition.api)
+    }
+
     /// Makes an object that the other's application hears of.
     fn shared_with(&self, other: &Site, state: &[u8]) -> Address {
         let mut definition = Definition::new(state);
@@ -174,19 +187,12 @@ fn never_there_together([of_alice, of_bob]: [u8; 2]) {
     let bob = bob.stop();
 
     let alice = Site::of_suite(of_alice, &mut internet, &[&address]);
-    let mut definition = Definition::new(b"while you were out");
-    definition.api = fresh_api();
-    let object = alice.app.make(&definition).expect("an object");
-    alice.app.share(object, recipient);
-    wait_until("the share to be in the mailbox", CONVERGED_MAX, || {
-        alice.remotes()[0]["mailed"] == 1
-    });
-    alice.stored();
+    let (object, api) = alice.left_for(recipient, b"while you were out");
     let origin = alice.address();
     let alice = alice.stop();
 
     let bob = Site::start(bob.0, bob.1);
-    bob.app.register_api(definition.api);
+    bob.app.register_api(api);
     assert_eq!(bob.app.share_of(object, CONVERGED_MAX), origin);
     assert_eq!(bob.app.get(object).state, b"while you were out");
     wait_until("the answer to be at the server", CONVERGED_MAX, || {
@@ -232,21 +238,14 @@ fn an_hour_later() {
     let home = home.with_clock(&clock);
 
     let alice = Site::new(&mut internet, &[&address]);
-    let mut definition = Definition::new(b"an hour ago");
-    definition.api = fresh_api();
-    let object = alice.app.make(&definition).expect("an object");
-    alice.app.share(object, recipient);
-    wait_until("the share to be in the mailbox", CONVERGED_MAX, || {
-        alice.remotes()[0]["mailed"] == 1
-    });
-    alice.stored();
+    let (object, api) = alice.left_for(recipient, b"an hour ago");
     alice.stop();
 
     let before = clock.read();
     clock.set(Duration::from_secs(3600));
     assert!((3600..3660).contains(&(clock.read() - before)), "the clock moves");
     let bob = Site::start(place, home);
-    bob.app.register_api(definition.api);
+    bob.app.register_api(api);
     bob.connected();
     let connected = Instant::now();
     bob.app.share_of(object, OFFLINE_SHARE_MAX);

@@ -289,6 +289,7 @@ impl Engine {
             ("followed", self.follows.len() as u64),
             ("links", self.links.len() as u64),
             ("published", self.published.len() as u64),
+            ("places_remembered", self.routes.len() as u64),
             ("shares_owed", self.outbox.len() as u64),
             ("shares_waiting", self.shares.len() as u64),
             ("requests_to_open", self.inbox.len() as u64),

@@ -292,6 +292,10 @@ pub(crate) const MAIL_KEPT_HOURS: u32 = 720;
 /// What the persister counts in.
 pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
 
+/// Places that one device says it is at, on one link: each is written down for who is followed. A
+/// machine that moves about says some in a row.
+pub(crate) const ROUTES: Rate = Rate { interval: Duration::from_secs(30), burst: 8 };
+
 /// Attempts of one link to register: tokens cannot be guessed.
 pub(crate) const REGISTRATIONS: Rate = Rate { interval: Duration::from_secs(6), burst: 10 };
 

@@ -302,6 +302,24 @@ fn a_device_speaks_only_of_itself_and_of_whom_it_proved() {
 }
 
 #[test]
+fn a_device_that_says_without_end_where_it_is_is_written_down_some_times() {
+    let mut world = world();
+    let (peer, _) = common::peer::shares(&mut world, 0, 5);
+    for stamp in 1..=1_000_u16 {
+        let addresses = vec![stamp.to_be_bytes().to_vec()];
+        let host = Host { device: peer.device.clone(), addresses };
+        let route = Route { host, persisters: Vec::new(), stamp: stamp.into() };
+        peer.say(&mut world, Message::Route { route: route.encode().into() });
+    }
+    assert!(peer.is_up(&world), "a machine may move about");
+    world.disconnect(peer.link);
+    world.restart(0);
+    world.advance(Duration::from_secs(3));
+    let places: Vec<_> = world.nodes[0].visited.iter().map(|host| &host.addresses).collect();
+    assert_eq!(places, [&vec![8_u16.to_be_bytes().to_vec()]]);
+}
+
+#[test]
 fn a_server_of_others_is_told_nothing_but_what_is_fetched_there() {
     let mut world = world();
     let (peer, thing) = common::peer::shares(&mut world, 0, 5);

@@ -131,10 +131,11 @@ fn readable(status: &Value) -> String {
         line(
             "dht",
             format!(
-                "{} devices known, {} of {} own records published",
+                "{} devices known, {} of {} own records published, where {} others were is remembered",
                 figure("peers"),
                 figure("own_published"),
-                figure("own")
+                figure("own"),
+                number("places_remembered")
             ),
         );
     }

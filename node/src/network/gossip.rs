@@ -669,13 +669,15 @@ mod tests {
         assert!(before >= 0.0);
         for junk in [vec![1; 60], vec![2; ANNOUNCEMENT_MAX + 1]] {
             // The other side has to hear that we joined as well.
-            while bad.behaviour_mut().publish(ours.hash(), junk.clone()).is_err() {
-                tokio::select! {
-                    _ = bad.select_next_some() => {}
-                    _ = good.select_next_some() => {}
-                    () = tokio::time::sleep(Duration::from_millis(10)) => {}
+            let heard = async {
+                while bad.behaviour_mut().publish(ours.hash(), junk.clone()).is_err() {
+                    tokio::select! {
+                        _ = bad.select_next_some() => {}
+                        _ = good.select_next_some() => {}
+                    }
                 }
-            }
+            };
+            tokio::time::timeout(Duration::from_secs(30), heard).await.expect("it is heard");
             until((&mut bad, &mut good), |good, event| {
                 let Some(gossipsub::Event::Message { propagation_source, message_id, message }) =
                     event

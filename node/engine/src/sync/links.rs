@@ -106,6 +106,7 @@ pub(crate) struct Paces {
     pub(crate) identities: Pace,
     pub(crate) requests: Pace,
     pub(crate) registrations: Pace,
+    pub(crate) routes: Pace,
 }
 
 impl Link {

@@ -11,7 +11,7 @@ use golix::Ghid;
 use crate::engine::Engine;
 use crate::input::LinkId;
 use crate::keyring::{Keyring, Record};
-use crate::limits::ROUTES_MAX;
+use crate::limits::{ROUTES, ROUTES_MAX};
 use crate::message::{Message, Packed, Role};
 use crate::route::{ENTRIES_MAX, Route};
 use crate::sync::Link;
@@ -34,6 +34,11 @@ impl Routes {
             known.insert(identity, read(&body).ok_or_else(damaged)?);
         }
         Ok(Self { known, here: None })
+    }
+
+    /// Identities of which it is remembered.
+    pub(crate) fn len(&self) -> usize {
+        self.known.len()
     }
 
     /// Where the devices of an identity were, those that said so last first.
@@ -153,6 +158,9 @@ impl Engine {
             self.links.close(turn, link, "a route of somebody else", true);
             return Ok(());
         };
+        if !state.paces.routes.try_spend(turn.now(), ROUTES) {
+            return Ok(());
+        }
         state.route = Some(route);
         self.keep_route_of(turn, link)
     }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use golix::Ghid;
-use hypergolix_engine::route::{self, Host, Route, Subject};
+use hypergolix_engine::route::{self, ENTRIES_MAX, Host, Route, Subject};
 use libp2p::kad::{
     self, GetRecordOk, InboundRequest, QueryId, QueryResult, Quorum, Record, RecordKey,
 };
@@ -82,6 +82,28 @@ struct Find {
     ends: Option<Instant>,
     /// Whom to tell; otherwise the devices are dialled and the node is told.
     answer: Option<oneshot::Sender<Vec<Route>>>,
+}
+
+impl Find {
+    /// Takes note of the routes of one record. Returns where nobody was dialled yet.
+    ///
+    /// Records of published addresses are signed by nobody, and each of several answers may name
+    /// others: beyond [`ENTRIES_MAX`] devices nobody is dialled for it.
+    fn note(&mut self, routes: Vec<Route>, local: &[u8]) -> Vec<Host> {
+        let mut fresh = Vec::new();
+        for route in routes.into_iter().filter(|route| route.host.device != local) {
+            let before = self.routes.get(&route.host.device);
+            let news = match before {
+                Some(before) => before.stamp < route.stamp,
+                None => self.routes.len() < ENTRIES_MAX,
+            };
+            if news {
+                fresh.push(route.host.clone());
+                self.routes.insert(route.host.device.clone(), route);
+            }
+        }
+        fresh
+    }
 }
 
 /// What was prepared away from this task.
@@ -434,15 +456,7 @@ impl EventLoop {
         find.answers += 1;
         let ends = if find.answers >= ANSWERS { at } else { at + GRACE };
         find.ends = Some(find.ends.map_or(ends, |before| before.min(ends)));
-        let local = self.local.to_bytes();
-        let mut fresh = Vec::new();
-        for route in routes.into_iter().filter(|route| route.host.device != local) {
-            let before = find.routes.get(&route.host.device);
-            if before.is_none_or(|before| before.stamp < route.stamp) {
-                fresh.push(route.host.clone());
-                find.routes.insert(route.host.device.clone(), route);
-            }
-        }
+        let fresh = find.note(routes, &self.local.to_bytes());
         if find.answer.is_none() {
             for host in fresh {
                 self.visit(&host, at);
@@ -652,6 +666,32 @@ impl EventLoop {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn answers_that_name_more_and_more_devices_are_bounded() {
+        let mut find = Find {
+            subject: Subject::Published(Ghid::of(b"address")),
+            routes: BTreeMap::new(),
+            queries: BTreeSet::new(),
+            answers: 0,
+            ends: None,
+            answer: None,
+        };
+        let route = |device: u8, stamp: u64| Route {
+            host: Host { device: vec![device], addresses: Vec::new() },
+            persisters: Vec::new(),
+            stamp,
+        };
+        let us = 200;
+        assert!(find.note(vec![route(us, 1)], &[us]).is_empty());
+        let mut dialled = 0;
+        for answer in 0..4 {
+            let record = (0..8).map(|entry| route(answer * 8 + entry, 1)).collect();
+            dialled += find.note(record, &[us]).len();
+        }
+        assert_eq!((dialled, find.routes.len()), (ENTRIES_MAX, ENTRIES_MAX));
+        assert_eq!(find.note(vec![route(0, 2), route(1, 1)], &[us]).len(), 1, "it moved");
+    }
 
     #[test]
     fn names_of_servers_give_way_to_addresses() {
