@@ -1,8 +1,8 @@
 //! What decides in the loop: a user's engine, or a server's persister; and how to start it again.
 
 use hypergolix_engine::{
-    Account, Engine, EngineConfig, Input, Message, Outcome, Persister, PersisterConfig, Time, View,
-    ViewError,
+    Account, Effect, Engine, EngineConfig, Input, Message, Outcome, Persister, PersisterConfig,
+    Time, View, ViewError,
 };
 use hypergolix_ipc::Request;
 
@@ -52,6 +52,14 @@ impl Brain {
         match self {
             Self::Node(engine) => engine.handle(input, now, view),
             Self::Server(persister) => persister.handle(input, now, view),
+        }
+    }
+
+    /// Takes those effects out that need not wait for the commit.
+    pub(crate) fn ahead_of_commit(&self, effects: &mut Vec<Effect>) -> Vec<Effect> {
+        match self {
+            Self::Node(_) => Vec::new(),
+            Self::Server(_) => Persister::ahead_of_commit(effects),
         }
     }
 

@@ -1,7 +1,8 @@
 //! The one loop: inputs, the engine, one commit, effects.
 //!
 //! A thread of its own has the store and the engine. It takes everything that waits, lets the
-//! engine decide over one batch of the store, commits the batch, and only then answers and sends.
+//! engine decide over one batch of the store, commits the batch, and only then answers and sends
+//! (a server tells followers while it commits; `Persister::ahead_of_commit` says why it may).
 //! What is decided together is durable together, so a busy node pays one commit for many requests
 //! and an idle one waits for nobody.
 
@@ -406,6 +407,11 @@ impl Loop {
         if batch.is_empty() {
             batch.abort();
         } else {
+            for effect in self.brain.ahead_of_commit(&mut effects) {
+                if let Effect::Send { link, message } = effect {
+                    self.network.send(link, message);
+                }
+            }
             batch.commit()?;
         }
         if deletions > 0 {

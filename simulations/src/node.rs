@@ -357,6 +357,11 @@ impl World<'_> {
                 }
             }
         }
+        if matches!(self.nodes[number].engine, Some(Brain::Server(_))) {
+            for effect in Persister::ahead_of_commit(&mut effects) {
+                self.carry_out(number, effect);
+            }
+        }
         let dirty = self.nodes[number].disk.is_dirty();
         self.nodes[number].turn = Turn::Committing(effects, taken);
         if self.nodes[number].crash_at == Some(CrashPoint::BeforeCommit) && dirty {

@@ -242,6 +242,7 @@ impl Engine {
             Input::Timer(Timer::Answers) => self.release_answers(),
             Input::Timer(Timer::Owed(link)) => self.offer_again(turn, link)?,
             Input::Timer(Timer::Uploads(link)) => self.resume_uploads(link),
+            Input::Timer(Timer::Uploaded(link)) => self.write_position(turn, link, 1),
         }
         self.settle(turn)
     }

@@ -122,8 +122,14 @@ pub const UPLOADS_PAUSE: Duration = Duration::from_secs(10);
 /// many it may be told again after the next connection.
 pub(crate) const PLACE_UNTOLD: u64 = 64;
 
-/// Confirmed uploads after which the place in the feed is written down while more are under way.
+/// Numbers that a persister's feed leaves out at each start: more than one commit can give out.
+pub(crate) const FEED_LEAP: u64 = 1 << 20;
+
+/// Confirmed uploads after which the place in the feed is written down at once.
 pub(crate) const UPLOADS_UNWRITTEN: u64 = 64;
+
+/// How long fewer of them wait: what the place costs is a commit, which the next push would wait for.
+pub(crate) const UPLOADS_UNWRITTEN_FOR: Duration = Duration::from_secs(1);
 
 /// Addresses of which it is remembered that a persister does not take them.
 pub(crate) const REFUSED_MAX: usize = 10_000;

@@ -22,7 +22,7 @@ use recent::Recent;
 
 use golix::{Ghid, Identity};
 
-use crate::effect::Outcome;
+use crate::effect::{Effect, Outcome};
 use crate::engine::NoEntropy;
 use crate::input::{Input, LinkId};
 use crate::limits;
@@ -123,7 +123,7 @@ impl Persister {
         view: &dyn View,
     ) -> Result<(Self, Outcome), ViewError> {
         let mut turn = Turn::new(view, &mut *entropy, now);
-        let feed = Feed::open(&mut turn)?;
+        let feed = Feed::open_anew(&mut turn)?;
         let gossip = Gossip::open(&mut turn);
         let outcome = turn.finish();
         let links = Links::new(limits::SUBSCRIPTIONS_PER_LINK, limits::REMOTE_SILENCE_MAX);
@@ -168,6 +168,33 @@ impl Persister {
         outcome
     }
 
+    /// Takes those effects out that need not wait for the commit: events of the feed, as long as
+    /// nothing else that is said on their link waits.
+    ///
+    /// They say nothing of this server: their objects are others', signed and complete. If the commit
+    /// fails or the server dies in it, the author was not answered and uploads again, and the
+    /// number of the event is never used for anything else ([`Feed::open_anew`]).
+    pub fn ahead_of_commit(effects: &mut Vec<Effect>) -> Vec<Effect> {
+        let mut waits = BTreeSet::new();
+        let mut ahead = Vec::new();
+        effects.retain_mut(|effect| match effect {
+            Effect::Send { link, message: Message::Event { cursor, .. } }
+                if cursor.seq > 0 && !waits.contains(link) =>
+            {
+                ahead.push(effect.clone());
+                false
+            }
+            Effect::Send { link, .. }
+            | Effect::Prove { link, .. }
+            | Effect::CloseLink { link, .. } => {
+                waits.insert(*link);
+                true
+            }
+            _ => true,
+        });
+        ahead
+    }
+
     fn decide(&mut self, turn: &mut Turn<'_>, input: Input) -> Result<(), ViewError> {
         self.tick(turn)?;
         match input {
@@ -199,7 +226,8 @@ impl Persister {
                 | Timer::Lookups
                 | Timer::Listen
                 | Timer::Owed(_)
-                | Timer::Uploads(_),
+                | Timer::Uploads(_)
+                | Timer::Uploaded(_),
             )
             | Input::RequestOpened { .. }
             | Input::Found { .. }

@@ -117,6 +117,16 @@ pub(crate) fn identity(turn: &Turn<'_>, ghid: &Ghid) -> Result<Option<Identity>,
     Ok(bytes(turn, ghid)?.and_then(|bytes| Identity::from_stored(&bytes).ok()))
 }
 
+/// The identity of a message, if it is stored here byte for byte: then it was verified before.
+pub(crate) fn identity_of(
+    turn: &Turn<'_>,
+    object: &Unverified,
+) -> Result<Option<Identity>, ViewError> {
+    Ok(bytes(turn, &object.ghid())?
+        .filter(|stored| stored == object.bytes())
+        .and_then(|stored| Identity::from_stored(&stored).ok()))
+}
+
 /// Who holds `target`, at most `limit` of them.
 pub(crate) fn holders(
     turn: &Turn<'_>,

@@ -285,6 +285,7 @@ impl Engine {
 
     pub(crate) fn link_down(&mut self, turn: &mut Turn<'_>, link: LinkId) -> Result<(), ViewError> {
         self.registered(turn, link, verdict::NOT_HERE);
+        self.write_position(turn, link, 1);
         self.forget_parked(turn, link);
         self.provider_gone(link);
         self.fetches.link_down(turn, &mut self.links, link);

@@ -31,4 +31,6 @@ pub enum Timer {
     Listen,
     /// A persister that had no room is tried again.
     Uploads(LinkId),
+    /// How far a persister has the feed is written down.
+    Uploaded(LinkId),
 }

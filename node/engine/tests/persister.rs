@@ -15,7 +15,9 @@ use golix::object::{
 use golix::{ChainKey, Ghid, PrivateIdentity, Secret, Signer, Suite};
 use hypergolix_engine::message::{Address, Cursor, Packed, Role, VERSION};
 use hypergolix_engine::persister::{Policy, Quota};
-use hypergolix_engine::{Control, Message, PersisterConfig, Table, verdict};
+use hypergolix_engine::{
+    Control, Effect, LinkId, Message, Persister, PersisterConfig, Table, verdict,
+};
 
 fn world(config: PersisterConfig) -> (World, usize) {
     let mut world = World::new(0);
@@ -97,6 +99,72 @@ fn it_says_what_it_is_and_stores_for_everybody() {
     // Older ones are refused.
     assert_eq!(put(&mut world, &alice, &thing, 1), [0, verdict::OLD_FRAME, verdict::UNBOUND]);
     assert!(alice.is_up(&world));
+}
+
+#[test]
+fn what_left_before_a_commit_that_failed_hides_nothing() {
+    let (mut world, server) = world(PersisterConfig::default());
+    let alice = Peer::link(&mut world, server, 1);
+    let (lost, kept) = (Thing::new(&alice.me, 1), Thing::new(&alice.me, 2));
+    for thing in [&lost, &kept] {
+        assert_eq!(put(&mut world, &alice, thing, 1), [0, 0, 0]);
+    }
+    let addresses = vec![Address(lost.dynamic), Address(kept.dynamic)];
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        let alice = Peer::link(&mut world, server, 1);
+        let bob = Peer::link(&mut world, server, 2);
+        let subscribe =
+            Message::Subscribe { addresses: addresses.clone(), cursor: seen.last().copied() };
+        bob.say(&mut world, subscribe);
+        let before = world.nodes[server].disk.clone();
+        put(&mut world, &alice, &lost, 2);
+        seen.extend(
+            events(&bob.heard(&mut world))
+                .iter()
+                .map(|(cursor, ..)| *cursor)
+                .filter(|it| it.seq > 0),
+        );
+        // The event is on its way, and the server dies with its commit.
+        world.nodes[server].disk = before;
+        world.restart(server);
+    }
+    let [first, second] = seen[..] else { panic!("an event in each life, not {seen:?}") };
+    assert!(first.seq < second.seq);
+    let alice = Peer::link(&mut world, server, 1);
+    assert_eq!(put(&mut world, &alice, &kept, 2), [0, 0, 0]);
+    for cursor in seen {
+        let bob = Peer::link(&mut world, server, 2);
+        let subscribe = Message::Subscribe { addresses: addresses.clone(), cursor: Some(cursor) };
+        bob.say(&mut world, subscribe);
+        let heard = events(&bob.heard(&mut world));
+        assert_eq!(heard.iter().map(|(_, it, _)| *it).collect::<Vec<_>>(), [kept.dynamic]);
+        assert!(heard[0].0.seq > cursor.seq);
+    }
+}
+
+#[test]
+fn events_leave_ahead_of_a_commit_unless_something_waits_on_their_link() {
+    let event = |link: u64, seq: u64| {
+        let cursor = Cursor { epoch: 1, seq };
+        let message = Message::Event { cursor, address: Address(Ghid::of(b"it")), objects: vec![] };
+        Effect::Send { link: LinkId(link), message }
+    };
+    let said = |link: u64| Effect::Send { link: LinkId(link), message: Message::Pong { id: 1 } };
+    let of = |effects: &[Effect]| {
+        let places = effects.iter().map(|effect| match effect {
+            Effect::Send { link, message: Message::Event { cursor, .. } } => (link.0, cursor.seq),
+            Effect::Send { link, .. } => (link.0, 0),
+            other => panic!("{other:?}"),
+        });
+        places.collect::<Vec<_>>()
+    };
+    // Mail and what is sent outside of the feed's order wait for the commit: number 0.
+    let mut effects =
+        vec![event(1, 5), said(1), event(1, 6), event(2, 5), event(3, 0), event(3, 6), said(2)];
+    let ahead = Persister::ahead_of_commit(&mut effects);
+    assert_eq!(of(&ahead), [(1, 5), (2, 5)]);
+    assert_eq!(of(&effects), [(1, 0), (1, 6), (3, 0), (3, 6), (2, 0)]);
 }
 
 fn located(heard: &[Message]) -> Vec<Vec<u8>> {

@@ -14,10 +14,13 @@ use crate::view::{Table, ViewError};
 /// Meta row: the epoch, drawn when the store was made.
 pub(crate) const META_EPOCH: &[u8] = b"feed epoch";
 
+/// Meta row of a persister: the number at which its feed went on when it was started last.
+pub(crate) const META_GIVEN_OUT: &[u8] = b"feed given out";
+
 pub(crate) struct Feed {
     epoch: u64,
-    /// The number of the last change. Its row always exists, because only a newer change of the
-    /// same address removes one; so the counter needs no row of its own.
+    /// The number of the last change. In a node its row always exists, because only a newer change of
+    /// the same address removes one; so the counter needs no row of its own.
     last: u64,
     /// The last changes as the store has them: all followers ask for these.
     recent: BTreeMap<u64, (Ghid, Option<Ghid>)>,
@@ -39,6 +42,21 @@ impl Feed {
         };
         let last = Self::find_last(turn)?;
         Ok(Self { epoch, last, recent: BTreeMap::new(), complete_after: last })
+    }
+
+    /// As [`Feed::open`], with numbers that were never given out before, also if what they were given
+    /// out for did not become durable.
+    pub(crate) fn open_anew(turn: &mut Turn<'_>) -> Result<Self, ViewError> {
+        let mut feed = Self::open(turn)?;
+        let given_out = match turn.get(Table::Meta, META_GIVEN_OUT)? {
+            Some(row) => number(&row)?,
+            None => 0,
+        };
+        // Every life begins at a row of its own, so whatever it gave out lies between two of them.
+        feed.last = feed.last.max(given_out).saturating_add(limits::FEED_LEAP);
+        feed.complete_after = feed.last;
+        turn.put(Table::Meta, META_GIVEN_OUT, feed.last.to_be_bytes());
+        Ok(feed)
     }
 
     fn find_last(turn: &Turn<'_>) -> Result<u64, ViewError> {

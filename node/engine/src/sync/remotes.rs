@@ -499,12 +499,13 @@ impl Engine {
             }
             Parcel::Release | Parcel::Returned => {}
         }
-        self.write_position(turn, link);
+        self.write_position(turn, link, limits::UPLOADS_UNWRITTEN);
         Ok(true)
     }
 
-    /// Remembers how far the persister has our feed, now and then: what it has twice costs little.
-    fn write_position(&mut self, turn: &mut Turn<'_>, link: LinkId) {
+    /// Remembers how far the persister has our feed, if that is `due` numbers further than it is
+    /// written, and soon otherwise: what it gets twice costs little.
+    pub(crate) fn write_position(&mut self, turn: &mut Turn<'_>, link: LinkId, due: u64) {
         let Some(state) = self.links.get_mut(link) else {
             return;
         };
@@ -515,15 +516,15 @@ impl Engine {
             Parcel::State { seq, .. } => *seq,
             Parcel::Mail { .. } | Parcel::Release | Parcel::Returned => None,
         });
-        let (reached, idle) = match first.min() {
-            Some(seq) => (seq - 1, false),
-            None => (state.client.position, true),
-        };
-        let due = if idle { 1 } else { limits::UPLOADS_UNWRITTEN };
-        if reached >= state.client.written.saturating_add(due) {
+        let reached = first.min().map_or(state.client.position, |seq| seq - 1);
+        let unwritten = reached.saturating_sub(state.client.written);
+        if unwritten >= due {
             state.client.written = reached;
             let row = [epoch.to_be_bytes(), reached.to_be_bytes()].concat();
             turn.put(Table::Cursors, key(&[UPLOADED, &state.device]), row);
+        } else if unwritten > 0 {
+            let at = turn.now() + limits::UPLOADS_UNWRITTEN_FOR;
+            turn.effect(Effect::SetTimer { timer: Timer::Uploaded(link), at });
         }
     }
 
