@@ -68,7 +68,7 @@ fn measure(directory: &std::path::Path, durability: Durability) {
                 for write in writes {
                     batch.get(write.table, &write.key).expect("get");
                 }
-                batch.apply(writes);
+                batch.apply(writes.iter().cloned());
             }
             inside += start.elapsed();
             let start = Instant::now();

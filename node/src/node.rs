@@ -143,7 +143,7 @@ impl Unlocked {
         writes: &[Write],
     ) -> Result<Self, NodeError> {
         let mut batch = store.batch().map_err(|source| store_error(home, source))?;
-        batch.apply(writes);
+        batch.apply(writes.iter().cloned());
         batch.commit().map_err(|source| store_error(home, source))?;
         Ok(Self { store, account })
     }
@@ -157,7 +157,7 @@ impl Unlocked {
         let cost = ScryptCost::DEFAULT;
         let writes =
             account::change_password(&batch, &self.account, password, cost, &mut OsEntropy)?;
-        batch.apply(&writes);
+        batch.apply(writes);
         batch.commit().map_err(|source| store_error(home, source))
     }
 
@@ -176,7 +176,7 @@ impl Unlocked {
     ) -> Result<(Self, RecoveryKey), NodeError> {
         let (account, writes, recovery) = made;
         let mut batch = store.batch().map_err(|source| store_error(home, source))?;
-        batch.apply(&writes);
+        batch.apply(writes);
         batch.commit().map_err(|source| store_error(home, source))?;
         Ok((Self { store, account }, recovery))
     }

@@ -384,7 +384,7 @@ impl Loop {
             bytes += outcome.writes.iter().map(write_len).sum::<usize>();
             bytes += outcome.effects.iter().map(effect_len).sum::<usize>();
             deletions += outcome.writes.iter().filter(|write| deletes(write)).count();
-            batch.apply(&outcome.writes);
+            batch.apply(outcome.writes);
             effects.extend(outcome.effects);
             unsigned.extend(outcome.unsigned);
         }
@@ -612,7 +612,7 @@ fn start(
     let mut batch = store.batch()?;
     let view: &dyn View = &batch;
     let (brain, outcome) = purpose.start(device, now, view)?;
-    batch.apply(&outcome.writes);
+    batch.apply(outcome.writes);
     batch.commit()?;
     Ok((brain, outcome.effects))
 }
@@ -674,7 +674,8 @@ impl Meanwhile<'_> {
                 }
             }
         }
-        batch.apply(&signatures.writes(batch)?);
+        let signed = signatures.writes(batch)?;
+        batch.apply(signed);
         for effect in effects {
             signatures.complete(effect);
         }
@@ -723,7 +724,7 @@ fn read(
     let outcome = brain.handle(input, now, batch.committed()?)?;
     // A checkpoint of a chain of keys, at most.
     let writes = !outcome.writes.is_empty();
-    batch.apply(&outcome.writes);
+    batch.apply(outcome.writes);
     for effect in outcome.effects {
         match effect {
             Effect::Answer { connection, token, answer } if !writes => {

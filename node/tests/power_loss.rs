@@ -58,7 +58,7 @@ fn record(random: &mut StdRng, cheat: Cheat) -> History {
     for _ in 0..TRANSACTIONS {
         begun.push(disk.state().log.len());
         let mut batch = store.batch().expect("batch");
-        batch.apply(&workload.next(random));
+        batch.apply(workload.next(random));
         batch.commit().expect("commit");
         acknowledged.push(match cheat {
             Cheat::AcknowledgedBeforeCommit => *begun.last().expect("just pushed"),

@@ -22,7 +22,7 @@ fn delete(key: &[u8]) -> Write {
 
 fn commit(store: &mut Store, writes: &[Write]) {
     let mut batch = store.batch().expect("batch");
-    batch.apply(writes);
+    batch.apply(writes.iter().cloned());
     batch.commit().expect("commit");
 }
 
@@ -45,7 +45,7 @@ fn a_batch_reads_its_own_writes_and_others_do_not() {
     let before = store.snapshot().expect("snapshot");
 
     let mut batch = store.batch().expect("batch");
-    batch.apply(&[put(b"a", b"3"), delete(b"b"), put(b"c", b"4")]);
+    batch.apply([put(b"a", b"3"), delete(b"b"), put(b"c", b"4")]);
     assert_eq!(batch.get(Table::Objects, b"a").expect("get"), Some(b"3".to_vec()));
     assert_eq!(batch.get(Table::Objects, b"b").expect("get"), None);
     assert_eq!(batch.get(Table::Heads, b"a").expect("get"), None, "another table");
@@ -62,10 +62,10 @@ fn a_batch_reads_its_own_writes_and_others_do_not() {
 fn an_abandoned_batch_leaves_nothing() {
     let mut store = Store::in_memory(StoreConfig::default()).expect("open");
     let mut batch = store.batch().expect("batch");
-    batch.apply(&[put(b"a", b"1")]);
+    batch.apply([put(b"a", b"1")]);
     batch.abort();
     let mut batch = store.batch().expect("batch");
-    batch.apply(&[put(b"b", b"1")]);
+    batch.apply([put(b"b", b"1")]);
     drop(batch);
     assert_eq!(store.snapshot().expect("snapshot").len(Table::Objects).expect("len"), 0);
 }
@@ -86,10 +86,10 @@ fn a_batch_is_an_ordered_map() {
             let key = key(random);
             if random.random_bool(0.5) {
                 let value = vec![random.random()];
-                batch.apply(&[put(&key, &value)]);
+                batch.apply([put(&key, &value)]);
                 model.insert(key, value);
             } else {
-                batch.apply(&[delete(&key)]);
+                batch.apply([delete(&key)]);
                 model.remove(&key);
             }
             assert_eq!(batch.len(Table::Objects).expect("len"), model.len() as u64);
@@ -267,7 +267,7 @@ fn a_full_disk_is_survived() {
     let mut stored = 0u32;
     let error = loop {
         let mut batch = store.batch().expect("batch");
-        batch.apply(&[put(&stored.to_be_bytes(), &value)]);
+        batch.apply([put(&stored.to_be_bytes(), &value)]);
         match batch.commit() {
             Ok(()) => stored += 1,
             Err(error) => break error,
@@ -304,7 +304,7 @@ fn a_small_disk_is_survived() {
     let mut stored = 0u32;
     let error = loop {
         let mut batch = store.batch().expect("batch");
-        batch.apply(&[put(&stored.to_be_bytes(), &value)]);
+        batch.apply([put(&stored.to_be_bytes(), &value)]);
         match batch.commit() {
             Ok(()) => stored += 1,
             Err(error) => break error,

@@ -91,7 +91,7 @@ impl Session {
             let stored = stored.map(|(_, value)| &value[..]);
             assert!(seen.iter().map(|(_, value)| &value[..]).eq(stored), "a wrong row was read");
         }
-        batch.apply(&self.workload.next(&mut self.random));
+        batch.apply(self.workload.next(&mut self.random));
         self.begun = self.workload.len();
         batch.commit()?;
         self.acknowledged = self.workload.len();
@@ -171,7 +171,7 @@ fn written() -> Written {
     let mut store = Store::with_backend(disk.clone(), StoreConfig::default()).expect("create");
     let mut commit = |store: &mut Store| {
         let mut batch = store.batch().expect("batch");
-        batch.apply(&workload.next(random));
+        batch.apply(workload.next(random));
         batch.commit().expect("commit");
     };
     (0..40).for_each(|_| commit(&mut store));

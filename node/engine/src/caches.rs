@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use golix::object::Container;
 use golix::{ChainKey, Ghid};
 
 use crate::content::Content;
@@ -10,6 +11,10 @@ use crate::limits;
 /// The newest opened content of objects, bounded in bytes; the one opened first goes first.
 #[derive(Default)]
 pub(crate) struct Contents {
+    /// A large one, for the rest of the turn: whoever asks again in it would open it again.
+    large: Option<(Ghid, Ghid, Content)>,
+    /// The container that was verified last in this turn.
+    verified: Option<Container>,
     entries: BTreeMap<Ghid, Opened>,
     order: BTreeMap<u64, Ghid>,
     next: u64,
@@ -25,13 +30,35 @@ struct Opened {
 impl Contents {
     /// The content of `address`, if it was opened from `container`.
     pub(crate) fn get(&self, address: &Ghid, container: &Ghid) -> Option<&Content> {
+        if let Some((of, from, content)) = &self.large
+            && (of, from) == (address, container)
+        {
+            return Some(content);
+        }
         let opened = self.entries.get(address)?;
         (opened.container == *container).then_some(&opened.content)
+    }
+
+    /// A container was verified.
+    pub(crate) fn note_verified(&mut self, container: &Container) {
+        self.verified = Some(container.clone());
+    }
+
+    /// The container of this address, if it was verified in this turn.
+    pub(crate) fn verified(&self, container: &Ghid) -> Option<&Container> {
+        self.verified.as_ref().filter(|it| it.ghid() == *container)
+    }
+
+    /// What is kept for one turn goes.
+    pub(crate) fn end_turn(&mut self) {
+        self.large = None;
+        self.verified = None;
     }
 
     pub(crate) fn put(&mut self, address: Ghid, container: Ghid, content: Content) {
         self.forget(&address);
         if content.state.len() > limits::CONTENT_CACHE_ENTRY_MAX {
+            self.large = Some((address, container, content));
             return;
         }
         self.bytes += weight(&content);
@@ -47,6 +74,9 @@ impl Contents {
     }
 
     pub(crate) fn forget(&mut self, address: &Ghid) {
+        if self.large.as_ref().is_some_and(|(of, ..)| of == address) {
+            self.large = None;
+        }
         if let Some(opened) = self.entries.remove(address) {
             self.bytes -= weight(&opened.content);
             self.order.remove(&opened.number);

@@ -194,6 +194,7 @@ impl Engine {
         let mut entropy = std::mem::replace(&mut self.entropy, Box::new(NoEntropy));
         let mut turn = Turn::new(view, &mut *entropy, now);
         let done = self.decide(&mut turn, input);
+        self.contents.end_turn();
         let outcome = done.map(|()| Outcome { unsigned: self.unsigned.take(), ..turn.finish() });
         self.entropy = entropy;
         outcome

@@ -40,8 +40,9 @@ impl Engine {
         if let Some((address, debinding)) = deleted {
             Self::note_deletion(turn, &address, &debinding)?;
         }
-        if matches!(object.object(), Object::Container(_)) {
+        if let Object::Container(container) = object.object() {
             self.arrived.insert(object.ghid());
+            self.contents.note_verified(container);
         }
         if let Object::StaticBinding(binding) = object.object() {
             // Its container may be here already, as the state of a dynamic object.

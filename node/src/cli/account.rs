@@ -86,9 +86,10 @@ fn restore(home: &Home, args: &ImportArgs) -> anyhow::Result<()> {
     let (mut config, _lock) = empty_home(home)?;
     let mut store = Unlocked::open_store(home, &config)?;
     let mut batch = store.batch()?;
-    batch.apply(&rows);
+    let count = rows.len();
+    batch.apply(rows);
     let own = account::restored(&batch, &mut OsEntropy)?;
-    batch.apply(&own);
+    batch.apply(own);
     let Some(summary) = account::summary(&batch)? else {
         bail!("{shown}: there is no account in it");
     };
@@ -98,10 +99,8 @@ fn restore(home: &Home, args: &ImportArgs) -> anyhow::Result<()> {
     config.instance = Some(instance);
     config.save(&home.config())?;
     say(format_args!(
-        "restored fingerprint={} user-id={} rows={}",
-        instance.fingerprint,
-        instance.user_id,
-        rows.len()
+        "restored fingerprint={} user-id={} rows={count}",
+        instance.fingerprint, instance.user_id
     ));
     Ok(())
 }

@@ -43,14 +43,13 @@ impl<'store> Batch<'store> {
     }
 
     /// Adds writes; later ones win. Visible to reads at once.
-    pub fn apply(&mut self, writes: &[Write]) {
+    pub fn apply(&mut self, writes: impl IntoIterator<Item = Write>) {
         for Write { table, key, value } in writes {
-            let rows = &mut self.pending[tables::index(*table)];
-            if let Some(change) = rows.get_mut(key) {
-                change.value.clone_from(value);
+            let rows = &mut self.pending[tables::index(table)];
+            if let Some(change) = rows.get_mut(&key) {
+                change.value = value;
             } else {
-                let change = Change { value: value.clone(), stored: OnceCell::new() };
-                rows.insert(key.clone(), change);
+                rows.insert(key, Change { value, stored: OnceCell::new() });
             }
         }
     }
@@ -184,8 +183,9 @@ fn write(database: &Database, checksum: &Checksum, pending: &Pending) -> Result<
             let key = key.as_slice();
             match &change.value {
                 Some(value) => {
-                    let stored = checksum.seal(table as u8, key, value);
-                    rows.insert(key, stored.as_slice()).map_err(from_redb)?;
+                    let len = Checksum::LEN + value.len();
+                    let mut stored = rows.insert_reserve(key, len).map_err(from_redb)?;
+                    checksum.seal_into(table as u8, key, value, stored.as_mut());
                 }
                 None => {
                     rows.remove(key).map_err(from_redb)?;

@@ -34,10 +34,16 @@ impl Checksum {
 
     /// `checksum | value`, as it is stored.
     pub(super) fn seal(&self, table: u8, key: &[u8], value: &[u8]) -> Vec<u8> {
-        let mut stored = Vec::with_capacity(Self::LEN + value.len());
-        stored.extend_from_slice(&self.of(table, key, value));
-        stored.extend_from_slice(value);
+        let mut stored = vec![0; Self::LEN + value.len()];
+        self.seal_into(table, key, value, &mut stored);
         stored
+    }
+
+    /// As [`Checksum::seal`], into a place of exactly that length.
+    pub(super) fn seal_into(&self, table: u8, key: &[u8], value: &[u8], stored: &mut [u8]) {
+        let (checksum, rest) = stored.split_at_mut(Self::LEN);
+        checksum.copy_from_slice(&self.of(table, key, value));
+        rest.copy_from_slice(value);
     }
 
     /// The value inside `stored`, or `None` if it is not what was sealed for this row.

@@ -1,6 +1,6 @@
 //! From an address to the opened content behind it.
 
-use golix::object::{Object, Unverified};
+use golix::object::{Container, Object, Unverified};
 use golix::persister::Head;
 use golix::{ChainKey, Ghid, Secret, Suite};
 use hypergolix_ipc::ConnectionId;
@@ -167,17 +167,12 @@ impl Engine {
         {
             return Ok(Some(content.clone()));
         }
-        let Some(bytes) = shelf::bytes(turn, container)? else {
-            return Ok(None);
-        };
-        // It was verified before it was stored; the hash is checked again, so that nobody is shown
-        // what a disk made of it.
-        let Ok(object) = Unverified::parse(&bytes) else {
-            return Err(ViewError("a stored container is damaged".into()));
-        };
-        let object = object.assume_verified();
-        let Object::Container(sealed) = object.object() else {
-            return Ok(None);
+        let sealed = match self.contents.verified(container) {
+            Some(sealed) => sealed.clone(),
+            None => match stored_container(turn, container)? {
+                Some(sealed) => sealed,
+                None => return Ok(None),
+            },
         };
         let Some(content) = secret(sealed.salt())
             .and_then(|secret| sealed.open(&secret).ok())
@@ -258,6 +253,21 @@ impl Engine {
         self.chains.put(*dynamic, key.clone());
         Ok(key)
     }
+}
+
+/// A container of the store. It was verified before it was stored; the hash is checked again, so that
+/// nobody is shown what a disk made of it.
+fn stored_container(turn: &Turn<'_>, container: &Ghid) -> Result<Option<Container>, ViewError> {
+    let Some(bytes) = shelf::bytes(turn, container)? else {
+        return Ok(None);
+    };
+    let Ok(object) = Unverified::parse(&bytes) else {
+        return Err(ViewError("a stored container is damaged".into()));
+    };
+    Ok(match object.assume_verified().object() {
+        Object::Container(sealed) => Some(sealed.clone()),
+        _ => None,
+    })
 }
 
 /// Where a frame of suite 1 carries its salt: right before its birth target, with the container and
