@@ -93,6 +93,20 @@ pub const GETS_IN_FLIGHT: usize = 64;
 /// and strangers must not fill the store with what we owe them.
 pub const ANSWERS_OWED: usize = 10_000;
 
+/// Shares that are owed and of which the other devices of the account know: 300 bytes each in what the
+/// devices exchange, 5 kB a piece. What is promised beyond it is delivered by the device that did.
+pub const OWED_RECORDS: usize = 4_096;
+
+/// How long what another device of the account owes is left to it: the recipient answers within a second or
+/// two, of which the others know a fifth of a second later. A guess that leaves room for a slow line.
+pub const OWED_TAKEOVER: Duration = Duration::from_secs(10);
+
+/// Devices that take over do so one after the other, by the last bits of their slots.
+pub const OWED_STAGGER: Duration = Duration::from_secs(1);
+
+/// Answers to requests that are not known here yet: their record may be under way from another device.
+pub(crate) const ANSWERS_HEARD: usize = 256;
+
 /// Identities that one followed address is asked of: its author and those who shared it.
 pub const SOURCES_PER_ADDRESS: usize = 16;
 

@@ -225,6 +225,7 @@ impl Persister {
                 | Timer::Search
                 | Timer::Lookups
                 | Timer::Listen
+                | Timer::TakeOver
                 | Timer::Owed(_)
                 | Timer::Uploads(_)
                 | Timer::Uploaded(_),
