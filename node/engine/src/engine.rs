@@ -241,7 +241,7 @@ impl Engine {
             Input::Timer(Timer::Search) => self.search_due(turn)?,
             Input::Timer(Timer::Lookups) => self.lookups_due(turn)?,
             Input::Timer(Timer::Answers) => self.release_answers(),
-            Input::Timer(Timer::TakeOver) => self.take_over(),
+            Input::Timer(Timer::TakeOver) => self.take_over(turn)?,
             Input::Timer(Timer::Owed(link)) => self.offer_again(turn, link)?,
             Input::Timer(Timer::Uploads(link)) => self.resume_uploads(link),
             Input::Timer(Timer::Uploaded(link)) => self.write_position(turn, link, 1),

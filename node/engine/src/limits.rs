@@ -104,6 +104,10 @@ pub const OWED_TAKEOVER: Duration = Duration::from_secs(10);
 /// Devices that take over do so one after the other, by the last bits of their slots.
 pub const OWED_STAGGER: Duration = Duration::from_secs(1);
 
+/// How long after its record what was owed counts as taken: an object that was taken back or deleted shows
+/// in other records and objects, which the same device sends at the same time.
+pub const OWED_GONE: Duration = Duration::from_secs(1);
+
 /// Answers to requests that are not known here yet: their record may be under way from another device.
 pub(crate) const ANSWERS_HEARD: usize = 256;
 

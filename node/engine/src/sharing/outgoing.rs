@@ -74,7 +74,7 @@ struct Debt {
 }
 
 /// An answer to a request that is not known here: who answered, which request, whether it was taken.
-type Heard = (Ghid, Ghid, bool);
+type Heard = (Identity, Ghid, bool);
 
 /// What is owed, without the bytes.
 #[derive(Default)]
@@ -91,6 +91,8 @@ pub(crate) struct Outbox {
     objects: BTreeSet<(Ghid, Ghid, u64)>,
     /// What was answered before its record came.
     heard: VecDeque<Heard>,
+    /// Whose records are gone, and when that is taken for the end of them.
+    gone: VecDeque<(Time, (Ghid, u64))>,
     /// When other devices' debts are looked at next.
     wakes: Option<Time>,
     next: u64,
@@ -187,10 +189,27 @@ impl Outbox {
             .collect()
     }
 
-    /// Those to whom something is owed that another device made and nobody delivered.
-    pub(super) fn adopted(&self) -> impl Iterator<Item = Ghid> {
-        let rows = self.rows.iter().filter(|(_, debt)| debt.heard.is_some() && !debt.delivered);
-        rows.map(|((recipient, _), _)| *recipient).collect::<BTreeSet<_>>().into_iter()
+    /// What another device made and nobody delivered: the recipient, and when this device heard of it.
+    pub(super) fn adopted(&self) -> Vec<(Ghid, Time)> {
+        let rows = self.rows.iter().filter(|(_, debt)| !debt.delivered);
+        rows.filter_map(|((recipient, _), debt)| debt.heard.map(|at| (*recipient, at))).collect()
+    }
+
+    /// The record of a debt is gone.
+    pub(super) fn lost_record(&mut self, at: Time, debt: (Ghid, u64)) {
+        self.gone.push_back((at, debt));
+    }
+
+    /// Debts whose record is gone since long enough; and when there will be more.
+    pub(super) fn take_gone(&mut self, now: Time) -> (Vec<(Ghid, u64)>, Option<Time>) {
+        let due = self.gone.iter().take_while(|(at, _)| *at <= now).count();
+        let due = self.gone.drain(..due).map(|(_, debt)| debt).collect();
+        (due, self.gone.front().map(|(at, _)| *at))
+    }
+
+    /// The debts that have a record.
+    pub(super) fn recorded(&self) -> Vec<(Name, (Ghid, u64))> {
+        self.records.iter().map(|(name, debt)| (*name, *debt)).collect()
     }
 
     pub(super) fn records(&self) -> usize {
@@ -226,11 +245,10 @@ impl Outbox {
     }
 
     /// What somebody answered that nothing was known of.
-    pub(super) fn take_heard(&mut self, author: &Ghid) -> Vec<(Ghid, bool)> {
-        let (theirs, others): (VecDeque<Heard>, _) =
-            self.heard.drain(..).partition(|(by, ..)| by == author);
+    pub(super) fn take_heard(&mut self, author: &Ghid) -> VecDeque<Heard> {
+        let (theirs, others) = self.heard.drain(..).partition(|(by, ..)| by.ghid() == *author);
         self.heard = others;
-        theirs.into_iter().map(|(_, request, taken)| (request, taken)).collect()
+        theirs
     }
 
     pub(super) fn all_of(&self, recipient: &Ghid) -> Vec<u64> {
@@ -393,7 +411,8 @@ impl Engine {
         }
     }
 
-    /// A share came to its end, of which its application is told.
+    /// A share came to its end, of which its application is told. Of a refusal other devices are told, too:
+    /// a record that is gone stands for a share that was taken.
     pub(super) fn end_debt(
         &mut self,
         turn: &mut Turn<'_>,
@@ -609,7 +628,7 @@ impl Engine {
         }
         let Some((recipient, number)) = self.outbox.requests.get(&request).copied() else {
             // Another device may have made it, and its record be under way.
-            self.outbox.hear((author.ghid(), request, taken));
+            self.outbox.hear((author.clone(), request, taken));
             return Ok(());
         };
         if recipient != author.ghid() {

@@ -126,7 +126,6 @@ impl Engine {
         name: &Name,
     ) -> Result<Option<Packed>, ViewError> {
         let Some(promise) = self.promise_of(turn, name)? else {
-            self.settle_debt(turn, recipient, number, owed)?;
             return Ok(None);
         };
         if self.is_of_a_past_epoch(turn, &promise)? {
@@ -174,7 +173,8 @@ impl Engine {
         Ok(None)
     }
 
-    /// Whatever was owed of an object that is gone. What was delivered is still to be answered.
+    /// Whatever was owed of an object that is gone, as every device sees. What was delivered is still to
+    /// be answered.
     pub(crate) fn give_up_owed_of(
         &mut self,
         turn: &mut Turn<'_>,
@@ -182,6 +182,7 @@ impl Engine {
     ) -> Result<(), ViewError> {
         for (recipient, number) in self.outbox.undelivered_of(object) {
             if let Some(owed) = Self::read_owed(turn, &recipient, number)? {
+                self.settle_record(turn, &owed, false)?;
                 self.end_debt(turn, recipient, number, &owed, false)?;
             }
         }
@@ -220,10 +221,10 @@ impl Engine {
         };
         let debt = self.outbox.of_record(&name);
         let Some(body) = body else {
-            return match debt {
-                Some(debt) => self.promise_gone(turn, debt),
-                None => Ok(()),
-            };
+            if let Some(debt) = debt {
+                self.promise_is_gone(turn, debt);
+            }
+            return Ok(());
         };
         match (debt, Promise::decode(body)) {
             (Some((recipient, number)), Some(promise)) if promise.refused => {
@@ -237,8 +238,13 @@ impl Engine {
         }
     }
 
-    /// What the records say that no row is about: a backup was restored.
+    /// Rows whose record went before a stop, and records that no row is about: a backup was restored.
     pub(crate) fn adopt_promises(&mut self, turn: &mut Turn<'_>) -> Result<(), ViewError> {
+        for (name, debt) in self.outbox.recorded() {
+            if self.promise_of(turn, &name)?.is_none() {
+                self.promise_is_gone(turn, debt);
+            }
+        }
         for (name, body) in self.keyring.all(turn, Record::Owed)? {
             if let Ok(name) = Name::try_from(&name[..])
                 && self.outbox.of_record(&name).is_none()
@@ -262,20 +268,21 @@ impl Engine {
         self.owe(turn, recipient, &owed);
         self.take_over_later(turn);
         // The answer may have been faster.
-        let heard = self.outbox.take_heard(&recipient);
-        if !heard.is_empty()
-            && let Some(identity) = shelf::identity(turn, &recipient)?
-        {
-            for (request, taken) in heard {
-                self.share_answered(turn, &identity, request, taken)?;
-            }
+        for (author, request, taken) in self.outbox.take_heard(&recipient) {
+            self.share_answered(turn, &author, request, taken)?;
         }
         Ok(())
     }
 
-    /// Another device heard the end of it. Unless the object was taken back or deleted, that is that the
-    /// recipient took it: a refusal is written down.
-    fn promise_gone(
+    /// Another device heard the end of it. Which end shows from other records, which come with this one.
+    fn promise_is_gone(&mut self, turn: &mut Turn<'_>, debt: (Ghid, u64)) {
+        let at = turn.now() + limits::OWED_GONE;
+        self.outbox.lost_record(at, debt);
+        self.wake_for_owed(turn, at);
+    }
+
+    /// Unless the object was taken back or deleted, the recipient took it: a refusal is written down.
+    fn promise_ended(
         &mut self,
         turn: &mut Turn<'_>,
         (recipient, number): (Ghid, u64),
@@ -385,8 +392,9 @@ impl Engine {
     }
 
     fn take_over_later(&mut self, turn: &mut Turn<'_>) {
-        if self.outbox.adopted().next().is_some() {
-            let at = turn.now() + self.patience();
+        let (now, patience) = (turn.now(), self.patience());
+        let times = self.outbox.adopted().into_iter().map(|(_, heard)| heard + patience);
+        if let Some(at) = times.filter(|at| *at > now).min() {
             self.wake_for_owed(turn, at);
         }
     }
@@ -398,12 +406,20 @@ impl Engine {
     }
 
     /// What other devices did not deliver meanwhile is tried here.
-    pub(crate) fn take_over(&mut self) {
+    pub(crate) fn take_over(&mut self, turn: &mut Turn<'_>) -> Result<(), ViewError> {
         self.outbox.woke();
-        let recipients: Vec<Ghid> = self.outbox.adopted().collect();
-        for recipient in recipients {
+        let (gone, later) = self.outbox.take_gone(turn.now());
+        for debt in gone {
+            self.promise_ended(turn, debt)?;
+        }
+        if let Some(at) = later {
+            self.wake_for_owed(turn, at);
+        }
+        for (recipient, _) in self.outbox.adopted() {
             self.links.interesting(recipient);
         }
+        self.take_over_later(turn);
+        Ok(())
     }
 }
 
