@@ -64,9 +64,19 @@ pub const LINK_PING_INTERVAL: Duration = Duration::from_secs(20);
 /// Both sides of a link compare what they hold this often (field.md 5.6, L3).
 pub const RECONCILE_INTERVAL: Duration = Duration::from_secs(600);
 
-/// Rows of the own store that are looked at beside one comparison, so that what is missing there is
-/// noticed; a store of 10,000 objects is through after ten. 10 us a row.
+/// Rows of the own store that are looked at together, so that what is missing there is noticed: soon after
+/// the start until all were, then so many beside each comparison. 10 us a row.
 pub const SCRUB_ROWS: usize = 1_024;
+
+/// Of these, how many may be addresses that something was missing of before.
+pub const SCRUB_AGAIN: usize = SCRUB_ROWS / 2;
+
+/// Addresses of which it is remembered that something is missing: a megabyte.
+pub const SCRUB_BROKEN: usize = 16_384;
+
+/// Between two slices that do not wait for a comparison: a twenty-fifth of a core, and a million rows in
+/// four minutes.
+pub const SCRUB_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Bytes that may be read for it. A guess: less than what a comparison sends after an hour.
 pub const SCRUB_BYTES: usize = 4 * 1024 * 1024;

@@ -21,6 +21,8 @@ pub enum Timer {
     Owed(LinkId),
     /// What other devices of the account owe and have not delivered is taken over.
     TakeOver,
+    /// More rows of the store are looked at.
+    Scrub,
     /// Identities that no link leads to are looked for.
     Search,
     /// Addresses that are looked for in the DHT are given up.
