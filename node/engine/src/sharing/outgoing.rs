@@ -508,7 +508,7 @@ impl Engine {
             return Ok(Some((None, objects)));
         };
         let resolved = self.resolve(turn, &object)?;
-        if resolved.is_none() && (!owed.adopted || self.is_gone(turn, &object)?) {
+        if resolved.is_none() && !owed.adopted {
             // Deleted before the recipient took it.
             self.end_debt(turn, recipient, number, &owed, false)?;
             return Ok(None);

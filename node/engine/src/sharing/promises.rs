@@ -15,7 +15,7 @@
 
 use std::time::Duration;
 
-use golix::object::{Debinding, MakeError, Request, RequestBody, StaticBinding, Verified};
+use golix::object::{MakeError, Request, RequestBody, Verified};
 use golix::{ChainKey, Ghid, Identity, Secret};
 use hypergolix_ipc::AppToken;
 use zeroize::Zeroizing;
@@ -189,24 +189,6 @@ impl Engine {
         Ok(())
     }
 
-    /// Whether an object was deleted, as far as is known here: it may never have been here.
-    pub(super) fn is_gone(&self, turn: &Turn<'_>, object: &Ghid) -> Result<bool, ViewError> {
-        if shelf::is_object(turn, object)? {
-            return Ok(false);
-        }
-        if shelf::was_dropped(turn, object)? {
-            return Ok(true);
-        }
-        let suite = self.account.suite();
-        for target in [*object, StaticBinding::address_of(suite, &self.me, object)] {
-            let debinding = Debinding::address_of(suite, &self.me, &target);
-            if shelf::bytes(turn, &debinding)?.is_some() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
     // What other devices say.
 
     /// Another device wrote down what is owed, or that it no longer is.
@@ -295,7 +277,7 @@ impl Engine {
             let name = key(&[object.as_bytes(), recipient.as_bytes()]);
             let ours = shelf::head(turn, &object)?.is_some_and(|head| head.binder == self.me);
             if !ours || self.keyring.get(turn, Record::Recipient, &name)?.is_some() {
-                let taken = !self.is_gone(turn, &object)?;
+                let taken = shelf::is_object(turn, &object)?;
                 self.tell_share_result(AppToken(token), object, recipient, taken);
             }
         }
