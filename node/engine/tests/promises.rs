@@ -7,7 +7,7 @@ mod common;
 use std::time::Duration;
 
 use common::peer::Peer;
-use common::{PASSWORD, Seeded, World, record};
+use common::{Happened, PASSWORD, Seeded, World, record};
 use golix::object::RequestBody;
 use golix::{Ghid, Suite};
 use hypergolix_engine::message::{Address, Packed};
@@ -183,11 +183,9 @@ fn a_device_that_has_not_got_the_object_leaves_the_request_in_the_mailbox() {
     let mut home = Home::new();
     home.world.disconnect(home.between);
     let server = home.world.server(PersisterConfig::default());
-    let bobs = home.world.connect(1, server);
     let first = home.world.connect(0, server);
     let third = home.world.second_device(0, PASSWORD).expect("the right password");
     settle(&mut home.world);
-    home.world.disconnect(bobs);
     home.share();
     home.world.connect(third, server);
     settle(&mut home.world);
@@ -264,12 +262,19 @@ fn a_mailbox_has_it_once() {
 #[test]
 fn what_one_device_delivered_the_others_forget() {
     let mut home = Home::new();
+    let second = home.second;
     let link = home.world.connect(0, 1);
+    let other = home.world.connect(second, 1);
+    home.world.log = Some(Vec::new());
     home.share();
-    settle(&mut home.world);
+    taken_over(&mut home.world);
     home.told_once();
     home.maker_is_told_of_success();
     home.nothing_is_left();
+    let delivers = |it: &&Happened| matches!(it, Happened::Said(node, _, Message::Publish { .. }) if *node != 1);
+    let said = home.world.log.take().expect("it was kept");
+    assert_eq!(said.iter().filter(delivers).count(), 1, "one device delivers it, once");
+    home.world.disconnect(other);
     // The recipient answers to whichever device is there, here before that device has heard of it.
     home.world.disconnect(link);
     let into_the_second = u64::from(home.world.now.since_origin().subsec_millis());
@@ -279,7 +284,7 @@ fn what_one_device_delivered_the_others_forget() {
     let link = home.world.connect(0, 1);
     home.told_once();
     home.world.disconnect(link);
-    home.world.connect(home.second, 1);
+    home.world.connect(second, 1);
     home.world.advance(Duration::from_millis(150));
     assert_eq!(home.owed(), [1, 0]);
     settle(&mut home.world);
