@@ -158,6 +158,8 @@ impl Engine {
         engine.links.scrub = Scrub::of_account(engine.account.user_id());
         engine.check_pieces(&mut turn)?;
         engine.epochs_to_check = engine.unsettled_epochs(&turn)?;
+        engine.adopt_promises(&mut turn)?;
+        engine.links.scrub.go_on(&mut turn);
         engine.pump_inbox(&mut turn)?;
         engine.search_soon(&mut turn);
         engine.present(&mut turn);
@@ -241,6 +243,11 @@ impl Engine {
             Input::Timer(Timer::Search) => self.search_due(turn)?,
             Input::Timer(Timer::Lookups) => self.lookups_due(turn)?,
             Input::Timer(Timer::Answers) => self.release_answers(),
+            Input::Timer(Timer::Scrub) => {
+                let holdings = self.holdings();
+                self.links.scrub.due(turn, &mut self.feed, holdings)?;
+            }
+            Input::Timer(Timer::TakeOver) => self.take_over(turn)?,
             Input::Timer(Timer::Owed(link)) => self.offer_again(turn, link)?,
             Input::Timer(Timer::Uploads(link)) => self.resume_uploads(link),
             Input::Timer(Timer::Uploaded(link)) => self.write_position(turn, link, 1),

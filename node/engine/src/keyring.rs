@@ -48,11 +48,13 @@ pub(crate) enum Record {
     /// An identity to where its devices were last, as far as this device knows: `length u16 | route`
     /// each.
     Route = 11,
+    /// A share that is owed (`sharing/promises.rs`), under a random name.
+    Owed = 12,
 }
 
 impl Record {
     /// What the devices of an account share; the rest each keeps for itself.
-    const TRAVELLING: [Self; 7] = [
+    const TRAVELLING: [Self; 8] = [
         Self::Secret,
         Self::Token,
         Self::Share,
@@ -60,6 +62,7 @@ impl Record {
         Self::Recipient,
         Self::Epochs,
         Self::NextSecret,
+        Self::Owed,
     ];
 
     fn travels(self) -> bool {
@@ -326,6 +329,11 @@ impl Keyring {
             rows.extend(turn.prefixed(Table::Account, &[kind as u8, bucket], usize::MAX >> 1)?);
         }
         Ok(rows)
+    }
+
+    /// What a request is sealed with whose parts are in a record: the same on every device.
+    pub(crate) fn randomness_of_a_request(&self, parts: &[&[u8]]) -> [u8; 64] {
+        derive(&self.seal, b"hypergolix owed request\0", parts)
     }
 
     fn row(&self, kind: Record, name: &[u8]) -> Vec<u8> {

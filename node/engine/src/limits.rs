@@ -64,9 +64,19 @@ pub const LINK_PING_INTERVAL: Duration = Duration::from_secs(20);
 /// Both sides of a link compare what they hold this often (field.md 5.6, L3).
 pub const RECONCILE_INTERVAL: Duration = Duration::from_secs(600);
 
-/// Rows of the own store that are looked at beside one comparison, so that what is missing there is
-/// noticed; a store of 10,000 objects is through after ten. 10 us a row.
+/// Rows of the own store that are looked at together, so that what is missing there is noticed: soon after
+/// the start until all were, then so many beside each comparison. 10 us a row.
 pub const SCRUB_ROWS: usize = 1_024;
+
+/// Of these, how many may be addresses that something was missing of before.
+pub const SCRUB_AGAIN: usize = SCRUB_ROWS / 2;
+
+/// Addresses of which it is remembered that something is missing: a megabyte.
+pub const SCRUB_BROKEN: usize = 16_384;
+
+/// Between two slices that do not wait for a comparison: a twenty-fifth of a core, and a million rows in
+/// four minutes.
+pub const SCRUB_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Bytes that may be read for it. A guess: less than what a comparison sends after an hour.
 pub const SCRUB_BYTES: usize = 4 * 1024 * 1024;
@@ -92,6 +102,24 @@ pub const GETS_IN_FLIGHT: usize = 64;
 /// Answers to shares that nobody has fetched yet. The oldest goes first: an answer is good to have,
 /// and strangers must not fill the store with what we owe them.
 pub const ANSWERS_OWED: usize = 10_000;
+
+/// Shares that are owed and of which the other devices of the account know: 300 bytes each in what the
+/// devices exchange, 5 kB a piece. What is promised beyond it is delivered by the device that did.
+pub const OWED_RECORDS: usize = 4_096;
+
+/// How long what another device of the account owes is left to it: the recipient answers within a second or
+/// two, of which the others know a fifth of a second later. A guess that leaves room for a slow line.
+pub const OWED_TAKEOVER: Duration = Duration::from_secs(10);
+
+/// Devices that take over do so one after the other, by the last bits of their slots.
+pub const OWED_STAGGER: Duration = Duration::from_secs(1);
+
+/// How long after its record what was owed counts as taken: an object that was taken back or deleted shows
+/// in other records and objects, which the same device sends at the same time.
+pub const OWED_GONE: Duration = Duration::from_secs(1);
+
+/// Answers to requests that are not known here yet: their record may be under way from another device.
+pub(crate) const ANSWERS_HEARD: usize = 256;
 
 /// Identities that one followed address is asked of: its author and those who shared it.
 pub const SOURCES_PER_ADDRESS: usize = 16;

@@ -125,8 +125,9 @@ impl Persister {
         let mut turn = Turn::new(view, &mut *entropy, now);
         let feed = Feed::open_anew(&mut turn)?;
         let gossip = Gossip::open(&mut turn);
+        let mut links = Links::new(limits::SUBSCRIPTIONS_PER_LINK, limits::REMOTE_SILENCE_MAX);
+        links.scrub.go_on(&mut turn);
         let outcome = turn.finish();
-        let links = Links::new(limits::SUBSCRIPTIONS_PER_LINK, limits::REMOTE_SILENCE_MAX);
         let seekers = Seekers::default();
         let persister = Self {
             device,
@@ -214,6 +215,9 @@ impl Persister {
                 self.announced(turn, author, &moved, &host)?;
             }
             Input::Timer(Timer::Announce) => self.gossip.announce(turn),
+            Input::Timer(Timer::Scrub) => {
+                self.links.scrub.due(turn, &mut self.feed, Holdings::Persister)?;
+            }
             Input::Timer(Timer::Fetch) => self.gossip.fetches.due(turn, &mut self.links),
             Input::Control { id, control } => self.control(turn, id, control)?,
             // A server has no applications, and so nothing that waits for one.
@@ -225,6 +229,7 @@ impl Persister {
                 | Timer::Search
                 | Timer::Lookups
                 | Timer::Listen
+                | Timer::TakeOver
                 | Timer::Owed(_)
                 | Timer::Uploads(_)
                 | Timer::Uploaded(_),

@@ -7,6 +7,7 @@
 mod inbox;
 mod incoming;
 mod outgoing;
+mod promises;
 mod revocation;
 
 pub(crate) use inbox::{Inbox, brings_request};

@@ -19,6 +19,10 @@ pub enum Timer {
     Pieces,
     /// What the other side of a link had no room for is offered again.
     Owed(LinkId),
+    /// What other devices of the account owe and have not delivered is taken over.
+    TakeOver,
+    /// More rows of the store are looked at.
+    Scrub,
     /// Identities that no link leads to are looked for.
     Search,
     /// Addresses that are looked for in the DHT are given up.

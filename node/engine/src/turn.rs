@@ -47,6 +47,14 @@ impl<'a> Turn<'a> {
         }
     }
 
+    /// Bytes of a value, without the value.
+    pub(crate) fn size(&self, table: Table, key: &[u8]) -> Result<Option<usize>, ViewError> {
+        match self.staged.get(&(table, key.to_vec())) {
+            Some(staged) => Ok(staged.as_ref().map(Vec::len)),
+            None => self.view.size(table, key),
+        }
+    }
+
     /// Rows with `start <= key < end`, this turn's writes included.
     pub(crate) fn range(
         &self,

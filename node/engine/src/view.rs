@@ -93,6 +93,14 @@ pub trait View {
     /// The store cannot be read.
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, ViewError>;
 
+    /// Bytes of the value under `key`. A store that can tell without reading them all does.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn size(&self, table: Table, key: &[u8]) -> Result<Option<usize>, ViewError> {
+        Ok(self.get(table, key)?.map(|value| value.len()))
+    }
+
     /// Rows with `start <= key < end` in key order, at most `limit` of them.
     ///
     /// # Errors

@@ -5,11 +5,12 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 
 use common::{World, record};
 use golix::Ghid;
 use golix::persister::Head;
-use hypergolix_engine::{LinkId, PersisterConfig, Table, limits};
+use hypergolix_engine::{Input, LinkId, PersisterConfig, Table, Timer, limits};
 use hypergolix_ipc::{ApiId, ConnectionId, Reply, Request};
 
 /// What was done to one side.
@@ -275,6 +276,11 @@ impl Pair {
         }
     }
 
+    /// How often the store of a device was read.
+    fn reads(&self, node: usize) -> u64 {
+        self.world.nodes[node].disk.1.load(Ordering::Relaxed)
+    }
+
     /// What the two do not agree about.
     fn differences(&self) -> Vec<String> {
         let mut differences = Vec::new();
@@ -369,6 +375,45 @@ fn two_servers() {
     heals("mirrors", Pair::mirrors);
 }
 
+/// More rows than are looked at beside two comparisons; all of them, or every other one, are damaged.
+#[test]
+fn so_do_stores_of_some_thousand_rows() {
+    let at_server: fn() -> Pair = || Pair::server(0);
+    for (make, damages) in [
+        (at_server, &[Damage::NoFeedIndex, Damage::NoContainers][..]),
+        (Pair::mirrors, &[Damage::NoFrames]),
+    ] {
+        let mut pair = make();
+        pair.shared_with = None;
+        for number in 0..2_200_u16 {
+            pair.make(&number.to_be_bytes(), true);
+        }
+        pair.settle();
+        assert_eq!(pair.differences(), Vec::<String>::new(), "in step before anything is done");
+        let before: Vec<_> = pair.world.nodes.iter().map(|node| node.disk.clone()).collect();
+        for damage in damages {
+            for end in 0..2 {
+                for (node, disk) in before.iter().enumerate() {
+                    pair.world.nodes[node].disk = disk.clone();
+                    pair.world.restart(node);
+                }
+                pair.alice = pair.world.app(0, pair.alice.0 + 10);
+                pair.together();
+                pair.settle();
+                let victim = pair.ends[end];
+                pair.damage(victim, *damage);
+                let rounds = pair.rounds();
+                let left = pair.differences().len();
+                assert!(rounds <= 2 && left == 0, "{damage:?} of {victim}: {left} after {rounds}");
+                let before = pair.reads(victim);
+                pair.world.input(victim, Input::Timer(Timer::Scrub));
+                let reads = pair.reads(victim) - before;
+                assert!(reads <= 10 * limits::SCRUB_ROWS as u64, "{reads} reads in one slice");
+            }
+        }
+    }
+}
+
 #[test]
 fn where_nothing_is_missing_nothing_is_found() {
     for make in [Pair::nodes, || Pair::server(0), Pair::mirrors] {
@@ -380,6 +425,11 @@ fn where_nothing_is_missing_nothing_is_found() {
             feed.map(|(_, number)| number.clone()).max()
         };
         let before: Vec<_> = (0..pair.world.nodes.len()).map(|it| last(&pair.world, it)).collect();
+        // Once all rows were looked at, nothing is read before the next comparison.
+        pair.settle();
+        let reads = pair.ends.map(|end| pair.reads(end));
+        pair.world.advance(limits::RECONCILE_INTERVAL / 2);
+        assert_eq!(pair.ends.map(|end| pair.reads(end)), reads);
         for _ in 0..3 {
             pair.world.advance(limits::RECONCILE_INTERVAL);
         }

@@ -513,8 +513,6 @@ fn a_share_of_what_is_deleted_before_it_is_taken_fails() {
             world.disconnect(peer.link);
         }
         world.ask(0, app, Request::Delete(object)).expect("deleted");
-        let peer = Peer::link(&mut world, 0, 9);
-        peer.prove(&mut world);
         assert_eq!(world.notices(0, app), vec![Notice::ShareFailed { object, recipient }]);
         assert!(world.status(0, app).contains("\"shares_owed\":0"));
     }

@@ -264,6 +264,10 @@ impl Engine {
                     self.recipient_gone(turn, &record.name)?;
                 }
             }
+            Record::Owed => {
+                let body = (!record.forgotten).then_some(&record.body[..]);
+                self.promise_arrived(turn, &record.name, body)?;
+            }
             Record::Token
             | Record::Checkpoint
             | Record::Lost

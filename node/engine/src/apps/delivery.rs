@@ -206,6 +206,7 @@ impl Engine {
             self.apps.untrack(connection, address);
             self.queue(connection, Waiting::Deleted(*address));
         }
+        self.give_up_owed_of(turn, address)?;
         self.forget_object(turn, address)
     }
 

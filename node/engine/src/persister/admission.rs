@@ -196,10 +196,16 @@ impl Persister {
             return Ok(verdict::MALFORMED);
         };
         let recipient = request.recipient();
-        if User::load(turn, &recipient)?.banned {
+        let user = User::load(turn, &recipient)?;
+        if user.banned {
             return Ok(verdict::BANNED);
         }
         let sender = self.sender(turn, from)?;
+        if !matches!(from, From::Mirror(_))
+            && !user.may_have_mail(&self.config, sender.is_registered())
+        {
+            return Ok(verdict::NOT_REGISTERED);
+        }
         if !self.may_leave_request(turn, from, sender) {
             return Ok(verdict::TOO_FAST);
         }

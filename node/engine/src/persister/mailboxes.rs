@@ -62,6 +62,12 @@ pub(super) struct Sender {
     who: Option<Ghid>,
 }
 
+impl Sender {
+    pub(super) fn is_registered(self) -> bool {
+        self.standing == Standing::Registered
+    }
+}
+
 /// One request that waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Waiting {

@@ -69,6 +69,15 @@ impl User {
         }
     }
 
+    /// Whether requests to it are taken. A server that is not open to everybody is no mailbox between two
+    /// who are not registered: it would be filled by those whom it does not know.
+    pub(super) fn may_have_mail(&self, config: &PersisterConfig, from_registered: bool) -> bool {
+        match config.policy {
+            Policy::Open => true,
+            Policy::Registered | Policy::Invited => self.registered || from_registered,
+        }
+    }
+
     /// Whether it may store anything.
     pub(super) fn may_publish(&self, config: &PersisterConfig) -> Result<(), u32> {
         if self.banned {

@@ -113,8 +113,8 @@ impl Engine {
         }
         Self::wrote(turn, &object)?;
         for other in recipients {
-            self.cancel_owed(turn, &object, &other)?;
-            self.owe_new_key(turn, object, other);
+            let token = self.cancel_owed(turn, &object, &other)?;
+            self.promise(turn, object, other, token, chain.to_handshake())?;
         }
         Ok(Ok(Reply::Done))
     }
@@ -249,6 +249,11 @@ impl Engine {
                 (of == object.as_bytes()).then(|| Ghid::from_bytes(recipient).ok()).flatten()
             })
             .collect())
+    }
+
+    /// The number of the last epoch of an own object.
+    pub(super) fn last_epoch(&self, turn: &Turn<'_>, object: &Ghid) -> Result<u32, ViewError> {
+        Ok(self.epochs(turn, object)?.last().map_or(0, |epoch| epoch.number))
     }
 
     /// The epochs of an own object after the first, ascending.

@@ -303,11 +303,8 @@ impl Engine {
         if !follows.is_empty() {
             self.follow_at_persisters(turn, &follows);
         }
-        let owed: Vec<Ghid> = interests
-            .iter()
-            .copied()
-            .filter(|identity| !self.outbox.undelivered(identity).is_empty())
-            .collect();
+        let owed: Vec<Ghid> =
+            interests.iter().copied().filter(|identity| self.outbox.owes(identity)).collect();
         for link in self.links.persisters() {
             self.seek(turn, link, interests.iter().copied());
             self.owed_at(turn, link, &owed)?;

@@ -23,6 +23,8 @@ use crate::view::{Table, Time, ViewError};
 /// One link. Everything here ends with it.
 pub(crate) struct Link {
     pub(crate) device: Vec<u8>,
+    /// When it came up.
+    pub(crate) since: Time,
     pub(super) our_nonce: [u8; 32],
     pub(super) their_nonce: Option<[u8; 32]>,
     /// What the other side is; as it says, so it counts only for `remote`s and mirrors.
@@ -248,6 +250,7 @@ impl Links {
             link,
             Link {
                 device,
+                since: now,
                 our_nonce: nonce,
                 their_nonce: None,
                 role: Role::Node,

@@ -1,19 +1,23 @@
-//! A look at the own rows beside each comparison: what a bug or a hand took out of the store is
-//! noticed here, and comes back from others.
+//! A look at the own rows: what a bug or a hand took out of the store is noticed here, and comes back from
+//! others.
 //!
 //! A comparison trusts its own index: an address that the feed does not know is not compared, and a
-//! head says what is here although the bytes may be gone. So a slice of the rows is looked at each
-//! time, the next one the next time. An address that the feed lost gets a new number; one whose bytes
-//! are missing is left out of comparisons, so that the other side sends it again.
+//! head says what is here although the bytes may be gone. So the rows are looked at, slice by slice: all of
+//! them soon after the start, since it is while nothing runs that most damage is done, and after that one
+//! slice beside each comparison. An address that the feed lost gets a new number; one whose bytes are
+//! missing is left out of comparisons, so that the other side sends it again.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 
 use golix::Ghid;
 use golix::persister::Stored;
 
+use crate::effect::Effect;
 use crate::limits;
 use crate::shelf;
 use crate::sync::{Feed, Holdings};
+use crate::timer::Timer;
 use crate::turn::Turn;
 use crate::view::{Table, Time, ViewError};
 
@@ -33,9 +37,15 @@ pub(crate) struct Scrub {
     source: usize,
     after: Vec<u8>,
     last: Option<Time>,
+    /// Every source was passed once.
+    passed: bool,
+    /// The timer for the next slice runs.
+    goes_on: bool,
     /// The root of the account, which belongs into no feed where it came before there was one.
     root: Option<Ghid>,
     broken: BTreeSet<Ghid>,
+    /// Where the last look at those ended, if it did not come to all of them.
+    looked_again: Option<Ghid>,
 }
 
 /// What one look may cost.
@@ -55,7 +65,7 @@ impl Scrub {
         self.broken.contains(address)
     }
 
-    /// Looks at the next rows.
+    /// A comparison begins, or is answered: looks at the next rows.
     pub(crate) fn look(
         &mut self,
         turn: &mut Turn<'_>,
@@ -66,21 +76,74 @@ impl Scrub {
         if self.last.is_some_and(|last| now.since(last) < limits::SCRUB_PAUSE) {
             return Ok(());
         }
-        self.last = Some(now);
-        let mut budget = Budget { rows: limits::SCRUB_ROWS, bytes: limits::SCRUB_BYTES };
-        for address in std::mem::take(&mut self.broken) {
-            if !is_whole(turn, &address, &mut budget)? {
-                self.broken.insert(address);
-            }
+        self.look_at_slice(turn, feed, holdings)?;
+        self.go_on(turn);
+        Ok(())
+    }
+
+    /// The timer came.
+    pub(crate) fn due(
+        &mut self,
+        turn: &mut Turn<'_>,
+        feed: &mut Feed,
+        holdings: Holdings,
+    ) -> Result<(), ViewError> {
+        self.goes_on = false;
+        self.look_at_slice(turn, feed, holdings)?;
+        self.go_on(turn);
+        Ok(())
+    }
+
+    /// Sets the timer for the next slice, if it is not to wait for the next comparison.
+    pub(crate) fn go_on(&mut self, turn: &mut Turn<'_>) {
+        let ends = self.passed && self.looked_again.is_none();
+        if !ends && !std::mem::replace(&mut self.goes_on, true) {
+            let at = turn.now() + limits::SCRUB_INTERVAL;
+            turn.effect(Effect::SetTimer { timer: Timer::Scrub, at });
         }
+    }
+
+    fn look_at_slice(
+        &mut self,
+        turn: &mut Turn<'_>,
+        feed: &mut Feed,
+        holdings: Holdings,
+    ) -> Result<(), ViewError> {
+        self.last = Some(turn.now());
+        let mut budget = Budget { rows: limits::SCRUB_ROWS, bytes: limits::SCRUB_BYTES };
+        self.look_at_broken(turn, &mut budget)?;
         // Each table once, and the one in which it began twice.
         for _ in 0..=SOURCES.len() {
+            if budget.rows == 0 || budget.bytes == 0 {
+                break;
+            }
             self.look_at_source(turn, feed, holdings, &mut budget)?;
             if budget.rows == 0 || budget.bytes == 0 {
                 break;
             }
             self.source = (self.source + 1) % SOURCES.len();
+            self.passed |= self.source == 0;
             self.after.clear();
+        }
+        Ok(())
+    }
+
+    /// What was missing may be here. Takes a part of the rows that may be looked at, so that others are
+    /// looked at as well.
+    fn look_at_broken(&mut self, turn: &Turn<'_>, budget: &mut Budget) -> Result<(), ViewError> {
+        let start = self.looked_again.map_or(Bound::Unbounded, Bound::Excluded);
+        let next = self.broken.range((start, Bound::Unbounded));
+        let next: Vec<Ghid> = next.take(limits::SCRUB_AGAIN + 1).copied().collect();
+        self.looked_again = None;
+        for (number, address) in next.iter().enumerate() {
+            if number == limits::SCRUB_AGAIN || budget.bytes == 0 {
+                self.looked_again = number.checked_sub(1).map(|last| next[last]);
+                break;
+            }
+            budget.rows = budget.rows.saturating_sub(1);
+            if is_whole(turn, address, budget)? {
+                self.broken.remove(address);
+            }
         }
         Ok(())
     }
@@ -118,7 +181,7 @@ impl Scrub {
                 let by = by.filter(|_| matches!(holdings, Holdings::Persister));
                 feed.touch_by(turn, &address, by)?;
             }
-            if self.broken.len() < limits::SCRUB_ROWS && !is_whole(turn, &address, budget)? {
+            if self.broken.len() < limits::SCRUB_BROKEN && !is_whole(turn, &address, budget)? {
                 self.broken.insert(address);
             }
             if budget.rows == 0 || budget.bytes == 0 {
@@ -156,8 +219,8 @@ fn is_whole(turn: &Turn<'_>, address: &Ghid, budget: &mut Budget) -> Result<bool
         None => vec![*address],
     };
     for ghid in needed {
-        match shelf::bytes(turn, &ghid)? {
-            Some(bytes) => budget.bytes = budget.bytes.saturating_sub(bytes.len()),
+        match turn.size(Table::Objects, ghid.as_bytes())? {
+            Some(size) => budget.bytes = budget.bytes.saturating_sub(size),
             // A dynamic object may hold another one.
             None if shelf::head(turn, &ghid)?.is_some() => {}
             None => return Ok(false),

@@ -59,7 +59,7 @@ impl Engine {
 
     /// Looks for whom no link leads to.
     pub(crate) fn search_due(&mut self, turn: &mut Turn<'_>) -> Result<(), ViewError> {
-        let mut wanted: Vec<Ghid> = self.outbox.recipients();
+        let mut wanted: Vec<Ghid> = self.recipients_to_find(turn);
         wanted.extend(self.follows.all_sources());
         wanted.retain(|identity| *identity != self.me);
         if account::has_others(turn)? {

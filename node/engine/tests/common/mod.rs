@@ -593,7 +593,7 @@ impl World {
             let node = &mut self.nodes[number];
             let mut outcome =
                 node.engine.handle(input, self.now, &node.disk).expect("a sound disk");
-            sign(&node.account, &mut outcome, &node.disk);
+            sign(&node.account, &mut outcome);
             if let Some(crash) = &mut self.crash
                 && crash.node == number
             {
@@ -721,7 +721,7 @@ impl World {
 }
 
 /// Makes the signatures that an outcome left out, and puts them in.
-fn sign(account: &Account, outcome: &mut Outcome, disk: &Disk) {
+fn sign(account: &Account, outcome: &mut Outcome) {
     let mut signatures = Signatures::default();
     for object in std::mem::take(&mut outcome.unsigned) {
         let signature = account.keys().sign(&object);
@@ -730,7 +730,8 @@ fn sign(account: &Account, outcome: &mut Outcome, disk: &Disk) {
     if signatures.is_empty() {
         return;
     }
-    let mut after = disk.clone();
+    // What was made in this turn is among what it writes.
+    let mut after = Disk::default();
     after.apply(outcome.writes.clone());
     let writes = signatures.writes(&after).expect("a sound disk");
     outcome.writes.extend(writes);

@@ -34,7 +34,7 @@ impl Engine {
                 // We hear who that is, now or as soon as somebody knows.
                 self.list(turn, link, [*recipient], None);
             }
-            let owed = self.outbox.undelivered(recipient);
+            let owed = self.due_at(turn, link, recipient);
             if let Some(state) = self.links.get_mut(link) {
                 state.client.to_mail.extend(owed.into_iter().map(|number| (*recipient, number)));
             }
