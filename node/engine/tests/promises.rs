@@ -458,3 +458,104 @@ fn what_was_owed_before_there_were_records_is_delivered_by_the_device_that_made_
     home.told_once();
     home.nothing_is_left();
 }
+
+/// Three devices of Alice, a server and Bob, who come and go.
+struct Wanderers {
+    world: World,
+    devices: Vec<usize>,
+    apps: Vec<ConnectionId>,
+    server: usize,
+    bob: ConnectionId,
+    recipient: Ghid,
+}
+
+impl Wanderers {
+    fn new() -> Self {
+        let mut world = World::new(2);
+        let mut devices = vec![0];
+        for _ in 0..2 {
+            devices.push(world.second_device(0, PASSWORD).expect("the right password"));
+        }
+        let apps = devices.iter().map(|node| world.app(*node, 1)).collect();
+        let bob = world.app(1, 1);
+        world.ask(1, bob, Request::RegisterApi(ApiId::JSON)).expect("registered");
+        let recipient = world.nodes[1].account.fingerprint();
+        let server = world.server(PersisterConfig::default());
+        Self { world, devices, apps, server, bob, recipient }
+    }
+
+    fn linked(&self, a: usize, b: usize) -> Option<LinkId> {
+        let mut links = self.world.links.iter();
+        links.find(|((node, _), other)| *node == a && **other == b).map(|((_, link), _)| *link)
+    }
+
+    fn toggle(&mut self, a: usize, b: usize) {
+        match self.linked(a, b) {
+            Some(link) => self.world.disconnect(link),
+            None => drop(self.world.connect(a, b)),
+        }
+    }
+
+    fn all_meet(&mut self) {
+        let ends = [&self.devices[..], &[1, self.server]].concat();
+        for (number, a) in ends.iter().enumerate() {
+            for b in &ends[..number] {
+                if self.linked(*a, *b).is_none() {
+                    self.world.connect(*a, *b);
+                }
+            }
+        }
+        for _ in 0..3 {
+            taken_over(&mut self.world);
+        }
+    }
+}
+
+#[test]
+fn whoever_comes_and_goes_everything_arrives_once_and_nothing_stays_owed() {
+    for seed in 0..24 {
+        let mut all = Wanderers::new();
+        let mut entropy = Seeded(seed);
+        let mut shared = Vec::new();
+        for _ in 0..50 {
+            let mut dice = [0; 4];
+            hypergolix_engine::Entropy::fill(&mut entropy, &mut dice);
+            let at = usize::from(dice[1]) % 3;
+            let device = all.devices[at];
+            match dice[0] % 8 {
+                0 | 1 => {
+                    let object = all.world.new_object(device, all.apps[at], &dice);
+                    let share = Request::Share { object, recipient: all.recipient };
+                    all.world.ask(device, all.apps[at], share).expect("promised");
+                    shared.push(object);
+                }
+                2 => all.toggle(device, 1),
+                3 => all.toggle(device, all.server),
+                4 => all.toggle(device, all.devices[(at + 1) % 3]),
+                5 => all.toggle(1, all.server),
+                6 => {
+                    all.world.restart(device);
+                    all.apps[at] = all.world.app(device, 100 + u64::from(dice[2]));
+                }
+                _ => all.world.advance(Duration::from_millis(100 * u64::from(dice[3]))),
+            }
+        }
+        all.all_meet();
+        let mut told: Vec<Ghid> = all
+            .world
+            .notices(1, all.bob)
+            .iter()
+            .filter_map(|notice| match notice {
+                Notice::Share { object, .. } => Some(*object),
+                _ => None,
+            })
+            .collect();
+        told.sort_unstable();
+        shared.sort_unstable();
+        assert_eq!(told, shared, "seed {seed}");
+        for device in all.devices.clone() {
+            assert_eq!(figure(&mut all.world, device, "shares_owed"), 0, "seed {seed}, {device}");
+            assert_eq!(promises(&all.world, device), 0, "seed {seed}, {device}");
+        }
+    }
+}
