@@ -118,6 +118,10 @@ pub const OWED_STAGGER: Duration = Duration::from_secs(1);
 /// in other records and objects, which the same device sends at the same time.
 pub const OWED_GONE: Duration = Duration::from_secs(1);
 
+/// How long an answer may take to come after a server says that the request was handled. A guess: the recipient
+/// is there, and leaves it within a second or two.
+pub const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
+
 /// Answers to requests that are not known here yet: their record may be under way from another device.
 pub(crate) const ANSWERS_HEARD: usize = 256;
 

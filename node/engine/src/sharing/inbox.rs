@@ -248,10 +248,11 @@ impl Engine {
                 continue;
             };
             if object.kind() == Kind::Request {
-                let link = self.inbox.waiting.get(&number).and_then(|waiting| waiting.link);
-                let state = link.and_then(|link| self.links.get(link));
-                let mailed = state.is_some_and(Link::is_persister);
-                let worth = self.is_worth_opening(turn, &object, mailed)?;
+                let waiting = self.inbox.waiting.get(&number);
+                let state = waiting.and_then(|it| it.link).and_then(|link| self.links.get(link));
+                let again =
+                    state.is_some_and(Link::is_persister) || waiting.is_some_and(|it| it.known);
+                let worth = self.is_worth_opening(turn, &object, again)?;
                 return Ok(worth.then_some(bytes));
             }
         }

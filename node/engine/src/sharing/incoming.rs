@@ -168,13 +168,14 @@ fn body(share: &Share) -> Vec<u8> {
 }
 
 impl Engine {
-    /// Whether a request is for us, and not handled yet. From a mailbox (`mailed`) it comes again
-    /// when its sender never heard the answer: then it is worth another one.
+    /// Whether a request is for us, and not handled yet. From a mailbox, and from whom we look for, it
+    /// comes `again` when its sender never heard the answer, or another device of the sender does not know
+    /// of it: then it is worth another one.
     pub(super) fn is_worth_opening(
         &self,
         turn: &Turn<'_>,
         request: &Unverified,
-        mailed: bool,
+        again: bool,
     ) -> Result<bool, ViewError> {
         let Ok(verified) = request.clone().verify(None) else {
             return Ok(false);
@@ -183,7 +184,7 @@ impl Engine {
             return Ok(false);
         };
         Ok(request.recipient() == self.me
-            && (mailed || shelf::debindings(turn, &verified.ghid(), 1)?.is_empty()))
+            && (again || shelf::debindings(turn, &verified.ghid(), 1)?.is_empty()))
     }
 
     /// A request was opened. Whatever is wrong with it, the sender learns nothing: junk is dropped,

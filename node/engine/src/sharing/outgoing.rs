@@ -91,8 +91,8 @@ pub(crate) struct Outbox {
     objects: BTreeSet<(Ghid, Ghid, u64)>,
     /// What was answered before its record came.
     heard: VecDeque<Heard>,
-    /// Whose records are gone, and when that is taken for the end of them.
-    gone: VecDeque<(Time, (Ghid, u64))>,
+    /// Debts that came to an end of which nothing more was heard, and until when it is waited for.
+    ending: BTreeSet<(Time, (Ghid, u64))>,
     /// When other devices' debts are looked at next.
     wakes: Option<Time>,
     next: u64,
@@ -195,16 +195,22 @@ impl Outbox {
         rows.filter_map(|((recipient, _), debt)| debt.heard.map(|at| (*recipient, at))).collect()
     }
 
-    /// The record of a debt is gone.
-    pub(super) fn lost_record(&mut self, at: Time, debt: (Ghid, u64)) {
-        self.gone.push_back((at, debt));
+    /// A debt is at its end, unless something else is heard before that moment.
+    pub(super) fn ends(&mut self, at: Time, debt: (Ghid, u64)) {
+        self.ending.insert((at, debt));
     }
 
-    /// Debts whose record is gone since long enough; and when there will be more.
-    pub(super) fn take_gone(&mut self, now: Time) -> (Vec<(Ghid, u64)>, Option<Time>) {
-        let due = self.gone.iter().take_while(|(at, _)| *at <= now).count();
-        let due = self.gone.drain(..due).map(|(_, debt)| debt).collect();
-        (due, self.gone.front().map(|(at, _)| *at))
+    /// Debts of which it was waited for long enough how they end; and when there will be more.
+    pub(super) fn take_ended(&mut self, now: Time) -> (Vec<(Ghid, u64)>, Option<Time>) {
+        let mut ended = Vec::new();
+        while let Some((at, debt)) = self.ending.pop_first() {
+            if at > now {
+                self.ending.insert((at, debt));
+                return (ended, Some(at));
+            }
+            ended.push(debt);
+        }
+        (ended, None)
     }
 
     /// The debts that have a record.
@@ -573,12 +579,17 @@ impl Engine {
         let Some(owed) = Self::read_owed(turn, &recipient, number)? else {
             return Ok(());
         };
-        // A share is owed until it is answered, whatever became of it in a mailbox.
+        // A share is owed until it is answered, wherever it waits.
         let everywhere = self.is_mailed_everywhere(recipient, number)
             && (self.is_mailed_where_it_belongs(recipient, number)
                 || !self.is_still_sought(&recipient));
-        if owed.object.is_none() && (handled || everywhere) {
-            self.drop_debt(turn, recipient, number);
+        match owed.object {
+            None if handled || everywhere => self.drop_debt(turn, recipient, number),
+            // The answer is under way, or came to a device that did not know what it was about.
+            Some(_) if handled => {
+                self.ends_soon(turn, (recipient, number), limits::ANSWER_PATIENCE);
+            }
+            _ => {}
         }
         Ok(())
     }

@@ -204,7 +204,8 @@ impl Engine {
         let debt = self.outbox.of_record(&name);
         let Some(body) = body else {
             if let Some(debt) = debt {
-                self.promise_is_gone(turn, debt);
+                // Another device heard the end of it. Which end shows from what comes with that.
+                self.ends_soon(turn, debt, limits::OWED_GONE);
             }
             return Ok(());
         };
@@ -224,7 +225,7 @@ impl Engine {
     pub(crate) fn adopt_promises(&mut self, turn: &mut Turn<'_>) -> Result<(), ViewError> {
         for (name, debt) in self.outbox.recorded() {
             if self.promise_of(turn, &name)?.is_none() {
-                self.promise_is_gone(turn, debt);
+                self.ends_soon(turn, debt, limits::OWED_GONE);
             }
         }
         for (name, body) in self.keyring.all(turn, Record::Owed)? {
@@ -256,10 +257,10 @@ impl Engine {
         Ok(())
     }
 
-    /// Another device heard the end of it. Which end shows from other records, which come with this one.
-    fn promise_is_gone(&mut self, turn: &mut Turn<'_>, debt: (Ghid, u64)) {
-        let at = turn.now() + limits::OWED_GONE;
-        self.outbox.lost_record(at, debt);
+    /// A debt is at its end, of which more may be heard for a while.
+    pub(super) fn ends_soon(&mut self, turn: &mut Turn<'_>, debt: (Ghid, u64), patience: Duration) {
+        let at = turn.now() + patience;
+        self.outbox.ends(at, debt);
         self.wake_for_owed(turn, at);
     }
 
@@ -390,8 +391,8 @@ impl Engine {
     /// What other devices did not deliver meanwhile is tried here.
     pub(crate) fn take_over(&mut self, turn: &mut Turn<'_>) -> Result<(), ViewError> {
         self.outbox.woke();
-        let (gone, later) = self.outbox.take_gone(turn.now());
-        for debt in gone {
+        let (ended, later) = self.outbox.take_ended(turn.now());
+        for debt in ended {
             self.promise_ended(turn, debt)?;
         }
         if let Some(at) = later {
