@@ -294,6 +294,31 @@ fn what_one_device_delivered_the_others_forget() {
 }
 
 #[test]
+fn an_answer_that_was_lost_is_given_again() {
+    let mut home = Home::new();
+    let second = home.second;
+    let into_the_second = u64::from(home.world.now.since_origin().subsec_millis());
+    home.world.advance(Duration::from_millis(1_900 - into_the_second));
+    home.share();
+    let link = home.world.connect(0, 1);
+    home.told_once();
+    home.world.disconnect(link);
+    home.world.disconnect(home.between);
+    // It comes to the device that has not heard of the share, and that forgets it.
+    home.world.connect(second, 1);
+    home.world.advance(Duration::from_millis(150));
+    assert!(home.world.nodes[1].disk.0.keys().all(|(table, _)| *table != Table::Outbox));
+    home.world.restart(second);
+    home.comes_back();
+    assert_eq!(home.owed(), [1, 1]);
+    home.world.connect(second, 1);
+    taken_over(&mut home.world);
+    home.nothing_is_left();
+    home.maker_is_told_of_success();
+    assert_eq!(home.told(), []);
+}
+
+#[test]
 fn what_is_taken_back_while_the_device_is_gone_that_promised_it_never_arrives() {
     let mut home = Home::new();
     home.promise_and_go();
