@@ -94,6 +94,7 @@ impl Engine {
             Message::Object { id, objects } => {
                 if self.identity_answered(turn, link, id, &objects)?
                     || self.acknowledged_answered(turn, link, id, &objects)?
+                    || self.proof_answered(turn, link, id, &objects)?
                 {
                     // It was about an identity, or whether something is there.
                 } else if self.fetched(turn, link, id, &objects)? {

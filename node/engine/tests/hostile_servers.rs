@@ -5,11 +5,13 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::peer::{Peer, Thing, pack};
 use common::{PASSWORD, World};
 use golix::Ghid;
 use hypergolix_engine::message::{Address, Cursor, Packed};
-use hypergolix_engine::{Control, Message, PersisterConfig, limits};
+use hypergolix_engine::{Control, Message, PersisterConfig, limits, verdict};
 use hypergolix_ipc::{ApiId, ConnectionId, Reply, Request};
 use negentropy::{Id, Negentropy, NegentropyStorageVector};
 
@@ -291,4 +293,47 @@ fn a_place_in_a_feed_that_does_not_exist_holds_nothing_up() {
         _ => None,
     });
     assert_eq!(named, Some(at));
+}
+
+#[test]
+fn a_share_that_a_server_says_was_handled_is_owed_until_its_recipient_says_so() {
+    let (mut world, alice, bob, _) = met();
+    for link in world.links.keys().map(|(_, link)| *link).collect::<Vec<_>>() {
+        world.disconnect(link);
+    }
+    let hostile = Peer::persister(&mut world, 0, 9, EPOCH);
+    let second = world.new_object(0, alice, b"second");
+    let recipient = world.nodes[1].account.fingerprint();
+    assert_eq!(world.ask(0, alice, Request::Share { object: second, recipient }), Ok(Reply::Done));
+    let mut requests = 0;
+    for _ in 0..30 {
+        for message in hostile.heard(&mut world) {
+            match message {
+                Message::Publish { id, objects } => {
+                    let is_request = |bytes: &Packed| bytes.starts_with(b"GARQ");
+                    let result = |bytes| if is_request(bytes) { verdict::DEBOUND } else { 0 };
+                    requests += objects.iter().filter(|bytes| is_request(bytes)).count();
+                    let results = objects.iter().map(result).collect();
+                    hostile.say(&mut world, Message::Published { id, results });
+                }
+                Message::Reconcile { body, subscriber: true } => {
+                    hostile.say(&mut world, compared(&[], &body));
+                }
+                // A debinding of it there is, but it is not the recipient's.
+                Message::Get { id, address: Address(address) } => {
+                    let debinding = golix::object::Debinding::make(&*hostile.me, address);
+                    let objects = vec![hostile.gidc(), pack(&debinding)];
+                    hostile.say(&mut world, Message::Object { id, objects });
+                }
+                Message::Ping { id } => hostile.say(&mut world, Message::Pong { id }),
+                _ => {}
+            }
+        }
+        world.advance(Duration::from_secs(2));
+    }
+    assert_eq!(requests, 1);
+    assert_eq!(said(&mut world, 0, &hostile, "withheld"), 1);
+    world.connect(0, 1);
+    world.advance(3 * limits::ANSWER_SCHEDULE);
+    assert_eq!(world.state(1, bob, second).expect("shared"), b"second");
 }

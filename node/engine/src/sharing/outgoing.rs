@@ -583,15 +583,19 @@ impl Engine {
         let everywhere = self.is_mailed_everywhere(recipient, number)
             && (self.is_mailed_where_it_belongs(recipient, number)
                 || !self.is_still_sought(&recipient));
-        match owed.object {
-            None if handled || everywhere => self.drop_debt(turn, recipient, number),
-            // The answer is under way, or came to a device that did not know what it was about.
-            Some(_) if handled => {
-                self.ends_soon(turn, (recipient, number), limits::ANSWER_PATIENCE);
-            }
-            _ => {}
+        if owed.object.is_none() && (handled || everywhere) {
+            self.drop_debt(turn, recipient, number);
         }
         Ok(())
+    }
+
+    /// The request of a share that is owed, if it was sealed.
+    pub(crate) fn request_of_debt(
+        turn: &Turn<'_>,
+        (recipient, number): (Ghid, u64),
+    ) -> Result<Option<Ghid>, ViewError> {
+        let owed = Self::read_owed(turn, &recipient, number)?.filter(|owed| owed.object.is_some());
+        owed.and_then(|owed| owed.request).map(|request| address_of(&request)).transpose()
     }
 
     /// The other side stored (or refused to store) what was owed.

@@ -258,7 +258,7 @@ impl Engine {
     }
 
     /// A debt is at its end, of which more may be heard for a while.
-    pub(super) fn ends_soon(&mut self, turn: &mut Turn<'_>, debt: (Ghid, u64), patience: Duration) {
+    pub(crate) fn ends_soon(&mut self, turn: &mut Turn<'_>, debt: (Ghid, u64), patience: Duration) {
         let at = turn.now() + patience;
         self.outbox.ends(at, debt);
         self.wake_for_owed(turn, at);

@@ -5,7 +5,8 @@
 //! - A *foreign* answer: not one object in it belongs to the address that it is about.
 //! - Its feed was *set back*: it ends before a place that it named earlier.
 //! - *Withheld*: it acknowledged a state, a comparison misses it, and asked for the address it does
-//!   not show it; or a comparison says that it has something, and it does not send that.
+//!   not show it; or a comparison says that it has something, and it does not send that; or it says
+//!   that a share was handled, and does not show its recipient's word for it.
 //!
 //! None of this ends the link, since the rest may be of use, and a backup that was restored looks the
 //! same. `status` shows it, and everything is asked of others too.
@@ -93,6 +94,13 @@ impl Conduct {
     pub(super) fn acknowledged(&mut self, address: &Ghid) {
         if let Some(refill) = self.refills.get_mut(address) {
             refill.acknowledged = true;
+        }
+    }
+
+    /// It does not show what it says it has.
+    pub(super) fn withholds(&mut self, address: Ghid) {
+        if self.withheld.len() < limits::REFUSED_MAX {
+            self.withheld.insert(address);
         }
     }
 

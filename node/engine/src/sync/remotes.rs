@@ -83,6 +83,8 @@ pub(crate) struct Client {
     unmailable: BTreeSet<(Ghid, u64)>,
     /// Identities asked for.
     asked: BTreeMap<u32, Ghid>,
+    /// Shares that it says were handled, whose recipient's word for it was asked for.
+    proofs: BTreeMap<u32, (Ghid, u64)>,
     /// Addresses that it does not take, and why.
     refused: BTreeMap<Ghid, u32>,
     /// Uploads that it confirmed.
@@ -113,6 +115,7 @@ impl Client {
     pub(super) fn is_owed(&self) -> bool {
         !self.under_way.is_empty()
             || !self.asked.is_empty()
+            || !self.proofs.is_empty()
             || self.listing.is_some()
             || self.conduct.is_owed()
     }
@@ -486,6 +489,9 @@ impl Engine {
                         client.confirmed += 1;
                         let handled = results.get(2) == Some(&verdict::DEBOUND);
                         self.mailed(turn, recipient, number, handled)?;
+                        if handled {
+                            self.ask_for_proof(turn, link, (recipient, number))?;
+                        }
                     }
                     result if verdict::is_temporary(result) => {
                         client.to_mail.insert((recipient, number));

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use golix::Ghid;
-use golix::object::{Debinding, Kind, Unverified};
+use golix::object::{Debinding, Kind, Object, Unverified};
 
 use super::{Parcel, find};
 use crate::engine::Engine;
@@ -145,6 +145,74 @@ impl Engine {
         self.author_answered(turn, link, &identity)?;
         for author in self.inbox.awaited_at(link) {
             self.find_identity(turn, link, author)?;
+        }
+        Ok(true)
+    }
+
+    /// A persister says that a share was handled. It has to show its recipient's word for it: or it could
+    /// make shares vanish that nobody ever saw.
+    pub(super) fn ask_for_proof(
+        &mut self,
+        turn: &mut Turn<'_>,
+        link: LinkId,
+        debt: (Ghid, u64),
+    ) -> Result<(), ViewError> {
+        let Some(request) = Self::request_of_debt(turn, debt)? else {
+            return Ok(());
+        };
+        let Some(id) = self.links.number(link) else {
+            return Ok(());
+        };
+        if let Some(state) = self.links.get_mut(link)
+            && state.client.proofs.len() < limits::GETS_IN_FLIGHT
+        {
+            state.client.proofs.insert(id, debt);
+            self.links.send(turn, link, Message::Get { id, address: Address(request) });
+            self.links.watch(turn, link);
+        }
+        Ok(())
+    }
+
+    /// An answer to that; false if it is one to something else.
+    pub(in crate::sync) fn proof_answered(
+        &mut self,
+        turn: &mut Turn<'_>,
+        link: LinkId,
+        id: u32,
+        objects: &[Packed],
+    ) -> Result<bool, ViewError> {
+        let Some(state) = self.links.get_mut(link) else {
+            return Ok(false);
+        };
+        let Some(debt) = state.client.proofs.remove(&id) else {
+            return Ok(false);
+        };
+        let (request, recipient) = (Self::request_of_debt(turn, debt)?, debt.0);
+        let identity = shelf::identity(turn, &recipient)?;
+        let (Some(request), Some(identity)) = (request, identity) else {
+            return Ok(true);
+        };
+        let is_proof = |bytes: &Packed| {
+            let verified = Unverified::parse(bytes)
+                .ok()
+                .filter(|object| object.kind() == Kind::Debinding)
+                .and_then(|object| object.verify(Some(&identity)).ok());
+            verified.is_some_and(|it| match it.object() {
+                Object::Debinding(it) => it.debinder() == recipient && it.target() == request,
+                _ => false,
+            })
+        };
+        if objects.iter().any(is_proof) {
+            // The answer is under way, or came to a device that did not know what it was about.
+            self.ends_soon(turn, debt, limits::ANSWER_PATIENCE);
+        } else {
+            turn.log(
+                "a server says that a share was handled, and does not show it",
+                recipient.short(),
+            );
+            if let Some(client) = self.links.persister_mut(link) {
+                client.conduct.withholds(request);
+            }
         }
         Ok(true)
     }
