@@ -250,6 +250,7 @@ impl Engine {
             Input::Timer(Timer::TakeOver) => self.take_over(turn)?,
             Input::Timer(Timer::Owed(link)) => self.offer_again(turn, link)?,
             Input::Timer(Timer::Uploads(link)) => self.resume_uploads(link),
+            Input::Timer(Timer::Mail(link)) => self.resume_mail(link),
             Input::Timer(Timer::Uploaded(link)) => self.write_position(turn, link, 1),
         }
         self.settle(turn)

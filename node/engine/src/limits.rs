@@ -147,7 +147,7 @@ pub const LEGROOM_DEFAULT: u8 = 7;
 /// Debindings of debindings followed when a binding comes back.
 pub const DEBINDING_CHAIN_MAX: usize = 10_000;
 
-/// A persister that had no room is tried again after this.
+/// A persister that had no room, or took no requests, is tried again after this.
 pub const UPLOADS_PAUSE: Duration = Duration::from_secs(10);
 
 /// Changes of its own, or told beside the feed, after which a device is told its place in a feed: as

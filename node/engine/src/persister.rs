@@ -232,6 +232,7 @@ impl Persister {
                 | Timer::TakeOver
                 | Timer::Owed(_)
                 | Timer::Uploads(_)
+                | Timer::Mail(_)
                 | Timer::Uploaded(_),
             )
             | Input::RequestOpened { .. }

@@ -35,6 +35,8 @@ pub enum Timer {
     Listen,
     /// A persister that had no room is tried again.
     Uploads(LinkId),
+    /// A persister that took no requests is tried again.
+    Mail(LinkId),
     /// How far a persister has the feed is written down.
     Uploaded(LinkId),
 }

@@ -9,9 +9,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use common::World;
+use common::peer::Peer;
 use golix::{Ghid, Suite};
 use hypergolix_engine::persister::{Policy, Quota};
-use hypergolix_engine::{Control, LinkId, PersisterConfig, Table};
+use hypergolix_engine::{Control, LinkId, Message, PersisterConfig, Table, limits, verdict};
 use hypergolix_ipc::{ApiId, ConnectionId, Notice, Reply, Request};
 
 struct Met {
@@ -439,4 +440,44 @@ fn devices_that_share_a_server_reach_each_other() {
         .iter()
         .all(|reached| reached.iter().all(|device| [&alice.device, &bob.device].contains(&device)));
     assert!(own && !alice.reached.contains(&alice.device) && !bob.reached.contains(&bob.device));
+}
+
+#[test]
+fn requests_that_come_too_fast_for_a_server_hold_up_nothing_else() {
+    let Met { mut world, alice, object, at_alice, at_bob, .. } = met();
+    world.disconnect(at_alice);
+    world.disconnect(at_bob);
+    let busy = Peer::persister(&mut world, 0, 9, 7);
+    // Takes everything but requests; how many of these came, and how many frames.
+    let serve = |world: &mut World| {
+        let (mut requests, mut frames) = (0, 0);
+        loop {
+            let heard = busy.heard(world);
+            if heard.is_empty() {
+                return (requests, frames);
+            }
+            for message in heard {
+                let Message::Publish { id, objects } = message else { continue };
+                let is =
+                    |magic: &[u8; 4]| objects.iter().filter(|it| it.starts_with(magic)).count();
+                (requests, frames) = (requests + is(b"GARQ"), frames + is(b"GOBD"));
+                let result = |bytes: &[u8]| {
+                    if bytes.starts_with(b"GARQ") { verdict::TOO_FAST } else { verdict::STORED }
+                };
+                let results = objects.iter().map(|bytes| result(bytes)).collect();
+                busy.say(world, Message::Published { id, results });
+            }
+        }
+    };
+    assert_eq!(serve(&mut world).0, 1, "the share, which Bob has not answered yet");
+    world.push(0, alice, object, b"second");
+    assert_eq!(serve(&mut world), (0, 1), "at once");
+    let mut again = 0;
+    for _ in 0..5 {
+        // It is there.
+        busy.say(&mut world, Message::Pong { id: 0 });
+        world.advance(limits::UPLOADS_PAUSE / 4);
+        again += serve(&mut world).0;
+    }
+    assert_eq!(again, 1, "later");
 }

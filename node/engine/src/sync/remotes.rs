@@ -97,6 +97,8 @@ pub(crate) struct Client {
     pub(super) conduct: Conduct,
     /// It has no room now.
     is_paused: bool,
+    /// It takes no requests now: they came too fast, or its mailboxes are full.
+    mail_is_paused: bool,
     /// It said so before it ended the link.
     pub(crate) farewell: Option<u32>,
 }
@@ -495,7 +497,10 @@ impl Engine {
                     }
                     result if verdict::is_temporary(result) => {
                         client.to_mail.insert((recipient, number));
-                        self.pause_uploads(turn, link);
+                        if !std::mem::replace(&mut client.mail_is_paused, true) {
+                            let at = turn.now() + limits::UPLOADS_PAUSE;
+                            turn.effect(Effect::SetTimer { timer: Timer::Mail(link), at });
+                        }
                     }
                     result => {
                         client.unmailable.insert((recipient, number));
@@ -547,6 +552,13 @@ impl Engine {
     pub(crate) fn resume_uploads(&mut self, link: LinkId) {
         if let Some(state) = self.links.get_mut(link) {
             state.client.is_paused = false;
+        }
+    }
+
+    /// The same of requests.
+    pub(crate) fn resume_mail(&mut self, link: LinkId) {
+        if let Some(state) = self.links.get_mut(link) {
+            state.client.mail_is_paused = false;
         }
     }
 

@@ -46,6 +46,7 @@ impl Engine {
     pub(super) fn mail(&mut self, turn: &mut Turn<'_>, link: LinkId) -> Result<(), ViewError> {
         while let Some(state) = self.links.get_mut(link)
             && state.client.has_room()
+            && !state.client.mail_is_paused
             && let Some(debt) = state.client.to_mail.pop_first()
         {
             let client = &mut state.client;
