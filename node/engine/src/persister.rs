@@ -174,7 +174,7 @@ impl Persister {
     ///
     /// They say nothing of this server: their objects are others', signed and complete. If the commit
     /// fails or the server dies in it, the author was not answered and uploads again, and the
-    /// number of the event is never used for anything else ([`Feed::open_anew`]).
+    /// number of the event is never used for anything else (`Feed::open_anew`).
     pub fn ahead_of_commit(effects: &mut Vec<Effect>) -> Vec<Effect> {
         let mut waits = BTreeSet::new();
         let mut ahead = Vec::new();
