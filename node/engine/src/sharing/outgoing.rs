@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use golix::object::{Request, RequestBody};
+use golix::object::{Request, RequestBody, Verified};
 use golix::persister::Stored;
 use golix::{Ghid, Identity};
 use hypergolix_ipc::{AppToken, ConnectionId, Reply};
@@ -224,10 +224,6 @@ impl Outbox {
 
     pub(super) fn of_record(&self, name: &Name) -> Option<(Ghid, u64)> {
         self.records.get(name).copied()
-    }
-
-    pub(super) fn sealed(&mut self, request: Ghid, debt: (Ghid, u64)) {
-        self.requests.insert(request, debt);
     }
 
     /// Whether a timer has to be set for `at`; if one is set for earlier, that will do.
@@ -559,11 +555,22 @@ impl Engine {
             self.end_debt(turn, recipient, number, owed, false)?;
             return Ok(None);
         };
+        Ok(Some(self.keep_sealed(turn, (recipient, number), owed, &sealed)))
+    }
+
+    /// Keeps the sealed request of a debt, so that an answer finds what it is about.
+    pub(super) fn keep_sealed(
+        &mut self,
+        turn: &mut Turn<'_>,
+        (recipient, number): (Ghid, u64),
+        owed: &mut Owed,
+        sealed: &Verified,
+    ) -> Packed {
         let request = Packed::from(sealed.bytes().to_vec());
         owed.request = Some(request.clone());
-        self.outbox.sealed(sealed.ghid(), (recipient, number));
+        self.outbox.requests.insert(sealed.ghid(), (recipient, number));
         Self::write_owed(turn, &recipient, number, owed);
-        Ok(Some(request))
+        request
     }
 
     /// A debt waits in its recipient's mailbox at a persister, or (`handled`) was in it before. What

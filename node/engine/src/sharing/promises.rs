@@ -142,11 +142,7 @@ impl Engine {
             self.end_debt(turn, recipient, number, owed, false)?;
             return Ok(None);
         };
-        let request = Packed::from(sealed.bytes().to_vec());
-        owed.request = Some(request.clone());
-        self.outbox.sealed(sealed.ghid(), (recipient, number));
-        Self::write_owed(turn, &recipient, number, owed);
-        Ok(Some(request))
+        Ok(Some(self.keep_sealed(turn, (recipient, number), owed, &sealed)))
     }
 
     /// Whether another device began an epoch of the object before it heard of the promise.
@@ -249,7 +245,8 @@ impl Engine {
         let recipient = promise.recipient;
         let owed = Owed { record: Some(name), adopted: true, ..Owed::share(promise.object) };
         self.owe(turn, recipient, &owed);
-        self.take_over_later(turn);
+        let at = turn.now() + self.patience();
+        self.wake_for_owed(turn, at);
         // The answer may have been faster.
         for (author, request, taken) in self.outbox.take_heard(&recipient) {
             self.share_answered(turn, &author, request, taken)?;
@@ -302,9 +299,7 @@ impl Engine {
             if let Some(promise) = self.promise_of(turn, &name)?
                 && let Ok(sealed) = self.seal_promise(&name, &promise, recipient)
             {
-                owed.request = Some(Packed::from(sealed.bytes().to_vec()));
-                self.outbox.sealed(sealed.ghid(), (recipient.ghid(), number));
-                Self::write_owed(turn, &recipient.ghid(), number, &owed);
+                self.keep_sealed(turn, (recipient.ghid(), number), &mut owed, &sealed);
             }
         }
         Ok(())
