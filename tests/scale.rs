@@ -313,12 +313,14 @@ async fn share_all(
             let author = Author::new(api);
             let mut link = Client::connect(server, Some(author.identity())).await?;
             let mut objects = Vec::new();
+            let mut shares = Vec::new();
             for _ in 0..each {
                 let mut object = author.craft();
                 link.store(author.next_state(&mut object, &[7; 100])).await?;
-                link.store(author.share(&object, &recipient)).await?;
+                shares.push(author.share(&object, &recipient));
                 objects.push(object);
             }
+            link.store_until_handled(shares).await?;
             link.close().await;
             anyhow::Ok((author, objects))
         });

@@ -11,7 +11,7 @@ use anyhow::{Context, ensure};
 use golix::object::{Container, DynamicBinding, Request, RequestBody};
 use golix::{ChainKey, Ghid, Identity, PrivateIdentity, Suite};
 use hypergolix_engine::message::{Address, Packed, Role, VERSION};
-use hypergolix_engine::{LinkId, Message};
+use hypergolix_engine::{LinkId, Message, verdict};
 use hypergolix_node::network::{Network, NetworkConfig, NetworkEvent};
 use libp2p::identity::Keypair;
 use libp2p::{Multiaddr, PeerId};
@@ -180,6 +180,37 @@ impl Client {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         anyhow::bail!("no room for a minute")
+    }
+
+    /// Leaves shares at the server until their recipient has handled all of them: in a full mailbox one
+    /// gives way to others, and is left again, as nodes do.
+    pub async fn store_until_handled(
+        &mut self,
+        mut shares: Vec<Vec<Packed>>,
+    ) -> anyhow::Result<()> {
+        for _ in 0..1_200 {
+            let mut waiting = Vec::new();
+            for objects in shares {
+                let id = self.publish(objects.clone());
+                let results = self
+                    .await_for("an acknowledgement", |message| match message {
+                        Message::Published { id: answered, results } if answered == id => {
+                            Some(results)
+                        }
+                        _ => None,
+                    })
+                    .await?;
+                if results.last() != Some(&verdict::DEBOUND) {
+                    waiting.push(objects);
+                }
+            }
+            if waiting.is_empty() {
+                return Ok(());
+            }
+            shares = waiting;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        anyhow::bail!("{} shares are not handled after two minutes", shares.len())
     }
 
     /// Ends the link and everything behind it.
