@@ -150,6 +150,10 @@ pub const DEBINDING_CHAIN_MAX: usize = 10_000;
 /// A persister that had no room, or took no requests, is tried again after this.
 pub const UPLOADS_PAUSE: Duration = Duration::from_secs(10);
 
+/// Of what waits in mailboxes of a persister, how much is left there again beside each regular
+/// comparison: about 45 kB.
+pub const MAIL_LEFT_AGAIN: usize = 64;
+
 /// Changes of its own, or told beside the feed, after which a device is told its place in a feed: as
 /// many it may be told again after the next connection.
 pub(crate) const PLACE_UNTOLD: u64 = 64;

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use common::World;
 use common::peer::Peer;
-use golix::{Ghid, Suite};
+use golix::object::{Request as Sealed, RequestBody};
+use golix::{Ghid, Identity, Suite};
+use hypergolix_engine::message::Packed;
 use hypergolix_engine::persister::{Policy, Quota};
 use hypergolix_engine::{Control, LinkId, Message, PersisterConfig, Table, limits, verdict};
 use hypergolix_ipc::{ApiId, ConnectionId, Notice, Reply, Request};
@@ -480,4 +482,54 @@ fn requests_that_come_too_fast_for_a_server_hold_up_nothing_else() {
         again += serve(&mut world).0;
     }
     assert_eq!(again, 1, "later");
+}
+
+#[test]
+fn what_gave_way_in_a_full_mailbox_is_left_again() {
+    let mut world = World::new(2);
+    let server = world.server(PersisterConfig::default());
+    let (alice, bob) = applications(&mut world);
+    // The server has seen Bob once.
+    let link = world.connect(1, server);
+    world.disconnect(link);
+    world.connect(0, server);
+    let object = world.new_object(0, alice, b"first");
+    share(&mut world, alice, object);
+    let waits = |world: &World| {
+        let rows = world.nodes[server].disk.0.keys();
+        rows.filter(|(table, _)| *table == Table::Requests).cloned().collect::<BTreeSet<_>>()
+    };
+    let alices = waits(&world);
+    assert_eq!(alices.len(), 1);
+
+    let row = (Table::Objects, world.nodes[1].account.fingerprint().as_bytes().to_vec());
+    let recipient = Identity::from_bytes(&world.nodes[server].disk.0[&row]).expect("an identity");
+    let leave = |world: &mut World, peer: &Peer, number: u64| {
+        let body = RequestBody::Ack { request: Ghid::of(b"anything"), status: 0 };
+        let mut ephemeral = [3; 64];
+        ephemeral[..8].copy_from_slice(&number.to_be_bytes());
+        let sealed = Sealed::seal(&peer.me, &recipient, &body, ephemeral).expect("sealed");
+        assert_eq!(peer.publish(world, vec![Packed::from(sealed.bytes().to_vec())]), [0]);
+    };
+    let many = Peer::link(&mut world, server, 3);
+    let proof = many.proof(&mut world);
+    many.say(&mut world, proof);
+    for number in 1..1_000 {
+        leave(&mut world, &many, number);
+    }
+    assert!(waits(&world).is_superset(&alices));
+    let registered = Peer::link(&mut world, server, 4);
+    let proof = registered.proof(&mut world);
+    registered.say(&mut world, proof);
+    registered.say(&mut world, Message::Register { id: 1, token: None });
+    leave(&mut world, &registered, 0);
+    assert!(waits(&world).is_disjoint(&alices), "it gave way");
+
+    world.advance(Duration::from_secs(600));
+    assert!(waits(&world).is_superset(&alices), "it was left again");
+    assert_eq!(waits(&world).len(), 1_000);
+    world.connect(1, server);
+    // Requests that it can make nothing of go before it.
+    world.advance(Duration::from_secs(10));
+    assert_eq!(world.state(1, bob, object).expect("shared"), b"first");
 }

@@ -12,7 +12,7 @@
 //! 4. of the oldest one of whoever has left most, if that is at least two more.
 //!
 //! Otherwise it is refused as before. What gives way comes again: its sender still owes it, and leaves it
-//! with the next connection.
+//! with the next connection, or beside one of the next comparisons.
 //!
 //! The value of a row of [`Table::Requests`], 18 bytes; empty in rows of earlier versions, which count as
 //! left by an identity that nobody knows:

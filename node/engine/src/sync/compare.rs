@@ -79,6 +79,7 @@ impl Engine {
             return Ok(());
         }
         self.compare(turn, link)?;
+        self.leave_again(link);
         turn.effect(Effect::SetTimer {
             timer: Timer::Reconcile(link),
             at: turn.now() + self.config.reconcile_interval,

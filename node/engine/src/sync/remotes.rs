@@ -79,6 +79,8 @@ pub(crate) struct Client {
     under_way_bytes: usize,
     /// Debts that wait in their recipients' mailboxes there.
     mailed: BTreeSet<(Ghid, u64)>,
+    /// The last of these that was left there again, if not all were.
+    left_again: Option<(Ghid, u64)>,
     /// Debts that it does not take.
     unmailable: BTreeSet<(Ghid, u64)>,
     /// Identities asked for.

@@ -2,6 +2,7 @@
 //! what came out of our own is released.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 
 use golix::Ghid;
 use golix::object::{Debinding, Kind, Object, Unverified};
@@ -77,6 +78,23 @@ impl Engine {
             self.send_parcel(turn, link, parcel, objects);
         }
         Ok(())
+    }
+
+    /// Some of what waits there is left there again. Requests give way to others in a full mailbox, and
+    /// nobody tells their senders; what is still there costs the persister nothing.
+    pub(in crate::sync) fn leave_again(&mut self, link: LinkId) {
+        let Some(state) = self.links.get_mut(link) else {
+            return;
+        };
+        let client = &mut state.client;
+        let from = client.left_again.map_or(Bound::Unbounded, Bound::Excluded);
+        let waiting = client.mailed.range((from, Bound::Unbounded)).copied();
+        let debts: Vec<_> = waiting.take(limits::MAIL_LEFT_AGAIN).collect();
+        client.left_again = debts.get(limits::MAIL_LEFT_AGAIN - 1).copied();
+        for debt in debts {
+            client.mailed.remove(&debt);
+            client.to_mail.insert(debt);
+        }
     }
 
     /// Whether a debt waits at every linked persister that takes it.
