@@ -138,6 +138,8 @@ pub(crate) struct Server {
     child: Child,
     /// Where it listens over TCP.
     pub(crate) address: Multiaddr,
+    /// The same over QUIC.
+    pub(crate) quic: Multiaddr,
 }
 
 impl Server {
@@ -153,7 +155,9 @@ impl Server {
             .stdout(Stdio::piped())
             .spawn()?;
         let ready = until_ready(&mut child)?;
-        Ok(Self { _folder: folder, child, address: crate::servers::address_of(&ready)? })
+        let address = |transport| crate::servers::address_of(&ready, transport);
+        let (address, quic) = (address("/tcp/")?, address("/udp/")?);
+        Ok(Self { _folder: folder, child, address, quic })
     }
 
     fn port(&self) -> anyhow::Result<String> {

@@ -114,20 +114,15 @@ async fn second_machine(effort: Effort) -> anyhow::Result<()> {
     }
     spread("cold fetch of 100 B by an application", &mut fetched);
     let mut raw = raw::transfers(LARGE, large.len()).await?;
-    let mut probe = Client::connect(&server.address, None).await?;
-    let mut got = Vec::new();
-    for address in &large {
-        let begun = Instant::now();
-        let objects = probe.get(*address).await?;
-        got.push(begun.elapsed());
-        anyhow::ensure!(objects.iter().any(|object| object.len() > LARGE), "the object is there");
-    }
+    let mut got = over_a_link(&server.quic, &large).await?;
+    let mut got_over_tcp = over_a_link(&server.address, &large).await?;
     let mut fetched = Vec::new();
     for address in &large {
         fetched.push(fetch(&link, *address, LARGE).await?);
     }
     spread("raw QUIC transfer of 10 MiB, libp2p", &mut raw);
-    spread("10 MiB from a server over a link", &mut got);
+    spread("10 MiB from a server over a link, QUIC", &mut got);
+    spread("the same, TCP", &mut got_over_tcp);
     spread("cold fetch of 10 MiB by an application, stored", &mut fetched);
     let raw = percentile(&mut raw, 50).as_secs_f64();
     let share = raw / percentile(&mut got, 50).as_secs_f64() * 100.0;
@@ -143,6 +138,19 @@ async fn second_machine(effort: Effort) -> anyhow::Result<()> {
         Some(share >= 70.0),
     );
     Ok(())
+}
+
+/// How long each of some large objects takes over a link without a node behind it.
+async fn over_a_link(server: &Multiaddr, objects: &[golix::Ghid]) -> anyhow::Result<Vec<Duration>> {
+    let mut probe = Client::connect(server, None).await?;
+    let mut got = Vec::new();
+    for address in objects {
+        let begun = Instant::now();
+        let objects = probe.get(*address).await?;
+        got.push(begun.elapsed());
+        anyhow::ensure!(objects.iter().any(|object| object.len() > LARGE), "the object is there");
+    }
+    Ok(got)
 }
 
 async fn create(link: &HgxLink, count: usize, len: usize) -> anyhow::Result<Vec<golix::Ghid>> {
@@ -233,11 +241,11 @@ fn millis(time: Duration) -> String {
     format!("{:.1} ms", time.as_secs_f64() * 1e3)
 }
 
-/// The address of a server in its ready line.
-pub(crate) fn address_of(ready_line: &str) -> anyhow::Result<Multiaddr> {
+/// The address of a server in its ready line, over `tcp` or `udp`.
+pub(crate) fn address_of(ready_line: &str, transport: &str) -> anyhow::Result<Multiaddr> {
     ready_line
         .split([' ', ',', '='])
-        .find(|word| word.starts_with("/ip4/") && word.contains("/tcp/"))
+        .find(|word| word.starts_with("/ip4/") && word.contains(transport))
         .context("an address in the ready line")?
         .parse()
         .context("an address")
