@@ -150,6 +150,9 @@ pub const DEBINDING_CHAIN_MAX: usize = 10_000;
 /// A persister that had no room, or took no requests, is tried again after this.
 pub const UPLOADS_PAUSE: Duration = Duration::from_secs(10);
 
+/// Objects for which a persister had no room that are tried again when one was deleted there.
+pub(crate) const TRIED_AGAIN: usize = 16;
+
 /// Of what waits in mailboxes of a persister, how much is left there again beside each regular
 /// comparison: about 45 kB.
 pub const MAIL_LEFT_AGAIN: usize = 64;

@@ -307,7 +307,7 @@ fn what_others_hold_survives_its_owner() {
     assert!(bob.get(&mut world, thing.dynamic).len() > 3, "bob holds it");
     let released = Debinding::make(&bob.me, hold.ghid());
     assert_eq!(bob.publish(&mut world, vec![pack(&released)]), [0]);
-    assert_eq!(stored_objects_of(&world, server, &alice.me.ghid()), 1, "the debinding is left");
+    assert_eq!(stored_objects_of(&world, server, &alice.me.ghid()), 0, "what is left is no object");
 }
 
 /// What an identity has stored, by the server's own count.
@@ -392,7 +392,34 @@ fn what_is_counted_is_what_is_stored() {
         .map(|(_, value)| value.len())
         .collect();
     let (_, bytes, objects) = users(&world, server)[0].clone();
-    assert_eq!((bytes, objects), (truth.iter().sum::<usize>() as u64, truth.len() as u64));
+    let deletions = 3;
+    assert_eq!((bytes, objects), (truth.iter().sum::<usize>() as u64, truth.len() as u64 - deletions));
+}
+
+#[test]
+fn nobody_uses_up_the_quota_of_whom_he_sends_requests() {
+    let (mut world, server) = world(PersisterConfig::default());
+    let bob = Peer::link(&mut world, server, 2);
+    prove(&mut world, &bob);
+    bob.publish(&mut world, vec![bob.gidc()]);
+    let mallory = Peer::link(&mut world, server, 1);
+    prove(&mut world, &mallory);
+    for number in 0..100 {
+        let sealed = request(1, 2, number);
+        assert_eq!(mallory.publish(&mut world, vec![pack(&sealed)]), [0]);
+        let gone = Debinding::make(&bob.me, sealed.ghid());
+        assert_eq!(bob.publish(&mut world, vec![pack(&gone)]), [0]);
+    }
+    assert!(rows(&world, server, Table::Debindings) >= 100, "they are handled");
+    let bobs = users(&world, server).into_iter().find(|(id, ..)| *id == bob.me.ghid().to_string());
+    assert_eq!(bobs, None, "nothing is counted for him");
+    // What he deletes himself takes its space.
+    let thing = Thing::new(&bob.me, 0);
+    assert_eq!(put(&mut world, &bob, &thing, 1), [0, 0, 0]);
+    let gone = Debinding::make(&bob.me, thing.dynamic);
+    assert_eq!(bob.publish(&mut world, vec![pack(&gone)]), [0]);
+    let (_, bytes, objects) = users(&world, server).pop().expect("bob");
+    assert_eq!((bytes, objects), (gone.bytes().len() as u64, 0));
 }
 
 #[test]

@@ -310,6 +310,52 @@ fn a_quota_leaves_what_does_not_fit_pending_and_says_why() {
 }
 
 #[test]
+fn room_that_is_made_is_used_at_once() {
+    let mut world = World::new(1);
+    let server = world.server(config(|config| {
+        config.unregistered = Quota { bytes: 8_000, objects: 100 };
+    }));
+    let alice = world.app(0, 1);
+    world.connect(0, server);
+    let objects: Vec<Ghid> =
+        (0..20_u8).map(|number| world.new_object(0, alice, &[number])).collect();
+    let refused = |world: &mut World| -> usize {
+        figure(world, 0, "refused").parse().expect("a number")
+    };
+    let before = (refused(&mut world), objects_at(&world, server));
+    assert!(before.0 > 2, "{before:?}");
+    for object in &objects[..3] {
+        assert_eq!(world.ask(0, alice, Request::Delete(*object)), Ok(Reply::Done));
+    }
+    assert!(refused(&mut world) < before.0, "{before:?}");
+    assert!(objects_at(&world, server) > before.1 - 3, "{before:?}");
+    // The operator makes room, and nobody has to ask.
+    let identity = world.nodes[0].account.fingerprint();
+    let quota = Control::Quota { identity, bytes: Some(1_000_000), objects: None };
+    world.control(server, quota).expect("done");
+    assert_eq!(refused(&mut world), 0);
+    assert_eq!(objects_at(&world, server), 17);
+}
+
+#[test]
+fn a_share_that_was_refused_is_left_once_it_is_taken() {
+    let mut world = World::new(2);
+    let server = world.server(config(|config| config.policy = Policy::Registered));
+    let (alice, bob) = applications(&mut world);
+    let link = world.connect(1, server);
+    world.disconnect(link);
+    world.connect(0, server);
+    let object = world.new_object(0, alice, b"first");
+    share(&mut world, alice, object);
+    assert_eq!(rows(&world, server, Table::Requests), 0);
+    let answer = world.control(0, Control::Register { token: None }).expect("an answer");
+    assert!(answer.contains("\"registered\":true"), "{answer}");
+    assert_eq!(rows(&world, server, Table::Requests), 1, "it waits");
+    world.connect(1, server);
+    assert_eq!(world.state(1, bob, object).expect("shared"), b"first");
+}
+
+#[test]
 fn who_may_not_publish_hears_of_it_and_may_be_shared_with_all_the_same() {
     let mut world = World::new(2);
     let server = world.server(config(|config| config.policy = Policy::Invited));

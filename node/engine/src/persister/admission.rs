@@ -267,7 +267,7 @@ impl Persister {
                 _ => {}
             }
             bytes = bytes.saturating_add(object.bytes().len() as u64);
-            count = count.saturating_add(1);
+            count = count.saturating_add(u64::from(object.kind() != Kind::Debinding));
         }
         if let Err(result) = user.may_publish(&self.config) {
             return Ok(Err(result));

@@ -9,6 +9,7 @@ use super::Persister;
 use super::users::{self, User};
 use crate::control::Control;
 use crate::effect::Effect;
+use crate::message::Message;
 use crate::turn::Turn;
 use crate::verdict;
 use crate::view::{Table, ViewError};
@@ -41,12 +42,18 @@ impl Persister {
                 Ok(format!("{{\"token\":\"{token}\"}}"))
             }
             Control::Admit { identity, registered } => {
-                self.change(turn, &identity, |user| user.registered = registered)?
+                let answer = self.change(turn, &identity, |user| user.registered = registered)?;
+                if registered {
+                    self.tell_of_room(turn, &identity);
+                }
+                answer
             }
             Control::Quota { identity, bytes, objects } => {
-                self.change(turn, &identity, |user| {
+                let answer = self.change(turn, &identity, |user| {
                     (user.bytes_max, user.objects_max) = (bytes, objects);
-                })?
+                })?;
+                self.tell_of_room(turn, &identity);
+                answer
             }
             Control::Ban { identity, banned } => {
                 let answer = self.change(turn, &identity, |user| user.banned = banned)?;
@@ -65,6 +72,16 @@ impl Persister {
         let answer = if full { Err("the disk is full".to_owned()) } else { answer };
         turn.effect(Effect::Controlled { id, answer });
         Ok(())
+    }
+
+    /// Tells a user's devices that more may fit than before, as if they had registered anew.
+    fn tell_of_room(&mut self, turn: &mut Turn<'_>, identity: &Ghid) {
+        for link in self.links.ids() {
+            if self.links.get(link).is_some_and(|state| state.proven.contains(identity)) {
+                let result = verdict::STORED;
+                self.links.send(turn, link, Message::Registered { id: 0, result });
+            }
+        }
     }
 
     fn change(

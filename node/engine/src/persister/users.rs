@@ -91,35 +91,47 @@ impl User {
     }
 }
 
-/// Who pays for stored bytes: their author or binder. Identities and requests are bounded by
-/// other means.
-fn payer(bytes: &[u8]) -> Option<Ghid> {
+/// Who pays for stored bytes, and for how many objects: their author or binder. What is left of a deletion
+/// is no object, but takes its space for good. Identities and requests are bounded by other means.
+fn payer(bytes: &[u8]) -> Option<(Ghid, u64)> {
     match Stored::read(bytes)? {
-        Stored::Container { author } => Some(author),
-        Stored::StaticBinding { binder, .. } | Stored::Frame { binder, .. } => Some(binder),
-        Stored::Debinding { debinder, .. } => Some(debinder),
+        Stored::Container { author } => Some((author, 1)),
+        Stored::StaticBinding { binder, .. } | Stored::Frame { binder, .. } => Some((binder, 1)),
+        Stored::Debinding { debinder, .. } => Some((debinder, 0)),
         Stored::Identity { .. } | Stored::Request { .. } => None,
     }
+}
+
+/// Whether this ends a request in its recipient's mailbox. That is no choice of the recipient's: whoever
+/// leaves requests would use up somebody else's quota.
+fn ends_a_request(turn: &Turn<'_>, bytes: &[u8]) -> Result<bool, ViewError> {
+    let Some(Stored::Debinding { target, .. }) = Stored::read(bytes) else {
+        return Ok(false);
+    };
+    let target = shelf::bytes(turn, &target)?;
+    Ok(matches!(target.as_deref().and_then(Stored::read), Some(Stored::Request { .. })))
 }
 
 /// Counts what a change adds or takes away.
 pub(super) fn account(turn: &mut Turn<'_>, change: &Change) -> Result<(), ViewError> {
     match change {
         Change::PutObject { bytes, .. } => {
-            if let Some(identity) = payer(bytes) {
+            if let Some((identity, objects)) = payer(bytes)
+                && !ends_a_request(turn, bytes)?
+            {
                 let mut user = User::load(turn, &identity)?;
                 user.bytes = user.bytes.saturating_add(bytes.len() as u64);
-                user.objects = user.objects.saturating_add(1);
+                user.objects = user.objects.saturating_add(objects);
                 user.save(turn, &identity);
             }
         }
         Change::DropObject { ghid } => {
             if let Some(bytes) = shelf::bytes(turn, ghid)?
-                && let Some(identity) = payer(&bytes)
+                && let Some((identity, objects)) = payer(&bytes)
             {
                 let mut user = User::load(turn, &identity)?;
                 user.bytes = user.bytes.saturating_sub(bytes.len() as u64);
-                user.objects = user.objects.saturating_sub(1);
+                user.objects = user.objects.saturating_sub(objects);
                 user.save(turn, &identity);
             }
         }

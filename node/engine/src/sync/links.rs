@@ -711,7 +711,8 @@ impl Links {
             return;
         };
         if state.leaving {
-            self.close(turn, link, "refused", true);
+            // It may come again: whoever is banned today may be admitted tomorrow.
+            self.close(turn, link, "refused", false);
             return;
         }
         if let Some(since) = state.owed_since {

@@ -81,8 +81,8 @@ pub(crate) struct Client {
     mailed: BTreeSet<(Ghid, u64)>,
     /// The last of these that was left there again, if not all were.
     left_again: Option<(Ghid, u64)>,
-    /// Debts that it does not take.
-    unmailable: BTreeSet<(Ghid, u64)>,
+    /// Debts that it does not take, and why.
+    unmailable: BTreeMap<(Ghid, u64), u32>,
     /// Identities asked for.
     asked: BTreeMap<u32, Ghid>,
     /// Shares that it says were handled, whose recipient's word for it was asked for.
@@ -136,6 +136,17 @@ impl Client {
     /// Whether a debt waits in its recipient's mailbox there.
     pub(super) fn has_mailed(&self, debt: &(Ghid, u64)) -> bool {
         self.mailed.contains(debt)
+    }
+
+    /// Something was deleted there: a part of what did not fit is tried again.
+    fn room_was_made(&mut self) {
+        let too_much = self.refused.iter().filter(|(_, result)| **result == verdict::QUOTA);
+        let again: Vec<Ghid> =
+            too_much.map(|(address, _)| *address).take(limits::TRIED_AGAIN).collect();
+        for address in again {
+            self.refused.remove(&address);
+            self.missing.insert(address);
+        }
     }
 
     fn refuse(&mut self, address: Ghid, result: u32) {
@@ -450,12 +461,20 @@ impl Engine {
         let Some(state) = self.links.get_mut(link) else {
             return Ok(false);
         };
-        let client = &mut state.client;
-        let Some((parcel, size)) = client.under_way.remove(&id) else {
+        let Some((parcel, size)) = state.client.under_way.remove(&id) else {
             return Ok(false);
         };
-        client.under_way_bytes -= size;
+        state.client.under_way_bytes -= size;
         let device = state.device.clone();
+        // Of others' objects their authors hear; it is their quota.
+        let ours = match &parcel {
+            Parcel::State { address, .. } => self.is_ours(turn, address)?,
+            _ => false,
+        };
+        let Some(state) = self.links.get_mut(link) else {
+            return Ok(false);
+        };
+        let client = &mut state.client;
         match parcel {
             Parcel::State { address, seq, debindings } => match worst(results) {
                 verdict::STORED => {
@@ -464,6 +483,9 @@ impl Engine {
                     match seq {
                         Some(seq) => Self::confirmed(turn, seq)?,
                         None => client.conduct.acknowledged(&address),
+                    }
+                    if !debindings.is_empty() {
+                        client.room_was_made();
                     }
                     Self::deletion_answered(turn, &device, &address, &debindings, results)?;
                 }
@@ -479,7 +501,9 @@ impl Engine {
                     self.pause_uploads(turn, link);
                 }
                 result if is_somebodys_fault(result) => {
-                    client.refuse(address, result);
+                    if ours {
+                        client.refuse(address, result);
+                    }
                     Self::deletion_missing(turn, &device, &address)?;
                 }
                 // It knows better: a newer state, or a deletion that comes to us as an event.
@@ -505,7 +529,7 @@ impl Engine {
                         }
                     }
                     result => {
-                        client.unmailable.insert((recipient, number));
+                        client.unmailable.insert((recipient, number), result);
                         turn.log("a server does not take a request", verdict::describe(result));
                     }
                 }
@@ -657,7 +681,7 @@ impl Engine {
         }
     }
 
-    /// A persister answered, or is gone.
+    /// A persister answered, or is gone; or its operator gave this account more room, unasked.
     pub(super) fn registered(&mut self, turn: &mut Turn<'_>, link: LinkId, result: u32) {
         if let Some(registering) = &mut self.registering
             && let Some((_, answer)) = registering.answers.get_mut(&link)
@@ -676,7 +700,8 @@ impl Engine {
             // What was too much may fit now.
             let refused = std::mem::take(&mut state.client.refused);
             state.client.missing.extend(refused.into_keys());
-            state.client.unmailable.clear();
+            let unmailable = std::mem::take(&mut state.client.unmailable);
+            state.client.to_mail.extend(unmailable.into_keys());
         }
     }
 
@@ -700,17 +725,19 @@ impl Engine {
             for (_, address, _) in left {
                 pending += usize::from(self.is_ours(turn, &address)?);
             }
-            let refusal = client.refused.values().copied().max();
+            let refused = client.refused.values().chain(client.unmailable.values());
+            let refusal = refused.copied().max();
             let refusal = client.farewell.or(refusal).map(verdict::describe);
             let deletions = Self::confirmations(turn, &state.device)?.json();
             lines.push(format!(
                 "{{\"device\":\"{}\",{deletions},\"pending\":{pending},\"confirmed\":{},\
-                 \"refused\":{},\"refusal\":{},\"mailed\":{},{}}}",
+                 \"refused\":{},\"refusal\":{},\"mailed\":{},\"mail_refused\":{},{}}}",
                 hex(&state.device),
                 client.confirmed,
                 client.refused.len(),
                 refusal.map_or_else(|| "null".to_owned(), |text| format!("\"{text}\"")),
                 client.mailed.len(),
+                client.unmailable.len(),
                 client.conduct.json(),
             ));
         }

@@ -54,7 +54,7 @@ impl Engine {
             let (recipient, number) = debt;
             let parcel = Parcel::Mail { recipient, number };
             if client.mailed.contains(&debt)
-                || client.unmailable.contains(&debt)
+                || client.unmailable.contains_key(&debt)
                 || client.under_way.values().any(|(other, _)| *other == parcel)
             {
                 continue;
@@ -102,7 +102,7 @@ impl Engine {
         self.links.persisters().into_iter().all(|link| {
             self.links.get(link).is_none_or(|state| {
                 let debt = (recipient, number);
-                state.client.mailed.contains(&debt) || state.client.unmailable.contains(&debt)
+                state.client.mailed.contains(&debt) || state.client.unmailable.contains_key(&debt)
             })
         })
     }
