@@ -4,13 +4,18 @@ use std::sync::Arc;
 
 use hypergolix_ipc::{ApiId, AppToken};
 
+use crate::version_vector::VersionVector;
+
 const VERSION: u8 = 1;
 const DYNAMIC: u8 = 1;
 const PRIVATE: u8 = 2;
+const SEEN: u8 = 4;
+const AGAIN: u8 = 8;
 const HEAD: usize = 4 + 1 + 1 + 1 + 64;
 
 /// The plaintext of an object's container:
-/// `epoch u32 | version 1 | flags | legroom | api id 64 | [token 16 if private] | state`.
+/// `epoch u32 | version 1 | flags | legroom | api id 64 | [token 16 if private] | [version vector if other
+/// devices wrote before] | state`.
 ///
 /// The epoch comes first (threats.md 4.3), integers are big-endian.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +26,10 @@ pub(crate) struct Content {
     pub(crate) private: Option<AppToken>,
     pub(crate) legroom: u8,
     pub(crate) api: ApiId,
+    /// What its writer had seen of other devices of the account.
+    pub(crate) seen: VersionVector,
+    /// It is the state before it once more, under another key: nobody wrote anything.
+    pub(crate) again: bool,
     pub(crate) state: Arc<[u8]>,
 }
 
@@ -36,11 +45,20 @@ impl Content {
         if self.private.is_some() {
             flags |= PRIVATE;
         }
+        if !self.seen.is_empty() {
+            flags |= SEEN;
+        }
+        if self.again {
+            flags |= AGAIN;
+        }
         bytes.push(flags);
         bytes.push(self.legroom);
         bytes.extend_from_slice(&self.api.0);
         if let Some(token) = &self.private {
             bytes.extend_from_slice(&token.0);
+        }
+        if !self.seen.is_empty() {
+            self.seen.encode(&mut bytes);
         }
         bytes.extend_from_slice(&self.state);
         bytes
@@ -51,7 +69,7 @@ impl Content {
         let (head, rest) = bytes.split_at_checked(HEAD)?;
         let epoch = u32::from_be_bytes(head[..4].try_into().ok()?);
         let (version, flags, legroom) = (head[4], head[5], head[6]);
-        if version != VERSION || flags & !(DYNAMIC | PRIVATE) != 0 {
+        if version != VERSION || flags & !(DYNAMIC | PRIVATE | SEEN | AGAIN) != 0 {
             return None;
         }
         let api = ApiId(head[7..].try_into().ok()?);
@@ -60,6 +78,11 @@ impl Content {
         } else {
             let (token, state) = rest.split_at_checked(16)?;
             (Some(AppToken(token.try_into().ok()?)), state)
+        };
+        let (seen, state) = if flags & SEEN == 0 {
+            (VersionVector::default(), state)
+        } else {
+            VersionVector::decode(state)?
         };
         if state.len() > hypergolix_ipc::limits::STATE_MAX {
             // No application could be sent it: its connection would end.
@@ -71,6 +94,8 @@ impl Content {
             private,
             legroom,
             api,
+            seen,
+            again: flags & AGAIN != 0,
             state: Arc::from(state),
         })
     }
@@ -82,13 +107,22 @@ mod tests {
 
     #[test]
     fn content_comes_back() {
-        for private in [None, Some(AppToken([7; 16]))] {
+        let mut seen = VersionVector::default();
+        seen.note(0x301);
+        for (private, seen, again) in [
+            (None, VersionVector::default(), false),
+            (Some(AppToken([7; 16])), VersionVector::default(), true),
+            (Some(AppToken([7; 16])), seen.clone(), false),
+            (None, seen, true),
+        ] {
             let content = Content {
                 epoch: 3,
                 dynamic: true,
                 private,
                 legroom: 7,
                 api: ApiId([9; 64]),
+                seen,
+                again,
                 state: Arc::from(&b"state"[..]),
             };
             assert_eq!(Content::decode(&content.encode()), Some(content));

@@ -14,7 +14,7 @@ use crate::effect::Outcome;
 use crate::input::Input;
 use crate::keyring::Keyring;
 use crate::route::Subject;
-use crate::sharing::{Inbox, Outbox, Shares};
+use crate::sharing::{Epoch, Inbox, Outbox, Shares};
 use crate::shelf;
 use crate::signer::Later;
 use crate::sync::{
@@ -83,6 +83,8 @@ pub struct Engine {
     pub(crate) arrived_pieces: BTreeSet<u8>,
     /// Own objects that another device wrote, or whose epochs it changed.
     pub(crate) epochs_to_check: BTreeSet<Ghid>,
+    /// Epochs of own objects that were found by their frames, before the account's records said so.
+    pub(crate) early_epochs: BTreeMap<Ghid, Epoch>,
     /// Objects made in this turn that are not signed yet.
     unsigned: RefCell<Vec<Ghid>>,
     entropy: Box<dyn Entropy>,
@@ -152,6 +154,7 @@ impl Engine {
             arrived: BTreeSet::new(),
             arrived_pieces: BTreeSet::new(),
             epochs_to_check: BTreeSet::new(),
+            early_epochs: BTreeMap::new(),
             unsigned: RefCell::default(),
             entropy: Box::new(NoEntropy),
         };

@@ -30,6 +30,7 @@ mod sync;
 pub mod timer;
 mod turn;
 pub mod verdict;
+mod version_vector;
 pub mod view;
 
 pub use account::Account;

@@ -10,7 +10,7 @@ use golix::{ChainKey, Ghid, Secret, Suite};
 use hypergolix_ipc::{ConnectionId, ErrorCode, IpcError, ObjectRecord, Reply};
 use zeroize::Zeroizing;
 
-pub(crate) use resolve::Resolved;
+pub(crate) use resolve::{Resolved, frame_salt};
 
 use crate::content::Content;
 use crate::engine::{Engine, News};
@@ -20,6 +20,7 @@ use crate::shelf;
 use crate::signer::Nobody;
 use crate::sync::Feed;
 use crate::turn::Turn;
+use crate::version_vector::VersionVector;
 use crate::view::ViewError;
 
 /// An answer, or the store failed.
@@ -108,6 +109,8 @@ impl Engine {
             private,
             legroom: legroom(record.legroom),
             api: record.api,
+            seen: VersionVector::default(),
+            again: false,
             state: record.state,
         };
         let address = if record.dynamic {
@@ -264,6 +267,8 @@ impl Engine {
                 asked => asked,
             },
             api: resolved.content.api,
+            seen: self.seen_before(&head, &resolved.content),
+            again: false,
             state: record.state,
         };
         let chain = self.own_chain(turn, &address, step)?;

@@ -13,3 +13,4 @@ mod revocation;
 pub(crate) use inbox::{Inbox, brings_request};
 pub(crate) use incoming::{Share, Shares};
 pub(crate) use outgoing::Outbox;
+pub(crate) use revocation::Epoch;

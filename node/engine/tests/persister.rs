@@ -393,7 +393,10 @@ fn what_is_counted_is_what_is_stored() {
         .collect();
     let (_, bytes, objects) = users(&world, server)[0].clone();
     let deletions = 3;
-    assert_eq!((bytes, objects), (truth.iter().sum::<usize>() as u64, truth.len() as u64 - deletions));
+    assert_eq!(
+        (bytes, objects),
+        (truth.iter().sum::<usize>() as u64, truth.len() as u64 - deletions)
+    );
 }
 
 #[test]

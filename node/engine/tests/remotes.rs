@@ -319,9 +319,8 @@ fn room_that_is_made_is_used_at_once() {
     world.connect(0, server);
     let objects: Vec<Ghid> =
         (0..20_u8).map(|number| world.new_object(0, alice, &[number])).collect();
-    let refused = |world: &mut World| -> usize {
-        figure(world, 0, "refused").parse().expect("a number")
-    };
+    let refused =
+        |world: &mut World| -> usize { figure(world, 0, "refused").parse().expect("a number") };
     let before = (refused(&mut world), objects_at(&world, server));
     assert!(before.0 > 2, "{before:?}");
     for object in &objects[..3] {

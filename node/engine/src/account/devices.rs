@@ -3,9 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use golix::Ghid;
-use golix::object::{Object, Verified};
-use golix::persister::Head;
+use golix::object::{DynamicBinding, Object, Unverified, Verified};
+use golix::persister::{Head, HighWater};
+use golix::{Ghid, Suite};
 use hypergolix_ipc::LostState;
 use hypergolix_ipc::limits::LOST_STATES_MAX;
 
@@ -13,9 +13,11 @@ use crate::account::Seen;
 use crate::content::Content;
 use crate::engine::Engine;
 use crate::keyring::Record;
+use crate::objects::frame_salt;
 use crate::shelf;
 use crate::sync::{Feed, META_EPOCH};
 use crate::turn::{Turn, key};
+use crate::version_vector::{self, VersionVector};
 use crate::view::{Entropy, Table, Time, View, ViewError, Write};
 
 /// Meta row: the slot of this device, 1 byte.
@@ -132,44 +134,155 @@ fn taken(turn: &Turn<'_>) -> Result<BTreeSet<u8>, ViewError> {
     }
 }
 
+/// Meta row: a state of another device that came after a later one, and was kept.
+fn kept_late(frame: &Ghid) -> Vec<u8> {
+    key(&[b"kept late ", frame.as_bytes()])
+}
+
 /// What this device wrote last, before another one of the account writes on.
 pub(crate) struct OwnState {
     frame: Ghid,
+    counter: u64,
     content: Content,
+    /// Nobody else has it yet.
+    unconfirmed: bool,
 }
 
 impl Engine {
-    /// The state that this device wrote, if `object` may take its place.
+    /// What the writer of the next state has seen of other devices: what that of the present one had, and
+    /// the present one.
+    pub(crate) fn seen_before(&self, head: &Head, content: &Content) -> VersionVector {
+        let mut seen = content.seen.clone();
+        seen.note(head.counter);
+        // One's own states are known by the counter.
+        seen.forget(self.config.slot);
+        seen
+    }
+
+    /// The state that this device wrote, if `object` takes its place and does not name it.
     pub(crate) fn own_state(
         &mut self,
         turn: &mut Turn<'_>,
         object: &Verified,
     ) -> Result<Option<OwnState>, ViewError> {
-        let Object::DynamicBinding(frame) = object.object() else {
+        let Some(frame) = self.frame_of_the_account(object) else {
             return Ok(None);
         };
-        if frame.binder() != self.me || frame.targets().len() < 2 {
-            return Ok(None);
-        }
-        // Pieces are merged: of them nothing is ever lost.
-        if self.pieces.bucket_of(&frame.dynamic()).is_some() {
-            return Ok(None);
-        }
-        let Some(head) = shelf::head(turn, &frame.dynamic())? else {
+        let address = frame.dynamic();
+        let Some(head) = shelf::head(turn, &address)? else {
             return Ok(None);
         };
-        let ours = head.counter & 0xff == u64::from(self.config.slot);
-        if !ours || frame.counter() <= head.counter || frame.targets().contains(&head.target) {
+        let order = HighWater { counter: frame.counter(), frame: frame.ghid() };
+        let ours = version_vector::slot(head.counter) == self.config.slot;
+        if !ours || order <= head.order() || frame.targets().contains(&head.target) {
             return Ok(None);
         }
-        // A frame names only the state before it. So whether the other device knew ours, some states
-        // ago, is told by whether it had left this device.
-        if has_others(turn)? && turn.get(Table::Meta, &unconfirmed(&frame.dynamic()))?.is_none() {
-            return Ok(None);
+        let unconfirmed = turn.get(Table::Meta, &unconfirmed(&address))?.is_some();
+        let unconfirmed = unconfirmed || !has_others(turn)?;
+        Ok(self.resolve(turn, &address)?.map(|resolved| OwnState {
+            frame: head.frame,
+            counter: head.counter,
+            content: resolved.content,
+            unconfirmed,
+        }))
+    }
+
+    /// A frame of an object of ours. Pieces of the account are merged: of them nothing is ever lost.
+    fn frame_of_the_account<'o>(&self, object: &'o Verified) -> Option<&'o DynamicBinding> {
+        match object.object() {
+            Object::DynamicBinding(frame)
+                if frame.binder() == self.me
+                    && frame.targets().len() > 1
+                    && self.pieces.bucket_of(&frame.dynamic()).is_none() =>
+            {
+                Some(frame)
+            }
+            _ => None,
         }
-        Ok(self
-            .resolve(turn, &frame.dynamic())?
-            .map(|resolved| OwnState { frame: head.frame, content: resolved.content }))
+    }
+
+    /// Whether the device that wrote the present state had not seen ours, which it took the place of.
+    fn is_lost(
+        &mut self,
+        turn: &mut Turn<'_>,
+        address: &Ghid,
+        ours: &OwnState,
+    ) -> Result<bool, ViewError> {
+        let (Some(now), Some(head)) = (self.resolve(turn, address)?, shelf::head(turn, address)?)
+        else {
+            // Its key comes later. What nobody else has, its writer had not seen.
+            return Ok(ours.unconfirmed);
+        };
+        // The same state under another key, or pushed twice.
+        if now.content.state == ours.content.state {
+            return Ok(false);
+        }
+        if version_vector::slot(head.counter) == version_vector::slot(ours.counter) {
+            // A copy of this device, which says nothing of its own states.
+            return Ok(ours.unconfirmed || head.counter == ours.counter);
+        }
+        let seen = |counter: u64| {
+            now.content.seen.includes(counter)
+                || version_vector::slot(counter) == version_vector::slot(head.counter)
+        };
+        Ok(if ours.content.again {
+            !ours.content.seen.counters().all(seen)
+        } else {
+            !seen(ours.counter)
+        })
+    }
+
+    /// A frame of our account that takes nobody's place. If the present state was written beside it, by
+    /// who had not seen it, the device that wrote it keeps it. But where a backup was restored, that
+    /// device may be gone for good: then it is kept here too.
+    pub(crate) fn came_late(
+        &mut self,
+        turn: &mut Turn<'_>,
+        object: &Verified,
+        container: Option<&Unverified>,
+    ) -> Result<(), ViewError> {
+        let (Some(frame), Some(container)) = (self.frame_of_the_account(object), container) else {
+            return Ok(());
+        };
+        let (address, slot) = (frame.dynamic(), version_vector::slot(frame.counter()));
+        let Some(head) = shelf::head(turn, &address)?.filter(|head| !head.debound) else {
+            return Ok(());
+        };
+        if !Drawn::Restored.slots().contains(&self.config.slot)
+            || slot == self.config.slot
+            || slot == version_vector::slot(head.counter)
+            || turn.get(Table::Meta, &kept_late(&frame.ghid()))?.is_some()
+        {
+            return Ok(());
+        }
+        let Some(now) = self.resolve(turn, &address)? else {
+            return Ok(());
+        };
+        let chain = self.own_chain(turn, &address, frame.counter() >> 8)?;
+        let secret = match frame.suite() {
+            Suite::Suite3 => Some(chain.container_secret(&address)),
+            Suite::Suite1 => frame_salt(frame.targets())
+                .map(|salt| chain.salted_container_secret(&address, &salt)),
+        };
+        let own = self.account.identity().identity().clone();
+        let Ok(verified) = container.clone().verify(Some(&own)) else {
+            return Ok(());
+        };
+        let content = match (verified.object(), secret) {
+            (Object::Container(sealed), Some(secret)) => sealed.open(&secret).ok(),
+            _ => None,
+        };
+        let Some(content) = content.and_then(|plain| Content::decode(&plain)) else {
+            return Ok(());
+        };
+        if content.again
+            || now.content.seen.includes(frame.counter())
+            || now.content.state == content.state
+        {
+            return Ok(());
+        }
+        turn.put(Table::Meta, kept_late(&frame.ghid()), []);
+        self.keep_lost(turn, address, frame.ghid(), &content)
     }
 
     /// Another device of the account wrote an object of ours. If it did not know what this one had
@@ -197,8 +310,10 @@ impl Engine {
                 turn.delete(Table::Meta, unconfirmed(&frame.dynamic()));
                 self.epochs_to_check.insert(frame.dynamic());
                 match before {
-                    Some(before) => self.keep_lost(turn, frame.dynamic(), &before),
-                    None => Ok(()),
+                    Some(before) if self.is_lost(turn, &frame.dynamic(), &before)? => {
+                        self.keep_lost(turn, frame.dynamic(), before.frame, &before.content)
+                    }
+                    _ => Ok(()),
                 }
             }
             _ => Ok(()),
@@ -244,17 +359,12 @@ impl Engine {
         &mut self,
         turn: &mut Turn<'_>,
         address: Ghid,
-        lost: &OwnState,
+        frame: Ghid,
+        content: &Content,
     ) -> Result<(), ViewError> {
-        // The same state under another key, or pushed twice: nothing is lost.
-        if let Some(now) = self.resolve(turn, &address)?
-            && now.content.state == lost.content.state
-        {
-            return Ok(());
-        }
         turn.log("two devices wrote at once; the state that lost is kept", address.short());
-        let body = [&address.as_bytes()[..], &lost.content.state].concat();
-        self.keyring.put(turn, Record::Lost, lost.frame.as_bytes(), &body)
+        let body = [&address.as_bytes()[..], &content.state].concat();
+        self.keyring.put(turn, Record::Lost, frame.as_bytes(), &body)
     }
 
     /// States that lost against another device's, as many as fit into an answer.

@@ -29,6 +29,7 @@ use crate::limits;
 use crate::shelf;
 use crate::timer::Timer;
 use crate::turn::Turn;
+use crate::version_vector::VersionVector;
 use crate::view::{Row, Table, ViewError};
 
 const VERSION: u8 = 2;
@@ -119,6 +120,8 @@ impl Engine {
             private: None,
             legroom: 0,
             api: ApiId::ZERO,
+            seen: VersionVector::default(),
+            again: false,
             state: Piece { seen, rows: Keyring::bucket(turn, bucket)? }.encode().into(),
         };
         let (step, before) = match shelf::head(turn, &address)? {

@@ -272,7 +272,7 @@ fn stored_container(turn: &Turn<'_>, container: &Ghid) -> Result<Option<Containe
 
 /// Where a frame of suite 1 carries its salt: right before its birth target, with the container and
 /// what was its target before in front.
-fn frame_salt(targets: &[Ghid]) -> Option<Ghid> {
+pub(crate) fn frame_salt(targets: &[Ghid]) -> Option<Ghid> {
     let salt = targets.len().checked_sub(2).filter(|at| *at > 0)?;
     targets.get(salt).copied()
 }

@@ -39,13 +39,20 @@ const EPOCH_LEN_BEFORE: usize = 12;
 /// Steps that are looked for a key of another epoch. A guess: 50 ms of work.
 const STEPS_BACK_MAX: u64 = 65_536;
 
+/// Epochs after the last known one whose keys are tried, and steps ago that these may have begun.
+const EPOCHS_AHEAD: u32 = 2;
+const STEPS_AHEAD: u64 = 8;
+
+/// Objects of which an epoch is remembered that was found before it was heard of.
+const EARLY_EPOCHS_MAX: usize = 1_024;
+
 /// One epoch after the first: its number, the step with which it begins, and a digest of those who were
 /// given its key.
 ///
 /// Of two devices that begin an epoch at the same time, both entries stay: their frames have different
 /// keys if the steps differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Epoch {
+pub(crate) struct Epoch {
     number: u32,
     from: u64,
     readers: u64,
@@ -96,14 +103,20 @@ impl Engine {
     ) -> Answer {
         let from = (head.counter >> 8) + 1;
         let mut epochs = self.epochs(turn, &object)?;
-        let number = epochs.last().map_or(0, |epoch| epoch.number) + 1;
+        let early = self.early_epoch(&object, epochs.last());
+        let number = early.as_ref().or(epochs.last()).map_or(0, |epoch| epoch.number) + 1;
         let recipients = self.recipients(turn, &object)?;
         epochs.push(Epoch { number, from, readers: digest(&recipients) });
         self.keyring.put(turn, Record::Epochs, object.as_bytes(), &encode(&epochs))?;
         self.chains.forget(&object);
         // The state as it is, once more, under the new key.
         let chain = self.own_chain(turn, &object, from)?;
-        let content = Content { epoch: number, ..content };
+        // A state that lost is reported by whoever wrote it, not by whoever sealed it again.
+        let mut seen = content.seen.clone();
+        if !content.again {
+            seen.note(head.counter);
+        }
+        let content = Content { epoch: number, seen, again: true, ..content };
         let before = [head.target, head.birth];
         let (frame, container) = self.seal_step(turn, &chain, object, &content, &before);
         for object in [frame, container] {
@@ -236,7 +249,46 @@ impl Engine {
                 return Ok(Some((chain, secret, content)));
             }
         }
+        self.open_early_epoch(turn, object, head)
+    }
+
+    /// The same with the keys of epochs that another device may have begun, whose record comes later
+    /// than the frame, or never: that device may be gone.
+    fn open_early_epoch(
+        &mut self,
+        turn: &mut Turn<'_>,
+        object: &Ghid,
+        head: &Head,
+    ) -> Result<Option<(ChainKey, Secret, Content)>, ViewError> {
+        let index = head.counter >> 8;
+        let last = self.last_epoch(turn, object)?;
+        for number in last.saturating_add(1)..=last.saturating_add(EPOCHS_AHEAD) {
+            for from in (index.saturating_sub(STEPS_AHEAD)..=index).rev() {
+                let start = self.account.epoch_start(object, number);
+                let Some(chain) = ChainKey::new(number, from, start).advance_to(object, index)
+                else {
+                    continue;
+                };
+                let Some(secret) = Self::frame_secret(turn, &chain, object, head)? else {
+                    continue;
+                };
+                let opened = self.content(turn, object, &head.target, |_| Some(secret.clone()))?;
+                let Some(content) = opened else { continue };
+                if self.early_epochs.len() >= EARLY_EPOCHS_MAX {
+                    self.early_epochs.pop_first();
+                }
+                self.early_epochs.insert(*object, Epoch { number, from, readers: 0 });
+                self.chains.put(*object, chain.clone());
+                return Ok(Some((chain, secret, content)));
+            }
+        }
         Ok(None)
+    }
+
+    /// An epoch that was found before the account's records say so.
+    fn early_epoch(&self, object: &Ghid, last: Option<&Epoch>) -> Option<Epoch> {
+        let early = self.early_epochs.get(object).copied()?;
+        last.is_none_or(|last| last.number < early.number).then_some(early)
     }
 
     /// Whom an own object is shared with.
@@ -271,7 +323,8 @@ impl Engine {
         object: &Ghid,
         index: u64,
     ) -> Result<ChainKey, ViewError> {
-        let epochs = self.epochs(turn, object)?;
+        let mut epochs = self.epochs(turn, object)?;
+        epochs.extend(self.early_epoch(object, epochs.last()));
         Ok(match epochs.iter().rev().find(|epoch| epoch.from <= index) {
             Some(Epoch { number, from, .. }) => {
                 ChainKey::new(*number, *from, self.account.epoch_start(object, *number))

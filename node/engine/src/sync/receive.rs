@@ -280,6 +280,10 @@ impl Engine {
                 stash.admit(self, turn, &author)?;
             }
             if let Err(rejection) = self.store(turn, &object)? {
+                if let Object::DynamicBinding(frame) = verified.object() {
+                    let container = stash.containers.get(&frame.target());
+                    self.came_late(turn, &verified, container)?;
+                }
                 return Ok(1 + u32::from(rejection.code()));
             }
         }

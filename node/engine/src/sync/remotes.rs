@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use golix::object::{Debinding, Object, StaticBinding, Unverified};
 use golix::{Ghid, Identity};
 
+use crate::account::has_others;
 use crate::effect::Effect;
 use crate::engine::Engine;
 use crate::input::LinkId;
@@ -65,6 +66,8 @@ pub(crate) struct Client {
     written: u64,
     /// What a comparison found missing there.
     missing: BTreeSet<Ghid>,
+    /// Whether a comparison has ended on this link.
+    met: bool,
     /// What is being compared.
     compared: Items,
     /// What the last comparison with its owner found missing there.
@@ -317,6 +320,7 @@ impl Engine {
             }
         }
         if done && let Some(state) = self.links.get_mut(link) {
+            state.client.met = true;
             let same = std::mem::take(&mut state.client.compared);
             if state.is_persister() {
                 self.deletions_compared(turn, link, &same)?;
@@ -356,6 +360,13 @@ impl Engine {
                 self.send_parcel(turn, link, Parcel::Release, objects);
                 continue;
             }
+            // What other devices left there is asked for before something of this one takes its place.
+            if !state.client.met && has_others(turn)? {
+                return Ok(());
+            }
+            let Some(state) = self.links.get_mut(link) else {
+                return Ok(());
+            };
             if let Some(address) = state.client.missing.pop_first() {
                 self.upload_one(turn, link, address, None)?;
                 continue;
