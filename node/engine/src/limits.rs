@@ -311,6 +311,18 @@ pub const FAULTY_DEVICES: usize = 1_024;
 /// address. A comparison of 100,000 addresses of which none is held takes about a hundred.
 pub(crate) const COMPARISONS: Rate = Rate { interval: Duration::from_secs(1), burst: 256 };
 
+/// Messages of one link that say what a comparison found missing: a comparison of 100,000 addresses takes
+/// about a hundred.
+pub(crate) const NEEDS: Rate = COMPARISONS;
+
+/// Blocks of 1,024 subscribed addresses that are looked at for messages of comparisons, of all links
+/// together that proved nothing, or nobody whom a persister knows. A block takes 5 to 10 ms.
+pub(crate) const COMPARED_FOR_STRANGERS: Rate =
+    Rate { interval: Duration::from_millis(64), burst: 256 };
+
+/// Blocks that count for a link that mirrors everything.
+pub(crate) const MIRRORED_BLOCKS: u32 = 64;
+
 /// Requests and bare identities that a link which proved nothing may leave at a persister: ten a
 /// minute (threats.md 2.4, A10).
 pub(crate) const FROM_STRANGERS: Rate = Rate { interval: Duration::from_secs(6), burst: 10 };

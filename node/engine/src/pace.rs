@@ -34,6 +34,15 @@ impl Pace {
         }
         may
     }
+
+    /// Takes several as soon as there is one, going into debt for the others.
+    pub(crate) fn try_spend_many(&mut self, now: Time, rate: Rate, count: u32) -> bool {
+        let may = self.next(rate) <= now;
+        if may {
+            self.whole_at = self.whole_at.max(now) + rate.interval * count;
+        }
+        may
+    }
 }
 
 #[cfg(test)]
@@ -50,5 +59,15 @@ mod tests {
         assert_eq!((0..30).filter(|_| pace.try_spend(start, rate)).count(), 10);
         let later = start + Duration::from_secs(60);
         assert_eq!((0..30).filter(|_| pace.try_spend(later, rate)).count(), 10);
+    }
+
+    #[test]
+    fn who_takes_much_waits_long() {
+        let rate = Rate { interval: Duration::from_secs(1), burst: 10 };
+        let mut pace = Pace::default();
+        let start = Time::from_origin(Duration::from_secs(100));
+        assert!(pace.try_spend_many(start, rate, 30));
+        assert!(!pace.try_spend_many(start + Duration::from_secs(19), rate, 30));
+        assert!(pace.try_spend_many(start + Duration::from_secs(21), rate, 30));
     }
 }

@@ -287,7 +287,11 @@ impl Persister {
             Message::Reconcile { body, subscriber } => {
                 self.reconcile(turn, link, &body, subscriber)?;
             }
-            Message::Need { ids } => self.links.needed(turn, Holdings::Persister, link, &ids)?,
+            Message::Need { ids } => {
+                if self.is_compared_with(turn, link, true)? {
+                    self.links.needed(turn, Holdings::Persister, link, &ids)?;
+                }
+            }
             Message::Seek { identities } => {
                 self.seekers.sought(turn, &mut self.links, link, &identities);
             }

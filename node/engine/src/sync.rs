@@ -149,8 +149,10 @@ impl Engine {
                 self.reconcile(turn, link, &body, subscriber)?;
             }
             Message::Need { ids } => {
-                let holdings = self.holdings();
-                self.links.needed(turn, holdings, link, &ids)?;
+                if self.is_compared_with(turn, link, true) {
+                    let holdings = self.holdings();
+                    self.links.needed(turn, holdings, link, &ids)?;
+                }
             }
             Message::Route { route } => self.said_where(turn, link, &route)?,
             Message::Located { devices } => self.located(turn, link, devices),

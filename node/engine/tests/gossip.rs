@@ -360,3 +360,34 @@ fn a_node_listens_only_while_nothing_leads_to_an_author() {
     world.advance(limits::LISTEN_DELAY);
     assert!(world.nodes[0].listens.is_empty());
 }
+
+#[test]
+fn who_has_what_it_announced_is_not_blamed_for_what_another_one_announced_meanwhile() {
+    let mut world = World::new(0);
+    let server = world.server(PersisterConfig::default());
+    let bob = Peer::link(&mut world, server, 2);
+    let (alice, me) = (identity(1), identity(1).ghid());
+    let thing = Thing::new(&alice, 1);
+    follow(&mut world, &bob, me, thing.dynamic);
+    let played = Peer { me: alice.clone(), ..Peer::link(&mut world, server, 3) };
+    let first = other_server(&mut world, server, 12);
+    let second = other_server(&mut world, server, 13);
+    for round in 0..6 {
+        let step = 2 * round + 1;
+        let news = |step| vec![moved(&thing.dynamic, counter(step))];
+        announce(&mut world, server, me, news(step), &first.device);
+        let asked = gets(&first.heard(&mut world), &thing.dynamic);
+        assert_eq!(asked.len(), 1, "round {round}");
+        // The author's next state reaches the other server while the answer is on its way.
+        announce(&mut world, server, me, news(step + 1), &second.device);
+        let objects = bundle(&played, &thing, step);
+        first.say(&mut world, Message::Object { id: asked[0], objects });
+        let asked = gets(&second.heard(&mut world), &thing.dynamic);
+        assert_eq!(asked.len(), 1, "round {round}");
+        let objects = bundle(&played, &thing, step + 1);
+        second.say(&mut world, Message::Object { id: asked[0], objects });
+        bob.heard(&mut world);
+        bob.say(&mut world, Message::EventAck { seq: u64::MAX });
+        world.advance(Duration::from_millis(200));
+    }
+}

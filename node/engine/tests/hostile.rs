@@ -976,3 +976,19 @@ fn an_event_that_was_lost_takes_no_room_for_ever() {
         peer.say(&mut world, Message::EventAck { seq: events[99] });
     }
 }
+
+#[test]
+fn whoever_compares_without_end_is_let_go() {
+    let mut world = World::new(1);
+    let stranger = Peer::link(&mut world, 0, 9);
+    let addresses: Vec<Address> =
+        (0..1_000_u32).map(|number| Address(Ghid::of(&number.to_be_bytes()))).collect();
+    stranger.say(&mut world, Message::Subscribe { addresses, cursor: None });
+    let body = Packed::from(vec![0x61, 0, 0, 2, 0]);
+    let mut sent = 0;
+    while stranger.is_up(&world) {
+        stranger.say(&mut world, Message::Reconcile { body: body.clone(), subscriber: true });
+        sent += 1;
+        assert!(sent < 1_000, "nobody ends it");
+    }
+}

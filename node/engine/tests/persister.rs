@@ -1123,3 +1123,44 @@ fn on_a_full_disk_only_deletions_are_taken() {
     full(&mut world, false);
     assert_eq!(put(&mut world, &alice, &other, 1), [0, 0, 0]);
 }
+
+#[test]
+fn comparisons_of_strangers_wait_for_one_another_and_for_nobody_else() {
+    let (mut world, server) = world(PersisterConfig::default());
+    let follow = |world: &mut World, peer: &Peer| {
+        for block in 0..8_u32 {
+            let address = |number: u32| Address(Ghid::of(&(block << 16 | number).to_be_bytes()));
+            let addresses = (0..1_024).map(address).collect();
+            peer.say(
+                world,
+                Message::Subscribe { addresses, cursor: Some(Cursor { epoch: 0, seq: 0 }) },
+            );
+        }
+    };
+    // Messages until the link ends, of a hundred.
+    let needs = |world: &mut World, peer: &Peer| {
+        let ids = vec![serde_bytes::ByteArray::new([7; 32])];
+        (0..100)
+            .take_while(|_| {
+                peer.say(world, Message::Need { ids: ids.clone() });
+                peer.is_up(world)
+            })
+            .count()
+    };
+    let stranger = Peer::link(&mut world, server, 1);
+    follow(&mut world, &stranger);
+    let taken = needs(&mut world, &stranger);
+    assert!((10..60).contains(&taken), "{taken}");
+    let again = Peer::link(&mut world, server, 3);
+    follow(&mut world, &again);
+    assert_eq!(needs(&mut world, &again), 0, "it is the same flood");
+    let registered = Peer::link(&mut world, server, 4);
+    prove(&mut world, &registered);
+    registered.say(&mut world, Message::Register { id: 1, token: None });
+    follow(&mut world, &registered);
+    assert_eq!(needs(&mut world, &registered), 100);
+    world.advance(Duration::from_secs(60));
+    let later = Peer::link(&mut world, server, 3);
+    follow(&mut world, &later);
+    assert!(needs(&mut world, &later) > 10, "and it ends");
+}

@@ -557,14 +557,14 @@ fn what_gave_way_in_a_full_mailbox_is_left_again() {
         assert_eq!(peer.publish(world, vec![Packed::from(sealed.bytes().to_vec())]), [0]);
     };
     let many = Peer::link(&mut world, server, 3);
-    let proof = many.proof(&mut world);
+    let proof = many.proof(&world);
     many.say(&mut world, proof);
     for number in 1..1_000 {
         leave(&mut world, &many, number);
     }
     assert!(waits(&world).is_superset(&alices));
     let registered = Peer::link(&mut world, server, 4);
-    let proof = registered.proof(&mut world);
+    let proof = registered.proof(&world);
     registered.say(&mut world, proof);
     registered.say(&mut world, Message::Register { id: 1, token: None });
     leave(&mut world, &registered, 0);

@@ -37,10 +37,14 @@ impl Behaviour {
         mdns: bool,
         config: &NetworkConfig,
     ) -> (Option<relay::client::Transport>, Self) {
+        // One address must not be able to take all places with handshakes that it never ends.
+        let of_one_address =
+            config.inbound.0 + config.inbound.1 * limits::DIAL_WAN.as_secs() as u32;
+        let pending = of_one_address + limits::CONNECTIONS_PENDING;
         let limits = ConnectionLimits::default()
             .with_max_established_incoming(Some(config.connections_in))
             .with_max_established_outgoing(Some(limits::CONNECTIONS_OUT))
-            .with_max_pending_incoming(Some(limits::CONNECTIONS_PENDING.max(config.inbound.0)))
+            .with_max_pending_incoming(Some(pending))
             .with_max_pending_outgoing(Some(limits::CONNECTIONS_PENDING))
             .with_max_established_per_peer(Some(limits::CONNECTIONS_PER_PEER));
         let identify = identify::Config::new("/hypergolix/1".to_owned(), key.public())

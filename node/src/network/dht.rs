@@ -265,6 +265,18 @@ impl Records {
             route::merge(key, stored.map(|kept| kept.value.as_slice()), &record.value, now)?;
         let until = route::check(key, &record.value, now)?;
         let until = stored.map_or(until, |kept| kept.until.max(until));
+        // A record may grow, as far as there is room.
+        let grows = |kept: &Kept| value.len().saturating_sub(kept.value.len());
+        let has_room = |this: &Self| {
+            let kept = this.kept.get(&record.key).filter(|kept| !kept.own);
+            kept.is_none_or(|kept| grows(kept) == 0 || this.bytes + grows(kept) <= this.caps.bytes)
+        };
+        if !has_room(self) {
+            self.expire(now);
+        }
+        if !has_room(self) {
+            return Err(Refusal::Full);
+        }
         if let Some(kept) = self.kept.get_mut(&record.key) {
             self.bytes = self.bytes - kept.value.len() + value.len();
             if kept.own {
@@ -577,6 +589,38 @@ mod tests {
         assert!(records.admit(&record(999, now()), PeerId::random(), elsewhere, now()).is_ok());
         assert_eq!(records.kept().0, CAPS.of_prefix + 1);
         assert_eq!(records.refused(), 90 + 170);
+    }
+
+    #[test]
+    fn records_that_are_renewed_do_not_outgrow_the_room() {
+        let caps = RecordCaps { bytes: 100_000, of_device: 200, of_prefix: 200, ..CAPS };
+        let mut records = Records::open(PeerId::random(), caps, None, now());
+        let source = PeerId::random();
+        let large = |number: u32, addresses: usize| {
+            let subject = Subject::Root(Ghid::of(&number.to_be_bytes()));
+            let addresses = vec![vec![4; 200]; addresses];
+            let host = Host { device: vec![7; 38], addresses };
+            let stamp = now() + addresses_stamp(&host);
+            let route = Route { host, persisters: Vec::new(), stamp };
+            let epoch = route::epoch_of(now());
+            let value = subject.seal(epoch, &route, None, [number as u8; 12]);
+            Record::new(subject.key(epoch).to_vec(), value)
+        };
+        for number in 0..100 {
+            records.admit(&large(number, 1), source, Some(ip(1)), now()).unwrap();
+        }
+        let before = records.kept();
+        let grown = (0..100)
+            .filter(|number| records.admit(&large(*number, 8), source, Some(ip(1)), now()).is_ok())
+            .count();
+        assert!((1..100).contains(&grown), "{grown} of 100, {before:?}");
+        assert_eq!(records.kept().0, 100);
+        assert!(records.kept().1 <= caps.bytes);
+    }
+
+    /// A later one the more it says.
+    fn addresses_stamp(host: &Host) -> u64 {
+        host.addresses.len() as u64
     }
 
     #[test]

@@ -259,7 +259,10 @@ impl Engine {
                 if let Some(address) = address(&record.name) {
                     self.chains.forget(&address);
                     self.contents.forget(&address);
-                    self.news.push(News::Updated(address, None));
+                    // What was opened before its record came has been told.
+                    if !self.early_epochs.contains_key(&address) {
+                        self.news.push(News::Updated(address, None));
+                    }
                 }
             }
             Record::Recipient => {

@@ -87,6 +87,19 @@ impl Engine {
         Ok(())
     }
 
+    /// Whether a message of the other side's comparison is looked at.
+    pub(super) fn is_compared_with(
+        &mut self,
+        turn: &mut Turn<'_>,
+        link: LinkId,
+        needs: bool,
+    ) -> bool {
+        let known = self.links.get(link).is_some_and(|state| {
+            !state.proven.is_empty() || !state.guest.is_empty() || state.is_persister()
+        });
+        self.links.may_be_compared(turn, link, needs, known)
+    }
+
     /// One message of a comparison, from either side.
     pub(super) fn reconcile(
         &mut self,
@@ -105,6 +118,9 @@ impl Engine {
                 self.links.get_mut(link).filter(|state| state.asks_to_mirror.is_some())
             {
                 state.asks_to_compare = Some(body.to_vec());
+                return Ok(());
+            }
+            if !self.is_compared_with(turn, link, false) {
                 return Ok(());
             }
             let holdings = self.holdings();
@@ -135,6 +151,39 @@ impl Engine {
 }
 
 impl Links {
+    /// Whether the other side may have one more message of a comparison looked at: each means to look at
+    /// everything that it subscribed to. If not, the link ends. `needs` says that the message names what
+    /// was missing, `known` that it is of somebody with whom this node has to do.
+    pub(crate) fn may_be_compared(
+        &mut self,
+        turn: &mut Turn<'_>,
+        link: LinkId,
+        needs: bool,
+        known: bool,
+    ) -> bool {
+        let now = turn.now();
+        let Some(state) = self.get_mut(link) else {
+            return false;
+        };
+        let (pace, rate) = if needs {
+            (&mut state.paces.needs, limits::NEEDS)
+        } else {
+            (&mut state.paces.comparisons, limits::COMPARISONS)
+        };
+        let in_time = pace.try_spend(now, rate);
+        let blocks = if state.mirrors {
+            limits::MIRRORED_BLOCKS
+        } else {
+            u32::try_from(1 + state.subscribed.len() / 1_024).unwrap_or(u32::MAX)
+        };
+        let rate = limits::COMPARED_FOR_STRANGERS;
+        let may = in_time && (known || self.strangers.try_spend_many(now, rate, blocks));
+        if !may {
+            self.close(turn, link, "too many comparisons", false);
+        }
+        may
+    }
+
     /// Sends the first message of a comparison of `items`; one at a time on a link.
     pub(crate) fn begin_comparison(&mut self, turn: &mut Turn<'_>, link: LinkId, items: &Items) {
         let Some(mut comparing) = negentropy(items.keys()) else {

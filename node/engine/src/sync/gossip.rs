@@ -30,8 +30,8 @@ use crate::view::{Time, ViewError};
 struct Wanted {
     /// The newest state heard of.
     counter: u64,
-    /// Who has it, first those that said so first.
-    sources: VecDeque<Host>,
+    /// Who says to have it, and which state, first those that said so first.
+    sources: VecDeque<(Host, u64)>,
     /// The question under way.
     asked: Option<(LinkId, u32)>,
     /// Whether the first source is being connected to.
@@ -114,9 +114,11 @@ impl Fetches {
         });
         wanted.counter = wanted.counter.max(counter);
         for host in hosts {
-            let known = wanted.sources.iter().any(|source| source.device == host.device);
-            if !known && wanted.sources.len() < FETCH_SOURCES {
-                wanted.sources.push_back(host);
+            let known = wanted.sources.iter_mut().find(|(other, _)| other.device == host.device);
+            if let Some((_, announced)) = known {
+                *announced = counter.max(*announced);
+            } else if wanted.sources.len() < FETCH_SOURCES {
+                wanted.sources.push_back((host, counter));
             }
         }
         self.ask(turn, links, address);
@@ -146,7 +148,7 @@ impl Fetches {
             return;
         };
         let linked: Vec<LinkId> =
-            wanted.sources.iter().filter_map(|host| links.to_device(&host.device)).collect();
+            wanted.sources.iter().filter_map(|(host, _)| links.to_device(&host.device)).collect();
         let link = linked.iter().find(|link| self.under_way(**link) < FETCHES_PER_LINK).copied();
         let Some(wanted) = self.wanted.get_mut(&address) else { return };
         let until = turn.now() + FETCH_PATIENCE;
@@ -158,7 +160,7 @@ impl Fetches {
             links.send(turn, link, Message::Get { id, address: Address(address) });
         } else if linked.is_empty()
             && !wanted.visiting
-            && let Some(host) = wanted.sources.front().cloned()
+            && let Some((host, _)) = wanted.sources.front().cloned()
         {
             (wanted.visiting, wanted.until) = (true, until);
             turn.effect(Effect::VisitAnnouncer { host });
@@ -171,7 +173,7 @@ impl Fetches {
     /// A link may be asked: it is new, or has answered something else.
     pub(crate) fn linked(&mut self, turn: &mut Turn<'_>, links: &mut Links, link: LinkId) {
         let Some((device, _)) = links.device(link) else { return };
-        let has = |wanted: &Wanted| wanted.sources.iter().any(|host| host.device == device);
+        let has = |wanted: &Wanted| wanted.sources.iter().any(|(host, _)| host.device == device);
         let waiting =
             self.wanted.iter().filter(|(_, wanted)| wanted.asked.is_none() && has(wanted));
         let room = FETCHES_PER_LINK.saturating_sub(self.under_way(link));
@@ -206,8 +208,12 @@ impl Fetches {
             Fetched::NotTaken => drop(self.wanted.remove(&address)),
             Fetched::Lacking => {
                 if let Some((device, _)) = links.device(link) {
+                    // Another one may have announced a newer state meanwhile, or lied about one.
+                    let announced = self.announced_by(&address, &device).unwrap_or(counter);
                     self.give_up(turn, links, address, &device);
-                    self.fault(device, turn.now());
+                    if lacks(turn, &address, announced)? {
+                        self.fault(device, turn.now());
+                    }
                 }
             }
         }
@@ -215,10 +221,16 @@ impl Fetches {
         Ok(())
     }
 
+    /// The newest state that a device says to have.
+    fn announced_by(&self, address: &Ghid, device: &[u8]) -> Option<u64> {
+        let sources = &self.wanted.get(address)?.sources;
+        sources.iter().find(|(host, _)| host.device == device).map(|(_, announced)| *announced)
+    }
+
     /// A source is no good: the next one is asked.
     fn give_up(&mut self, turn: &mut Turn<'_>, links: &mut Links, address: Ghid, device: &[u8]) {
         let Some(wanted) = self.wanted.get_mut(&address) else { return };
-        wanted.sources.retain(|host| host.device != device);
+        wanted.sources.retain(|(host, _)| host.device != device);
         (wanted.asked, wanted.visiting) = (None, false);
         if wanted.sources.is_empty() {
             self.wanted.remove(&address);
@@ -253,7 +265,7 @@ impl Fetches {
             let Some(wanted) = self.wanted.get(&address) else { continue };
             let asked = wanted.asked;
             let device = asked.and_then(|(link, _)| links.device(link)).map(|(device, _)| device);
-            let first = || wanted.sources.front().map(|host| host.device.clone());
+            let first = || wanted.sources.front().map(|(host, _)| host.device.clone());
             let device = device.or_else(first).unwrap_or_default();
             if let Some(question) = asked {
                 self.asked.remove(&question);

@@ -105,6 +105,7 @@ pub(crate) struct Link {
 #[derive(Debug, Default)]
 pub(crate) struct Paces {
     pub(crate) comparisons: Pace,
+    pub(crate) needs: Pace,
     pub(crate) identities: Pace,
     pub(crate) requests: Pace,
     pub(crate) registrations: Pace,
@@ -175,6 +176,8 @@ pub(crate) struct Links {
     next_waiting: u64,
     /// What is known of rows that are missing here.
     pub(crate) scrub: Scrub,
+    /// What was looked at for comparisons of those whom nobody knows here.
+    pub(super) strangers: Pace,
     /// Identities that became interesting in this turn.
     new_interests: BTreeSet<Ghid>,
     /// Addresses followed since this turn began, by source.
@@ -196,6 +199,7 @@ impl Links {
             waiting: BTreeMap::new(),
             next_waiting: 0,
             scrub: Scrub::default(),
+            strangers: Pace::default(),
             new_interests: BTreeSet::new(),
             new_follows: BTreeMap::new(),
         }
