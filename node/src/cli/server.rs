@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
+use clap::CommandFactory;
+use clap::error::ErrorKind;
 use hypergolix_engine::PersisterConfig;
 use hypergolix_engine::persister::{Policy, Quota};
 use hypergolix_node::config::Verbosity;
@@ -19,7 +21,7 @@ use libp2p::multiaddr::Protocol;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use serde_json::Value;
 
-use super::{PolicyName, ServerCommand, StartServerArgs, detach, say};
+use super::{Cli, PolicyName, ServerCommand, StartServerArgs, detach, say};
 
 /// Threads of the runtime beside the loop's.
 const WORKERS: usize = 2;
@@ -28,6 +30,12 @@ const WORKERS: usize = 2;
 pub fn start(args: StartServerArgs) -> anyhow::Result<()> {
     let started = Instant::now();
     paths::set_private_umask();
+    if args.tls_port == Some(args.port) {
+        refuse(format!(
+            "--tls-port {0}: that is what --port is for already; secure websockets need another port",
+            args.port
+        ));
+    }
     let args = args.absolute()?;
     for mirror in &args.mirror {
         if !matches!(mirror.iter().last(), Some(Protocol::P2p(_))) {
@@ -46,6 +54,14 @@ pub fn start(args: StartServerArgs) -> anyhow::Result<()> {
     } else {
         background(&args)
     }
+}
+
+fn refuse(reason: String) -> ! {
+    let mut command = Cli::command();
+    command.build();
+    let start = command.find_subcommand_mut("start").expect("it is defined in Command");
+    let server = start.find_subcommand_mut("server").expect("it is defined in Start");
+    server.error(ErrorKind::ValueValidation, reason).exit()
 }
 
 fn background(args: &StartServerArgs) -> anyhow::Result<()> {
