@@ -3,8 +3,10 @@
 mod daemon;
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use daemon::{Home, Said};
@@ -332,6 +334,39 @@ fn an_account_of_suite_1() {
     assert!(started.out.contains(&fingerprint), "{}", started.out);
     again.stop();
     home.start_with(&["--suite", "3"], SECRET).expect_err("another").expect(1, &["is of suite 1"]);
+}
+
+#[test]
+fn what_is_configured_during_a_first_start_is_kept() {
+    let home = Home::new();
+    home.keep_quiet();
+    // It has read its configuration when it asks for the password.
+    let mut child = home
+        .command(&["start", "app", "--foreground", "--ipc-port", "0"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it runs");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !home.file("logs").is_dir() || !home.file("hypergolix.pid").exists() {
+        assert!(Instant::now() < deadline, "it does not start");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    home.config(&["--addhost", "127.0.0.1", "7770", "False", "-v", "quiet"]).expect_success();
+    let mut stdin = child.stdin.take().expect("piped");
+    stdin.write_all(format!("{SECRET}\n").as_bytes()).expect("it listens");
+    drop(stdin);
+    let mut ready = String::new();
+    BufReader::new(child.stdout.take().expect("piped")).read_line(&mut ready).expect("text");
+    assert!(ready.starts_with("ready "), "{ready}");
+    let kept = config(&home);
+    assert_eq!((&kept["remotes"][0]["port"], &kept["verbosity"]), (&7770.into(), &"quiet".into()));
+    assert!(kept["instance"]["user_id"].is_string(), "{kept}");
+    let status = home.run(&["status", "--json"], "").expect_success().json();
+    assert_eq!(status["remotes"][0]["remote"], "127.0.0.1 7770");
+    home.run(&["stop", "app"], "").expect_success();
+    child.wait().expect("it ended");
 }
 
 #[test]

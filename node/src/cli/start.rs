@@ -246,10 +246,12 @@ async fn get_ready(
         );
     }
     let instance = Instance { user_id: unlocked.user_id(), fingerprint: unlocked.fingerprint() };
-    if config.instance != Some(instance) || !home.config().exists() {
-        config.instance = Some(instance);
-        config.save(&home.config())?;
-    }
+    // Others may have changed the file since it was read.
+    let path = home.config();
+    let changed = move || Config::change(&path, |config| config.instance = Some(instance));
+    let (_, now) = tokio::task::spawn_blocking(changed).await??;
+    (config.peers, config.remotes) = (now.peers, now.remotes);
+    config.instance = now.instance;
     if let Some(recovery) = recovery {
         introduce(&instance, &recovery);
     }
@@ -283,7 +285,9 @@ async fn log_in(
         );
     }
     note("looking for the account on the local network and on the configured servers …");
-    let root = login::fetch_root(node::network_config(home, config)?, user_id).await?;
+    // A server that is added meanwhile is asked, too. A file that is wrong is named in the end.
+    let targets = || Config::load(&home.config()).ok().map(|config| config.targets());
+    let root = login::fetch_root(node::network_config(home, config)?, user_id, targets).await?;
     let password = password.clone();
     let joined = tokio::task::spawn_blocking(move || match kind {
         password::Kind::Recovery => {
