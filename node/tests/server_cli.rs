@@ -44,8 +44,9 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         for entry in std::fs::read_dir(self.0.path()).into_iter().flatten().flatten() {
-            if let Some(name) = entry.file_name().to_str().filter(|name| name.ends_with(".pid")) {
-                self.stop(name);
+            let path = entry.path();
+            if path.extension().is_some_and(|extension| extension == "pid") {
+                self.0.run(&["stop", "server", &path.display().to_string()], "");
             }
         }
     }
@@ -70,4 +71,54 @@ fn a_port_in_use_is_an_error() {
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it runs");
     place.start("first.pid", &words).expect(0, &["ready"]);
     place.stop("first.pid").expect(0, &[]);
+}
+
+#[test]
+fn files_of_something_else_stay_as_they_are() {
+    let place = Place::new();
+    let port = free_port();
+    let words = ["--port", &port];
+    let file = |name: &str| place.0.file(name);
+    let text = |name: &str| std::fs::read_to_string(file(name)).expect("it is there");
+    std::fs::write(file("thesis.pid"), "my thesis\n").expect("ours");
+    place.start("thesis.pid", &words).expect(1, &["thesis.pid", "something else"]);
+    assert_eq!(text("thesis.pid"), "my thesis\n");
+    std::fs::write(file("a.pid.sock"), "data\n").expect("ours");
+    place.start("a.pid", &words).expect(1, &["a.pid.sock", "something else"]);
+    assert_eq!(text("a.pid.sock"), "data\n");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        file("pipe.pid"),
+        rustix::fs::FileType::Fifo,
+        0o600.into(),
+        0,
+    )
+    .expect("a pipe");
+    place.stop("pipe.pid").expect(1, &["not a file"]);
+    place.start("pipe.pid", &words).expect(1, &["not a file"]);
+}
+
+#[test]
+fn nobody_else_is_stopped() {
+    let place = Place::new();
+    // A program that locks a file with a number in it, as many do.
+    let mut program = std::process::Command::new("sleep").arg("600").spawn().expect("it runs");
+    let locked = std::fs::File::create(place.0.file("other.pid")).expect("ours");
+    locked.lock().expect("free");
+    std::fs::write(place.0.file("other.pid"), format!("{}\n", program.id())).expect("ours");
+    place.stop("other.pid").expect(1, &["no Hypergolix server", &program.id().to_string()]);
+    assert!(program.try_wait().expect("a child can be asked").is_none());
+    program.kill().expect("ours");
+    program.wait().expect("it ends");
+    drop(locked);
+    std::fs::remove_file(place.0.file("other.pid")).expect("ours");
+
+    let user = Home::new();
+    let daemon = user.start("correct horse battery staple").expect("it starts");
+    let pid_file = user.file("hypergolix.pid").display().to_string();
+    user.run(&["stop", "server", &pid_file], "").expect(1, &["stop app"]);
+    daemon.stop();
+    let folder = user.path().display().to_string();
+    let words = ["--port", &free_port(), "--cachedir", &folder];
+    place.start("a.pid", &words).expect(1, &["home of a user"]);
 }

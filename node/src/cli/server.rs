@@ -14,6 +14,7 @@ use hypergolix_node::config::Verbosity;
 use hypergolix_node::control::{self, Order};
 use hypergolix_node::lock::{self, PidLock};
 use hypergolix_node::network::{Certificate, RelayLimits};
+use hypergolix_node::paths::Home;
 use hypergolix_node::server::{Server, ServerOptions, control_path};
 use hypergolix_node::shutdown::Signals;
 use hypergolix_node::{paths, telemetry};
@@ -191,6 +192,9 @@ impl StartServerArgs {
 }
 
 fn foreground(args: &StartServerArgs, started: Instant) -> anyhow::Result<()> {
+    if let Some(folder) = &args.cachedir {
+        refuse_homes(folder)?;
+    }
     let _lock = PidLock::acquire(&args.pidfile)?;
     for folder in [&args.cachedir, &args.logdir].into_iter().flatten() {
         std::fs::DirBuilder::new()
@@ -224,6 +228,17 @@ fn foreground(args: &StartServerArgs, started: Instant) -> anyhow::Result<()> {
         tracing::error!(%error, "ended");
     }
     outcome
+}
+
+/// The store of an app is no cache of a server.
+fn refuse_homes(folder: &Path) -> anyhow::Result<()> {
+    if Home::at(folder).config().exists() {
+        bail!(
+            "--cachedir {}: that is the home of a user, with their account; choose another folder",
+            folder.display()
+        );
+    }
+    Ok(())
 }
 
 async fn serve(args: &StartServerArgs, started: Instant) -> anyhow::Result<()> {
