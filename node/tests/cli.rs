@@ -198,10 +198,37 @@ fn a_lost_store_is_not_replaced_by_another_account() {
     let (store, away) = (home.file("store.redb"), home.path().with_extension("away"));
     fs::rename(&store, &away).expect("ours");
     home.start(SECRET).expect_err("lost").expect(1, &["missing", &user_id, "backup"]);
-    home.run(&["start", "app"], SECRET).expect(1, &["missing", &user_id, "backup"]);
+    home.run(&["start", "app"], SECRET).expect(1, &["missing", &user_id, "account import"]);
     assert!(!store.exists());
     fs::rename(&away, &store).expect("ours");
     home.start(SECRET).expect("found again").stop();
+}
+
+#[test]
+fn a_backup_takes_the_place_of_a_lost_store() {
+    let home = Home::new();
+    home.keep_quiet();
+    home.config(&["--addhost", "127.0.0.1", "7770", "False"]).expect_success();
+    let first = home.start(SECRET).expect("it starts");
+    let user_id = first.fact("user-id").to_owned();
+    first.stop();
+    let backup = home.path().with_extension("backup").display().to_string();
+    home.run(&["account", "export", &backup], "").expect_success();
+    let import = || home.run(&["account", "import", &backup], "");
+    import().expect(1, &["has an account already"]);
+    fs::remove_file(home.file("store.redb")).expect("ours");
+    // A backup of somebody else is of no use here.
+    let other = Home::new();
+    other.start(SECRET).expect("it starts").stop();
+    let foreign = other.path().with_extension("backup").display().to_string();
+    other.run(&["account", "export", &foreign], "").expect_success();
+    home.run(&["account", "import", &foreign], "").expect(1, &[&user_id, "another home"]);
+    import().expect(0, &["restored", &user_id]);
+    assert_eq!(config(&home)["remotes"][0]["port"], 7770);
+    assert_eq!(config(&home)["lan"], false);
+    let again = home.start(SECRET).expect("it starts again");
+    assert_eq!(again.fact("user-id"), user_id);
+    again.stop();
 }
 
 #[test]

@@ -35,7 +35,7 @@ pub fn import(args: &ImportArgs) -> anyhow::Result<()> {
     if backup::is_backup(&start) { restore(&home, args) } else { import_keys(&home, args) }
 }
 
-/// A home without an account, locked for this process.
+/// A home without an account, locked for this process. Its configuration may still say whose it was.
 fn empty_home(home: &Home) -> anyhow::Result<(Config, HomeLock)> {
     home.prepare()?;
     let config = Config::load(&home.config())?;
@@ -46,9 +46,6 @@ fn empty_home(home: &Home) -> anyhow::Result<(Config, HomeLock)> {
             paths::HOME_VARIABLE
         )
     };
-    if config.instance.is_some() {
-        return Err(taken());
-    }
     if home.store().exists() {
         let store = Unlocked::open_store(home, &config)?;
         if account::summary(&store.snapshot()?)?.is_some() {
@@ -61,7 +58,8 @@ fn empty_home(home: &Home) -> anyhow::Result<(Config, HomeLock)> {
 
 fn import_keys(home: &Home, args: &ImportArgs) -> anyhow::Result<()> {
     let identity = read_identity(&args.file)?;
-    let (mut config, _lock) = empty_home(home)?;
+    let (config, _lock) = empty_home(home)?;
+    start::refuse_without_store(home, &config)?;
     let password = password::read(args.password_file.as_deref(), password::Kind::New)?;
     let store = Unlocked::open_store(home, &config)?;
     let (unlocked, recovery) =
@@ -70,20 +68,19 @@ fn import_keys(home: &Home, args: &ImportArgs) -> anyhow::Result<()> {
             other => other.into(),
         })?;
     let instance = Instance { user_id: unlocked.user_id(), fingerprint: unlocked.fingerprint() };
-    config.instance = Some(instance);
-    config.save(&home.config())?;
+    Config::change(&home.config(), |config| config.instance = Some(instance))?;
     start::introduce(&instance, &recovery);
     note("The keys are in the account now; delete the file, or keep it where nobody else can.");
     say(format_args!("imported fingerprint={} user-id={}", instance.fingerprint, instance.user_id));
     Ok(())
 }
 
-/// Fills an empty home from a backup. Needs no password: nothing is opened.
+/// Fills an empty home, or one that lost its store, from a backup. Needs no password: nothing is opened.
 fn restore(home: &Home, args: &ImportArgs) -> anyhow::Result<()> {
     let shown = args.file.display();
     let mut file = File::open(&args.file)?;
     let rows = backup::read(&mut file).map_err(|error| anyhow!("{shown}: {error}"))?;
-    let (mut config, _lock) = empty_home(home)?;
+    let (config, _lock) = empty_home(home)?;
     let mut store = Unlocked::open_store(home, &config)?;
     let mut batch = store.batch()?;
     let count = rows.len();
@@ -93,11 +90,21 @@ fn restore(home: &Home, args: &ImportArgs) -> anyhow::Result<()> {
     let Some(summary) = account::summary(&batch)? else {
         bail!("{shown}: there is no account in it");
     };
+    let instance = Instance { user_id: summary.user_id, fingerprint: summary.fingerprint };
+    if let Some(lost) = config.instance
+        && lost != instance
+    {
+        bail!(
+            "{shown} is a backup of the user id {}, but this home belongs to the user id {}; choose \
+             another home with {}",
+            instance.user_id,
+            lost.user_id,
+            paths::HOME_VARIABLE
+        );
+    }
     batch.commit()?;
     store.close()?;
-    let instance = Instance { user_id: summary.user_id, fingerprint: summary.fingerprint };
-    config.instance = Some(instance);
-    config.save(&home.config())?;
+    Config::change(&home.config(), |config| config.instance = Some(instance))?;
     say(format_args!(
         "restored fingerprint={} user-id={} rows={count}",
         instance.fingerprint, instance.user_id

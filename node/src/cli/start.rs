@@ -118,11 +118,12 @@ fn has_account(home: &Home, config: &Config) -> anyhow::Result<bool> {
 }
 
 /// A home that had an account and lost it is not quietly given another.
-fn refuse_without_store(home: &Home, config: &Config) -> anyhow::Result<()> {
+pub(super) fn refuse_without_store(home: &Home, config: &Config) -> anyhow::Result<()> {
     let Some(lost) = config.instance else { return Ok(()) };
     bail!(
         "the account of this home is missing: {} says that it is the user id {}, but {} does not \
-         hold it; restore that file from a backup, or move both away to create another account",
+         hold it; restore a backup with 'hypergolix account import FILE', or move both away to create \
+         another account",
         home.config().display(),
         lost.user_id,
         home.store().display()
