@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use golix::Ghid;
 use libp2p::Multiaddr;
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::network::{Target, Targets};
@@ -234,6 +235,31 @@ impl Config {
         replace(path, &text).map_err(|source| ConfigError::Io { path: path.to_owned(), source })
     }
 
+    /// Changes the config that is there now, and nobody else meanwhile: under a lock on a file beside
+    /// it. Blocks while another process changes it. Returns what it was before, and what it is.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn change(
+        path: &Path,
+        change: impl FnOnce(&mut Self),
+    ) -> Result<(Self, Self), ConfigError> {
+        let io_error = |source| ConfigError::Io { path: path.to_owned(), source };
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+        let lock = options.open(path.with_extension("lock")).map_err(io_error)?;
+        // Closing the file lets go of it.
+        lock.lock().map_err(io_error)?;
+        let before = Self::load(path)?;
+        let mut after = before.clone();
+        change(&mut after);
+        if after != before || !path.exists() {
+            after.save(path)?;
+        }
+        Ok((before, after))
+    }
+
     /// Uses a remote, unless it is in use already.
     pub fn add_remote(&mut self, remote: Remote) {
         self.remotes.retain(|other| !other.is_at(&remote.host, remote.port));
@@ -350,6 +376,22 @@ mod tests {
         config.save(&path).unwrap();
         assert_eq!(Config::load(&path).unwrap(), config);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn changes_at_once_are_all_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hypergolix.json");
+        std::thread::scope(|scope| {
+            for port in 1..=20 {
+                let path = &path;
+                scope.spawn(move || {
+                    let remote = Remote { host: "example.org".into(), port, tls: false };
+                    Config::change(path, |config| config.add_remote(remote)).unwrap();
+                });
+            }
+        });
+        assert_eq!(Config::load(&path).unwrap().remotes.len(), 20);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! are answered.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -108,8 +108,8 @@ pub struct ControlSocket {
 }
 
 impl ControlSocket {
-    /// Listens. The pid file beside it is locked by this process, so whatever has the name is left
-    /// over from a process that ended. Needs a tokio runtime.
+    /// Listens. The pid file beside it is locked by this process, so a socket that has the name is
+    /// left over from a process that ended. Needs a tokio runtime.
     ///
     /// # Errors
     /// The system refuses; a path longer than about 100 bytes is no socket.
@@ -118,9 +118,14 @@ impl ControlSocket {
         commands: mpsc::Sender<Command>,
         reload: Option<Arc<Reload>>,
     ) -> io::Result<Self> {
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+        match std::fs::symlink_metadata(&path) {
+            Ok(found) if !found.file_type().is_socket() => {
+                let text = format!("{} is a file of something else", path.display());
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
+            }
+            Ok(_) => std::fs::remove_file(&path)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
         }
         let listener = UnixListener::bind(&path)?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
@@ -215,6 +220,13 @@ async fn answer(
         .map_err(|_| format!("there is no answer within {ANSWER_TIME:?}"))?
         .map_err(|_| "nothing was done: the store failed, or it is stopping".to_owned())??;
     serde_json::from_str(&text).map_err(|error| error.to_string())
+}
+
+/// The process that listens on a control socket; `None` if none does.
+pub fn listener(path: &Path) -> Option<u32> {
+    let stream = UnixStream::connect(path).ok()?;
+    let peer = rustix::net::sockopt::socket_peercred(&stream).ok()?;
+    u32::try_from(peer.pid.as_raw_nonzero().get()).ok()
 }
 
 /// Gives one order and waits for the answer.

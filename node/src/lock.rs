@@ -71,6 +71,10 @@ impl HomeLock {
             Err(PidError::Held { running, .. }) => {
                 Err(LockError::Held { home: home.path().display().to_string(), running })
             }
+            Err(PidError::Foreign { path }) => {
+                let source = io::Error::other("it is a file of something else; move it away");
+                Err(LockError::Io { path, source })
+            }
             Err(PidError::Io { path, source }) => Err(LockError::Io { path, source }),
         }
     }
@@ -100,6 +104,12 @@ pub enum PidError {
         /// Who, if it said so yet.
         running: Option<Running>,
     },
+    /// The file says something that no pid file says.
+    #[error("{path} is a file of something else, which stays as it is; name another pid file")]
+    Foreign {
+        /// Which file.
+        path: String,
+    },
     /// The file cannot be used.
     #[error("the pid file {path} cannot be used: {source}")]
     Io {
@@ -121,7 +131,7 @@ impl PidLock {
     /// [`PidError`].
     pub fn acquire(path: &Path) -> Result<Self, PidError> {
         let io_error = |source| PidError::Io { path: path.display().to_string(), source };
-        let file = open(path, true).map_err(io_error)?;
+        let mut file = open(path, true).map_err(io_error)?;
         let patience = Instant::now();
         loop {
             match file.try_lock() {
@@ -136,6 +146,10 @@ impl PidLock {
                 }
                 Err(TryLockError::Error(source)) => return Err(io_error(source)),
             }
+        }
+        let said = read(&mut file).map_err(io_error)?;
+        if !said.is_empty() && parse(&said).is_none() {
+            return Err(PidError::Foreign { path: path.display().to_string() });
         }
         let mut lock = Self(file);
         lock.say(None).map_err(io_error)?;
@@ -183,14 +197,8 @@ pub fn running_at(path: &Path) -> io::Result<Option<Running>> {
             Err(TryLockError::WouldBlock) => {}
             Err(TryLockError::Error(error)) => return Err(error),
         }
-        let mut text = String::new();
-        file.rewind()?;
-        (&mut file).take(FILE_MAX).read_to_string(&mut text)?;
-        let mut lines = text.lines();
-        let pid = lines.next().and_then(|line| line.parse().ok());
-        let ipc_port = lines.next().and_then(|line| line.parse().ok());
-        if let Some(pid) = pid {
-            return Ok(Some(Running { pid, ipc_port }));
+        if let Some(running) = parse(&read(&mut file)?) {
+            return Ok(Some(running));
         }
         if patience.elapsed() > SETTLE {
             return Err(io::Error::other("it is locked, and does not say by which process"));
@@ -222,14 +230,38 @@ pub fn wait_until_free(path: &Path, patience: Duration) -> io::Result<bool> {
     }
 }
 
+/// What a pid file says, and one byte more than any says.
+fn read(file: &mut File) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.rewind()?;
+    file.take(FILE_MAX + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The inverse of [`PidLock::say`]: a process, and perhaps a port, each on a line of its own.
+fn parse(bytes: &[u8]) -> Option<Running> {
+    let lines = str::from_utf8(bytes).ok()?.strip_suffix('\n')?;
+    let (pid, ipc_port) = match lines.split_once('\n') {
+        Some((pid, port)) => (pid, Some(port.parse().ok()?)),
+        None => (lines, None),
+    };
+    Some(Running { pid: pid.parse().ok()?, ipc_port })
+}
+
+/// Opens a file and nothing else: a pipe would block.
 fn open(path: &Path, create: bool) -> io::Result<File> {
-    OpenOptions::new()
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = OpenOptions::new()
         .read(true)
         .write(create)
         .create(create)
         .mode(0o600)
-        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
-        .open(path)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a file"));
+    }
+    Ok(file)
 }
 
 #[cfg(test)]
@@ -253,6 +285,22 @@ mod tests {
         assert!(wait_until_free(&home.pid_file(), Duration::ZERO).unwrap());
         assert_eq!(running(&home).unwrap(), None);
         HomeLock::acquire(&home).unwrap();
+    }
+
+    #[test]
+    fn files_of_something_else_stay_as_they_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pid");
+        for text in ["my thesis\n", "4711", "4711\nnotes\n", "4711\n7772\n\n", "-1\n", "\n"] {
+            std::fs::write(&path, text).unwrap();
+            let refused = PidLock::acquire(&path).unwrap_err();
+            assert!(matches!(refused, PidError::Foreign { .. }), "{text:?}: {refused}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        }
+        for text in ["", "4711\n", "4711\n7772\n"] {
+            std::fs::write(&path, text).unwrap();
+            PidLock::acquire(&path).unwrap();
+        }
     }
 
     #[test]

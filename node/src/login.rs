@@ -13,7 +13,7 @@ use hypergolix_engine::{LinkId, Message, Role, account};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
-use crate::network::{Network, NetworkConfig, NetworkError, NetworkEvent};
+use crate::network::{Network, NetworkConfig, NetworkError, NetworkEvent, Targets};
 
 /// How long others may take to answer. Enough for a server that sleeps and a LAN without multicast.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -25,7 +25,7 @@ const GRACE: Duration = Duration::from_millis(1_500);
 /// answered: only devices of the LAN may still come, and they link within 50 ms (`network.md`).
 const GRACE_SETTLED: Duration = Duration::from_millis(250);
 
-/// Pause before the DHT is asked, and between questions.
+/// Pause before the DHT is asked and the configuration is looked at again, and between these.
 const SEEK_PAUSE: Duration = Duration::from_secs(2);
 
 /// Servers that are asked because devices of the account name them.
@@ -58,14 +58,19 @@ pub enum LoginError {
     Random(#[from] getrandom::Error),
 }
 
-/// Asks everybody in reach for the root object at `user_id`; the newest that was shown.
+/// Asks everybody in reach for the root object at `user_id`; the newest that was shown. `targets`
+/// says every now and then whom to dial: users add servers while they wait.
 ///
 /// # Errors
 /// [`LoginError`].
-pub async fn fetch_root(config: NetworkConfig, user_id: Ghid) -> Result<Vec<Packed>, LoginError> {
+pub async fn fetch_root(
+    config: NetworkConfig,
+    user_id: Ghid,
+    targets: impl Fn() -> Option<Targets>,
+) -> Result<Vec<Packed>, LoginError> {
     let (events, mut taken) = mpsc::channel(EVENTS_MAX);
     let network = Network::start(config, events)?;
-    let found = ask_around(&network, &mut taken, user_id).await;
+    let found = ask_around(&network, &mut taken, user_id, targets).await;
     network.shutdown().await;
     found
 }
@@ -74,6 +79,7 @@ async fn ask_around(
     network: &Network,
     events: &mut mpsc::Receiver<NetworkEvent>,
     user_id: Ghid,
+    targets: impl Fn() -> Option<Targets>,
 ) -> Result<Vec<Packed>, LoginError> {
     let mut deadline = Instant::now() + PATIENCE;
     let mut best: Option<(u64, Vec<Packed>)> = None;
@@ -93,6 +99,9 @@ async fn ask_around(
             Err(_) if Instant::now() < deadline => {
                 // Who serves the root is dialled; whoever answers is asked like anybody.
                 network.seek(Subject::Root(user_id));
+                if let Some(targets) = targets() {
+                    network.retarget(targets);
+                }
                 seek_at = Instant::now() + SEEK_PAUSE;
                 continue;
             }

@@ -6,7 +6,7 @@
 //! In reading order: `wire` (frames), `link` (one link's queue and task), `substream` (opening
 //! and accepting it), `behaviour` and `transport` (what the swarm is made of), `address_book`
 //! (whom to dial when), `beacon` (discovery beside mDNS), `dht` (route records), `gossip`
-//! (announcements), `event_loop` (the task), `limits`.
+//! (announcements), `ports` (whether they are free), `event_loop` (the task), `limits`.
 
 mod address_book;
 mod beacon;
@@ -19,6 +19,7 @@ mod gossip;
 pub mod limits;
 mod link;
 mod nat;
+pub(crate) mod ports;
 mod substream;
 mod transport;
 mod websocket;
@@ -234,6 +235,31 @@ pub enum NetworkError {
         port: u16,
         /// Why, for the first address.
         source: TransportError<std::io::Error>,
+    },
+    /// Another process has the port.
+    #[error(
+        "port {port} is in use ({transport} on {host}); stop the program that has it, or choose \
+         another port"
+    )]
+    InUse {
+        /// The configured port.
+        port: u16,
+        /// On which address.
+        host: IpAddr,
+        /// TCP or UDP, which QUIC goes over.
+        transport: &'static str,
+    },
+    /// This computer has no such address.
+    #[error("this computer has no address {host}; name one that it has, or listen on all of them")]
+    NoSuchAddress {
+        /// The configured address.
+        host: IpAddr,
+    },
+    /// The port is for processes with more rights.
+    #[error("port {port} is reserved by the system; choose one above 1023")]
+    Reserved {
+        /// The configured port.
+        port: u16,
     },
     /// The system gives no random numbers.
     #[error("the system gives no random numbers: {0}")]

@@ -3,6 +3,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `hypergolix.json` | [`Config`](crate::config::Config) |
+//! | `hypergolix.lock` | empty; locked while the configuration is changed |
 //! | `hypergolix.pid` | process id and IPC port of the running daemon, locked while it runs |
 //! | `hypergolix.sock` | where the command line speaks to the running daemon |
 //! | `store.redb`, `store.redb.reserve` | [`Store`](crate::store::Store) |

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::brain::Purpose;
 use crate::control::ControlSocket;
 use crate::ipc_service::{COMMANDS_MAX, Command};
+use crate::network::ports::{self, Wanted};
 use crate::network::{
     self, Certificate, DhtConfig, DhtMode, NatRole, Network, NetworkConfig, RecordCaps, RelayLimits,
 };
@@ -119,6 +120,9 @@ impl Server {
         control: &Path,
         started: Instant,
     ) -> Result<Self, NodeError> {
+        let websocket = options.websocket.as_ref().map(|(port, _)| (*port, Wanted::Websocket));
+        let wanted: Vec<_> = [(options.port, Wanted::Plain)].into_iter().chain(websocket).collect();
+        ports::wait_until_free(&options.hosts, &wanted).await.map_err(NodeError::Network)?;
         let (events, events_taken) = mpsc::channel(EVENTS_MAX);
         let network = Network::start(
             NetworkConfig {

@@ -3,8 +3,10 @@
 mod daemon;
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use daemon::{Home, Said};
@@ -196,10 +198,37 @@ fn a_lost_store_is_not_replaced_by_another_account() {
     let (store, away) = (home.file("store.redb"), home.path().with_extension("away"));
     fs::rename(&store, &away).expect("ours");
     home.start(SECRET).expect_err("lost").expect(1, &["missing", &user_id, "backup"]);
-    home.run(&["start", "app"], SECRET).expect(1, &["missing", &user_id, "backup"]);
+    home.run(&["start", "app"], SECRET).expect(1, &["missing", &user_id, "account import"]);
     assert!(!store.exists());
     fs::rename(&away, &store).expect("ours");
     home.start(SECRET).expect("found again").stop();
+}
+
+#[test]
+fn a_backup_takes_the_place_of_a_lost_store() {
+    let home = Home::new();
+    home.keep_quiet();
+    home.config(&["--addhost", "127.0.0.1", "7770", "False"]).expect_success();
+    let first = home.start(SECRET).expect("it starts");
+    let user_id = first.fact("user-id").to_owned();
+    first.stop();
+    let backup = home.path().with_extension("backup").display().to_string();
+    home.run(&["account", "export", &backup], "").expect_success();
+    let import = || home.run(&["account", "import", &backup], "");
+    import().expect(1, &["has an account already"]);
+    fs::remove_file(home.file("store.redb")).expect("ours");
+    // A backup of somebody else is of no use here.
+    let other = Home::new();
+    other.start(SECRET).expect("it starts").stop();
+    let foreign = other.path().with_extension("backup").display().to_string();
+    other.run(&["account", "export", &foreign], "").expect_success();
+    home.run(&["account", "import", &foreign], "").expect(1, &[&user_id, "another home"]);
+    import().expect(0, &["restored", &user_id]);
+    assert_eq!(config(&home)["remotes"][0]["port"], 7770);
+    assert_eq!(config(&home)["lan"], false);
+    let again = home.start(SECRET).expect("it starts again");
+    assert_eq!(again.fact("user-id"), user_id);
+    again.stop();
 }
 
 #[test]
@@ -332,6 +361,39 @@ fn an_account_of_suite_1() {
     assert!(started.out.contains(&fingerprint), "{}", started.out);
     again.stop();
     home.start_with(&["--suite", "3"], SECRET).expect_err("another").expect(1, &["is of suite 1"]);
+}
+
+#[test]
+fn what_is_configured_during_a_first_start_is_kept() {
+    let home = Home::new();
+    home.keep_quiet();
+    // It has read its configuration when it asks for the password.
+    let mut child = home
+        .command(&["start", "app", "--foreground", "--ipc-port", "0"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it runs");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !home.file("logs").is_dir() || !home.file("hypergolix.pid").exists() {
+        assert!(Instant::now() < deadline, "it does not start");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    home.config(&["--addhost", "127.0.0.1", "7770", "False", "-v", "quiet"]).expect_success();
+    let mut stdin = child.stdin.take().expect("piped");
+    stdin.write_all(format!("{SECRET}\n").as_bytes()).expect("it listens");
+    drop(stdin);
+    let mut ready = String::new();
+    BufReader::new(child.stdout.take().expect("piped")).read_line(&mut ready).expect("text");
+    assert!(ready.starts_with("ready "), "{ready}");
+    let kept = config(&home);
+    assert_eq!((&kept["remotes"][0]["port"], &kept["verbosity"]), (&7770.into(), &"quiet".into()));
+    assert!(kept["instance"]["user_id"].is_string(), "{kept}");
+    let status = home.run(&["status", "--json"], "").expect_success().json();
+    assert_eq!(status["remotes"][0]["remote"], "127.0.0.1 7770");
+    home.run(&["stop", "app"], "").expect_success();
+    child.wait().expect("it ended");
 }
 
 #[test]

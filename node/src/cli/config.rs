@@ -29,20 +29,19 @@ pub fn run(args: ConfigArgs) -> anyhow::Result<()> {
     } else if home.exists() {
         home.check()?;
     }
-    let mut config = Config::load(&home.config())?;
-    if args.changes_something() {
-        let before = config.clone();
-        changes.apply(&args, &mut config);
-        if config != before || !home.config().exists() {
-            config.save(&home.config())?;
-        }
+    let config = if args.changes_something() {
+        let (before, config) =
+            Config::change(&home.config(), |config| changes.apply(&args, config))?;
         if config != before && lock::running(&home)?.is_some() {
             let told = control::ask(&home.control(), &Order::Reload);
             if told.is_err() || config.differs_in_what_takes_a_restart(&before) {
                 note("note: Hypergolix is running; stop and start it to use the new configuration");
             }
         }
-    }
+        config
+    } else {
+        Config::load(&home.config())?
+    };
     if args.register {
         register(&home, &config, args.token.clone())?;
     }

@@ -6,12 +6,15 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
+use clap::CommandFactory;
+use clap::error::ErrorKind;
 use hypergolix_engine::PersisterConfig;
 use hypergolix_engine::persister::{Policy, Quota};
 use hypergolix_node::config::Verbosity;
 use hypergolix_node::control::{self, Order};
 use hypergolix_node::lock::{self, PidLock};
 use hypergolix_node::network::{Certificate, RelayLimits};
+use hypergolix_node::paths::Home;
 use hypergolix_node::server::{Server, ServerOptions, control_path};
 use hypergolix_node::shutdown::Signals;
 use hypergolix_node::{paths, telemetry};
@@ -19,7 +22,7 @@ use libp2p::multiaddr::Protocol;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use serde_json::Value;
 
-use super::{PolicyName, ServerCommand, StartServerArgs, detach, say};
+use super::{Cli, PolicyName, ServerCommand, StartServerArgs, detach, say};
 
 /// Threads of the runtime beside the loop's.
 const WORKERS: usize = 2;
@@ -28,6 +31,12 @@ const WORKERS: usize = 2;
 pub fn start(args: StartServerArgs) -> anyhow::Result<()> {
     let started = Instant::now();
     paths::set_private_umask();
+    if args.tls_port == Some(args.port) {
+        refuse(format!(
+            "--tls-port {0}: that is what --port is for already; secure websockets need another port",
+            args.port
+        ));
+    }
     let args = args.absolute()?;
     for mirror in &args.mirror {
         if !matches!(mirror.iter().last(), Some(Protocol::P2p(_))) {
@@ -46,6 +55,14 @@ pub fn start(args: StartServerArgs) -> anyhow::Result<()> {
     } else {
         background(&args)
     }
+}
+
+fn refuse(reason: String) -> ! {
+    let mut command = Cli::command();
+    command.build();
+    let start = command.find_subcommand_mut("start").expect("it is defined in Command");
+    let server = start.find_subcommand_mut("server").expect("it is defined in Start");
+    server.error(ErrorKind::ValueValidation, reason).exit()
 }
 
 fn background(args: &StartServerArgs) -> anyhow::Result<()> {
@@ -175,6 +192,9 @@ impl StartServerArgs {
 }
 
 fn foreground(args: &StartServerArgs, started: Instant) -> anyhow::Result<()> {
+    if let Some(folder) = &args.cachedir {
+        refuse_homes(folder)?;
+    }
     let _lock = PidLock::acquire(&args.pidfile)?;
     for folder in [&args.cachedir, &args.logdir].into_iter().flatten() {
         std::fs::DirBuilder::new()
@@ -208,6 +228,17 @@ fn foreground(args: &StartServerArgs, started: Instant) -> anyhow::Result<()> {
         tracing::error!(%error, "ended");
     }
     outcome
+}
+
+/// The store of an app is no cache of a server.
+fn refuse_homes(folder: &Path) -> anyhow::Result<()> {
+    if Home::at(folder).config().exists() {
+        bail!(
+            "--cachedir {}: that is the home of a user, with their account; choose another folder",
+            folder.display()
+        );
+    }
+    Ok(())
 }
 
 async fn serve(args: &StartServerArgs, started: Instant) -> anyhow::Result<()> {

@@ -118,11 +118,12 @@ fn has_account(home: &Home, config: &Config) -> anyhow::Result<bool> {
 }
 
 /// A home that had an account and lost it is not quietly given another.
-fn refuse_without_store(home: &Home, config: &Config) -> anyhow::Result<()> {
+pub(super) fn refuse_without_store(home: &Home, config: &Config) -> anyhow::Result<()> {
     let Some(lost) = config.instance else { return Ok(()) };
     bail!(
         "the account of this home is missing: {} says that it is the user id {}, but {} does not \
-         hold it; restore that file from a backup, or move both away to create another account",
+         hold it; restore a backup with 'hypergolix account import FILE', or move both away to create \
+         another account",
         home.config().display(),
         lost.user_id,
         home.store().display()
@@ -226,6 +227,9 @@ async fn get_ready(
         (Some(user_id), None) => Some(log_in(home, &config, user_id, &password, kind).await?),
         _ => None,
     };
+    if let Some((account, _)) = &joining {
+        check_suite(args.suite, account.suite())?;
+    }
     let store = match store {
         Some(store) => store,
         None => open_store(home, &config).await?,
@@ -235,21 +239,14 @@ async fn get_ready(
         Some((account, writes)) => (Unlocked::join(store, home, account, &writes)?, None),
         None => unlock(home, store, password, kind, suite).await?,
     };
-    if let Some(asked) = args.suite
-        && asked != unlocked.suite()
-    {
-        bail!(
-            "the account of this home is of suite {}, which stays as it is; leave --suite out, or \
-             choose another home with {}",
-            unlocked.suite().code(),
-            paths::HOME_VARIABLE
-        );
-    }
+    check_suite(args.suite, unlocked.suite())?;
     let instance = Instance { user_id: unlocked.user_id(), fingerprint: unlocked.fingerprint() };
-    if config.instance != Some(instance) || !home.config().exists() {
-        config.instance = Some(instance);
-        config.save(&home.config())?;
-    }
+    // Others may have changed the file since it was read.
+    let path = home.config();
+    let changed = move || Config::change(&path, |config| config.instance = Some(instance));
+    let (_, now) = tokio::task::spawn_blocking(changed).await??;
+    (config.peers, config.remotes) = (now.peers, now.remotes);
+    config.instance = now.instance;
     if let Some(recovery) = recovery {
         introduce(&instance, &recovery);
     }
@@ -265,6 +262,19 @@ async fn get_ready(
     ));
     tracing::info!(ipc_port, fingerprint = %instance.fingerprint.short(), "ready");
     Ok(node)
+}
+
+/// An account has the suite that it was made with.
+fn check_suite(asked: Option<Suite>, found: Suite) -> anyhow::Result<()> {
+    if asked.is_some_and(|asked| asked != found) {
+        bail!(
+            "the account is of suite {}, which stays as it is; leave --suite out, or choose another \
+             home with {} for another account",
+            found.code(),
+            paths::HOME_VARIABLE
+        );
+    }
+    Ok(())
 }
 
 /// Fetches the account from whoever has it, and opens it. Nothing is written before it is open.
@@ -283,7 +293,9 @@ async fn log_in(
         );
     }
     note("looking for the account on the local network and on the configured servers …");
-    let root = login::fetch_root(node::network_config(home, config)?, user_id).await?;
+    // A server that is added meanwhile is asked, too. A file that is wrong is named in the end.
+    let targets = || Config::load(&home.config()).ok().map(|config| config.targets());
+    let root = login::fetch_root(node::network_config(home, config)?, user_id, targets).await?;
     let password = password.clone();
     let joined = tokio::task::spawn_blocking(move || match kind {
         password::Kind::Recovery => {

@@ -171,7 +171,10 @@ fn remote(facts: &Value) -> String {
     if let Some(error) = facts["error"].as_str() {
         let _ = write!(text, " ({error})");
     }
-    if facts["state"] == "connected" {
+    // A server that has answered has figures, if only zeros.
+    if facts["state"] == "connected" && facts["pending"].is_null() {
+        text += ", but no Hypergolix server has answered there";
+    } else if facts["state"] == "connected" {
         let _ = match number("pending") {
             0 => write!(text, ", nothing waits to be stored"),
             pending => write!(text, ", {pending} wait to be stored"),
@@ -266,6 +269,15 @@ mod tests {
         assert_eq!(deletions(&facts(2, &[])), ", 2 of 2 deletions confirmed");
         let text = deletions(&facts(1, &["a", "b", "c", "d"]));
         assert_eq!(text, ", 1 of 5 deletions confirmed (not yet: a, b, c, …)");
+    }
+
+    #[test]
+    fn whoever_answers_need_not_be_a_server() {
+        let mut facts = serde_json::json!({ "remote": "a 1", "state": "connected" });
+        assert_eq!(remote(&facts), "a 1: connected, but no Hypergolix server has answered there");
+        facts["pending"] = 0.into();
+        facts["confirmed"] = 3.into();
+        assert_eq!(remote(&facts), "a 1: connected, nothing waits to be stored, 3 confirmed");
     }
 
     #[test]
