@@ -832,3 +832,41 @@ fn a_share_that_was_taken_does_not_come_back_from_a_device_that_only_looked_at_i
     }
     assert!(world.notices(0, app).is_empty());
 }
+
+#[test]
+fn a_static_object_that_somebody_holds_is_deleted_on_every_device_of_its_author() {
+    for away in [false, true] {
+        let mut world = World::new(2);
+        let server = world.server(PersisterConfig::default());
+        let (here, carol) = (world.app(0, 1), world.app(1, 1));
+        world.ask(1, carol, Request::RegisterApi(ApiId::JSON)).expect("registered");
+        world.connect(0, server);
+        world.connect(1, server);
+        let Ok(Reply::Address(object)) = world.ask(0, here, Request::New(record(b"fixed", false)))
+        else {
+            panic!("made")
+        };
+        let recipient = world.nodes[1].account.fingerprint();
+        world.ask(0, here, Request::Share { object, recipient }).expect("shared");
+        settle(&mut world);
+        let second = world.second_device(0, PASSWORD).expect("the right password");
+        let link = world.connect(second, server);
+        settle(&mut world);
+        let there = world.app(second, 1);
+        assert_eq!(world.state(second, there, object).expect("fetched"), b"fixed");
+        world.ask(1, carol, Request::Hold(object)).expect("held");
+        settle(&mut world);
+        if away {
+            world.disconnect(link);
+        }
+        world.ask(0, here, Request::Delete(object)).expect("deleted");
+        if away {
+            world.connect(second, server);
+        }
+        settle(&mut world);
+        world.state(second, there, object).expect_err("deleted");
+        assert_eq!(world.state(1, carol, object).expect("held"), b"fixed");
+        let error = world.ask(second, there, Request::Share { object, recipient });
+        error.expect_err("it cannot be shared on");
+    }
+}

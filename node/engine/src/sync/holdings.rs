@@ -87,6 +87,12 @@ impl Holdings {
                 bundle.identity(&author)?;
                 bundle.static_holders(address)?;
                 bundle.object(address)?;
+                // Somebody else holds it: its author's other devices hear all the same that it is deleted.
+                if matches!(self, Self::Persister) && detail == Detail::Readable {
+                    for debinding in graves(turn, address)? {
+                        bundle.object(&debinding)?;
+                    }
+                }
             }
             Some(Stored::Container { .. }) | None => {
                 bundle.debindings(address)?;
