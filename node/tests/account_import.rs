@@ -5,6 +5,7 @@
 mod daemon;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use daemon::{Home, Said};
@@ -58,6 +59,27 @@ fn the_identity_keeps_its_fingerprint_and_works() {
     daemon.stop();
     // Once is enough.
     refused(&import(&home, &file, SECRET), "has an account already");
+}
+
+#[test]
+fn a_pipe_is_as_good_as_a_file() {
+    let home = Home::new();
+    let (keys, fingerprint) = keys("alice");
+    let password = home.file("../password");
+    fs::write(&password, SECRET).expect("a file");
+    fs::set_permissions(&password, fs::Permissions::from_mode(0o600)).expect("ours");
+    let password = password.display().to_string();
+    let words = ["account", "import", "/dev/stdin", "--password-file", &password];
+    home.run(&words, &keys.to_string()).expect(0, &[&fingerprint]);
+    // And a backup of it.
+    let file = home.file("../backup").display().to_string();
+    home.run(&["account", "export", &file], "").expect(0, &["exported"]);
+    let other = Home::new();
+    let words = ["-c", "cat \"$1\" | \"$0\" account import /dev/stdin"];
+    let mut command = std::process::Command::new("sh");
+    command.args(words).args([env!("CARGO_BIN_EXE_hypergolix"), &file]);
+    command.env("HYPERGOLIX_HOME", other.path());
+    Said::from(command.output().expect("it runs")).expect(0, &["restored", &fingerprint]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufWriter, Read};
+use std::io::{BufWriter, Read, Write};
 use std::path::Path;
 
 use anyhow::{Context, anyhow, bail};
@@ -30,9 +30,15 @@ pub fn import(args: &ImportArgs) -> anyhow::Result<()> {
     let mut file = File::open(&args.file)
         .with_context(|| args.file.display().to_string())
         .map_err(|error| anyhow!("the file cannot be read: {error:#}"))?;
-    let mut start = Vec::new();
-    file.by_ref().take(16).read_to_end(&mut start)?;
-    if backup::is_backup(&start) { restore(&home, args) } else { import_keys(&home, args) }
+    // Read once and in order: it may be a pipe.
+    let mut start = Zeroizing::new(Vec::new());
+    (&mut file).take(16).read_to_end(&mut start)?;
+    let mut all = start.as_slice().chain(file);
+    if backup::is_backup(&start) {
+        restore(&home, args, &mut all)
+    } else {
+        import_keys(&home, args, &mut all)
+    }
 }
 
 /// A home without an account, locked for this process. Its configuration may still say whose it was.
@@ -56,8 +62,8 @@ fn empty_home(home: &Home) -> anyhow::Result<(Config, HomeLock)> {
     Ok((config, lock))
 }
 
-fn import_keys(home: &Home, args: &ImportArgs) -> anyhow::Result<()> {
-    let identity = read_identity(&args.file)?;
+fn import_keys(home: &Home, args: &ImportArgs, file: &mut dyn Read) -> anyhow::Result<()> {
+    let identity = read_identity(&args.file, file)?;
     let (config, _lock) = empty_home(home)?;
     start::refuse_without_store(home, &config)?;
     let password = password::read(args.password_file.as_deref(), password::Kind::New)?;
@@ -76,10 +82,9 @@ fn import_keys(home: &Home, args: &ImportArgs) -> anyhow::Result<()> {
 }
 
 /// Fills an empty home, or one that lost its store, from a backup. Needs no password: nothing is opened.
-fn restore(home: &Home, args: &ImportArgs) -> anyhow::Result<()> {
+fn restore(home: &Home, args: &ImportArgs, file: &mut dyn Read) -> anyhow::Result<()> {
     let shown = args.file.display();
-    let mut file = File::open(&args.file)?;
-    let rows = backup::read(&mut file).map_err(|error| anyhow!("{shown}: {error}"))?;
+    let rows = backup::read(file).map_err(|error| anyhow!("{shown}: {error}"))?;
     let (config, _lock) = empty_home(home)?;
     let mut store = Unlocked::open_store(home, &config)?;
     let mut batch = store.batch()?;
@@ -130,16 +135,33 @@ pub fn export(args: &ExportArgs) -> anyhow::Result<()> {
     let home = Home::from_env()?;
     let (_, _lock, store) = own_store(&home)?;
     let shown = args.file.display();
-    let refused = |error: std::io::Error| anyhow!("{shown} cannot be written: {error}");
-    let file = File::create_new(&args.file).map_err(refused)?;
-    let mut out = BufWriter::new(file);
-    let rows = backup::write(&store.snapshot()?, &mut out)
-        .map_err(|error| anyhow!("{shown} is not complete: {error}"))?;
-    let file = out.into_inner().map_err(|error| refused(error.into_error()))?;
-    file.sync_all().map_err(refused)?;
+    let view = store.snapshot()?;
+    let rows = write_new(&args.file, |out| {
+        backup::write(&view, out).map_err(|error| anyhow!("{shown} cannot be written: {error}"))
+    })?;
+    drop(view);
     store.close()?;
     say(format_args!("exported rows={rows}"));
     Ok(())
+}
+
+/// Writes a new file, on disk when this returns; a part of one does not stay.
+fn write_new<T>(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let shown = path.display();
+    let refused = |error: std::io::Error| anyhow!("{shown} cannot be written: {error}");
+    let mut out = BufWriter::new(File::create_new(path).map_err(refused)?);
+    let written = write(&mut out).and_then(|result| {
+        out.flush().and_then(|()| out.get_ref().sync_all()).map_err(refused)?;
+        Ok(result)
+    });
+    if written.is_err() {
+        // Best effort; why it was not written is what counts.
+        let _ = std::fs::remove_file(path);
+    }
+    written
 }
 
 /// Changes the password.
@@ -173,11 +195,11 @@ pub fn change_password(args: &ChangeArgs) -> anyhow::Result<()> {
 }
 
 /// Reads the file: a JSON object of four texts.
-fn read_identity(path: &Path) -> anyhow::Result<PrivateIdentity> {
+fn read_identity(path: &Path, file: &mut dyn Read) -> anyhow::Result<PrivateIdentity> {
     let shown = path.display();
     let mut text = Zeroizing::new(String::new());
-    File::open(path)
-        .and_then(|file| file.take(FILE_MAX + 1).read_to_string(&mut text))
+    file.take(FILE_MAX + 1)
+        .read_to_string(&mut text)
         .with_context(|| shown.to_string())
         .map_err(|error| anyhow!("the file of keys cannot be read: {error:#}"))?;
     if text.len() as u64 > FILE_MAX {
@@ -225,4 +247,25 @@ fn decode(text: &str) -> Option<Zeroizing<Vec<u8>>> {
         .into_iter()
         .find_map(|encoding| encoding.decode(text.as_bytes()).ok())
         .map(Zeroizing::new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_a_file_does_not_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("backup");
+        let failed: anyhow::Result<()> = write_new(&path, |out| {
+            out.write_all(&[0; 10_000])?;
+            bail!("the disk is full")
+        });
+        assert_eq!(failed.unwrap_err().to_string(), "the disk is full");
+        assert!(!path.exists());
+        write_new(&path, |out| Ok(out.write_all(b"all of it")?)).unwrap();
+        // What was there before stays.
+        write_new(&path, |_| Ok(())).unwrap_err();
+        assert_eq!(std::fs::read(&path).unwrap(), b"all of it");
+    }
 }

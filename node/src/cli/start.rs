@@ -227,6 +227,9 @@ async fn get_ready(
         (Some(user_id), None) => Some(log_in(home, &config, user_id, &password, kind).await?),
         _ => None,
     };
+    if let Some((account, _)) = &joining {
+        check_suite(args.suite, account.suite())?;
+    }
     let store = match store {
         Some(store) => store,
         None => open_store(home, &config).await?,
@@ -236,16 +239,7 @@ async fn get_ready(
         Some((account, writes)) => (Unlocked::join(store, home, account, &writes)?, None),
         None => unlock(home, store, password, kind, suite).await?,
     };
-    if let Some(asked) = args.suite
-        && asked != unlocked.suite()
-    {
-        bail!(
-            "the account of this home is of suite {}, which stays as it is; leave --suite out, or \
-             choose another home with {}",
-            unlocked.suite().code(),
-            paths::HOME_VARIABLE
-        );
-    }
+    check_suite(args.suite, unlocked.suite())?;
     let instance = Instance { user_id: unlocked.user_id(), fingerprint: unlocked.fingerprint() };
     // Others may have changed the file since it was read.
     let path = home.config();
@@ -268,6 +262,19 @@ async fn get_ready(
     ));
     tracing::info!(ipc_port, fingerprint = %instance.fingerprint.short(), "ready");
     Ok(node)
+}
+
+/// An account has the suite that it was made with.
+fn check_suite(asked: Option<Suite>, found: Suite) -> anyhow::Result<()> {
+    if asked.is_some_and(|asked| asked != found) {
+        bail!(
+            "the account is of suite {}, which stays as it is; leave --suite out, or choose another \
+             home with {} for another account",
+            found.code(),
+            paths::HOME_VARIABLE
+        );
+    }
+    Ok(())
 }
 
 /// Fetches the account from whoever has it, and opens it. Nothing is written before it is open.
