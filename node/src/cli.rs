@@ -209,7 +209,8 @@ pub enum ServerCommand {
         #[arg(long, requires = "fingerprint")]
         undo: bool,
     },
-    /// Say how much one user may store; without figures, as much as usual.
+    /// Say how much one user may store. A figure that is not given stays as it is; without figures, as
+    /// much as usual.
     Quota {
         /// The server's pid file.
         pidfile: PathBuf,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -300,9 +300,15 @@ impl Remote {
     /// # Errors
     /// A sentence.
     pub fn check(&self) -> Result<(), String> {
-        let plain = |c: char| c.is_alphanumeric() || "-._:[]%".contains(c);
-        if self.host.is_empty() || self.host.len() > 253 || !self.host.chars().all(plain) {
-            return Err(format!("{:?} is not a host name or address", self.host));
+        if !is_host(&self.host) {
+            let reason = format!("{:?} is not a host name or address", self.host);
+            if let Some((host, port)) = self.host.rsplit_once(':')
+                && is_host(host)
+                && port.parse::<u16>().is_ok()
+            {
+                return Err(format!("{reason}; the port is a word of its own: {host} {port}"));
+            }
+            return Err(reason);
         }
         if self.port == 0 {
             return Err("port 0 is none; a port is a number from 1 to 65535".to_owned());
@@ -319,6 +325,23 @@ impl std::fmt::Display for Remote {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {} {}", self.host, self.port, if self.tls { "TLS" } else { "without TLS" })
     }
+}
+
+/// Whether a text is an address, an IPv6 one perhaps in brackets, or a name as DNS has them: labels of
+/// letters, digits, `-` and `_`, 63 bytes each.
+fn is_host(text: &str) -> bool {
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+    if bare.unwrap_or(text).parse::<Ipv6Addr>().is_ok() || text.parse::<Ipv4Addr>().is_ok() {
+        return true;
+    }
+    let inner = |c: char| c.is_alphanumeric() || "-_".contains(c);
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.chars().all(inner)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    text.len() <= 253 && text.strip_suffix('.').unwrap_or(text).split('.').all(label)
 }
 
 /// Temporary file, flush, rename, flush of the folder.
@@ -411,6 +434,33 @@ mod tests {
             let (line, _, reason) = Config::parse(text.as_bytes()).unwrap_err();
             assert_eq!(line, expected, "{text}: {reason}");
             assert!(reason.contains(word), "{text}: {reason}");
+        }
+    }
+
+    #[test]
+    fn hosts() {
+        let check = |host: &str| Remote { host: host.into(), port: 7770, tls: false }.check();
+        for host in
+            ["a", "localhost", "example.org", "example.org.", "192.168.0.1", "::1", "[fe80::1]"]
+        {
+            check(host).unwrap();
+        }
+        for host in ["my_host-2.lan", "exämple.org", "xn--exmple-cua.org", "127.1"] {
+            check(host).unwrap();
+        }
+        let long = "a".repeat(64);
+        for host in
+            ["", ".", "...", "-", "%", "[", "[]", "a b", "-a", "a-", "a..b", ".a", "[a]", &long]
+        {
+            check(host).unwrap_err();
+        }
+        for host in ["fe80::1%eth0", "[127.0.0.1]", "http://example.org", "a:b", "a:70000"] {
+            assert!(!check(host).unwrap_err().contains("word of its own"), "{host}");
+        }
+        for host in ["example.org:7770", "1.2.3.4:443", "[::1]:7770"] {
+            let (name, port) = host.rsplit_once(':').unwrap();
+            let said = check(host).unwrap_err();
+            assert!(said.ends_with(&format!("word of its own: {name} {port}")), "{said}");
         }
     }
 

@@ -83,9 +83,9 @@ pub enum Order {
     Quota {
         /// Its address.
         identity: String,
-        /// Bytes, or the usual figure.
+        /// Bytes; as they are without, or as usual if neither figure is given.
         bytes: Option<u64>,
-        /// Objects, or the usual figure.
+        /// Objects, likewise.
         objects: Option<u64>,
     },
     /// Server: ban an identity, or no longer.

@@ -81,6 +81,7 @@ fn usage_errors_end_in_status_two() {
         (&["config", "-ah", "a", "0", "True"], "65535"),
         (&["config", "-ah", "a b", "1", "True"], "a b"),
         (&["config", "-ah", "a", "1", "Maybe"], "Maybe"),
+        (&["config", "-ah", "example.org:7770", "7770", "False"], "example.org 7770"),
         (&["config", "-rh", "a", "99999"], "99999"),
         (&["config", "--lan", "--no-lan"], "--no-lan"),
         (&["config", "--addpeer", "nonsense"], "nonsense"),

@@ -122,3 +122,11 @@ fn nobody_else_is_stopped() {
     let words = ["--port", &free_port(), "--cachedir", &folder];
     place.start("a.pid", &words).expect(1, &["home of a user"]);
 }
+
+#[test]
+fn a_pid_file_has_a_socket_beside_it() {
+    let place = Place::new();
+    let long = format!("{}.pid", "x".repeat(120));
+    place.start(&long, &["--port", &free_port()]).expect(1, &["too long", "shorter"]);
+    assert!(!place.0.file(&long).exists());
+}

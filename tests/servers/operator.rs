@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use hypergolix_tests::namespaces::Internet;
 use hypergolix_tests::process::Server;
-use hypergolix_tests::wait::wait_until;
+use hypergolix_tests::wait::{PATIENCE, wait_until};
 use hypergolix_tests::wire::{Definition, fresh_api};
 use serde_json::Value;
 
@@ -134,6 +134,12 @@ pub fn invitations_and_bans() {
         remote["refusal"].as_str().is_some_and(|text| text.contains("banned"))
     });
     assert!(String::from_utf8_lossy(&server.operate("users", &[]).stdout).contains("BANNED"));
+    let output = server.operate("ban", &[alice.node.fingerprint(), "--undo"]);
+    assert!(output.status.success(), "{output:?}");
+    wait_until("the end of the ban to be known", PATIENCE, || {
+        let remote = alice.remotes().remove(0);
+        remote["state"] == "connected" && remote["refusal"].is_null()
+    });
     let output = server.operate("ban", &["nonsense"]);
     assert!(!output.status.success());
 }

@@ -881,6 +881,15 @@ fn the_operator_admits_limits_and_bans() {
     let order = Control::Quota { identity, bytes: Some(1_500), objects: None };
     assert!(world.control(server, order).expect("done").contains("\"bytes_max\":1500"));
     assert_eq!(put(&mut world, &alice, &Thing::new(&alice.me, 2), 1)[1], verdict::QUOTA);
+    // What is not named stays as it is; with nothing named both are as usual.
+    let order = Control::Quota { identity, bytes: None, objects: Some(7) };
+    let answer = world.control(server, order).expect("done");
+    assert!(answer.contains("\"bytes_max\":1500,\"objects_max\":7"), "{answer}");
+    let order = Control::Quota { identity, bytes: None, objects: None };
+    let answer = world.control(server, order).expect("done");
+    assert!(!answer.contains("\"bytes_max\":1500") && !answer.contains("\"objects_max\":7"));
+    let order = Control::Quota { identity, bytes: Some(1_500), objects: None };
+    world.control(server, order).expect("done");
     assert!(world.control(server, Control::Users).expect("a list").contains(&identity.to_string()));
 
     world.control(server, Control::Ban { identity, banned: true }).expect("done");

@@ -32,8 +32,8 @@ pub fn import(args: &ImportArgs) -> anyhow::Result<()> {
         .map_err(|error| anyhow!("the file cannot be read: {error:#}"))?;
     // Read once and in order: it may be a pipe.
     let mut start = Zeroizing::new(Vec::new());
-    file.by_ref().take(16).read_to_end(&mut start)?;
-    let mut all = start.chain(file);
+    (&mut file).take(16).read_to_end(&mut start)?;
+    let mut all = start.as_slice().chain(file);
     if backup::is_backup(&start) {
         restore(&home, args, &mut all)
     } else {
@@ -258,7 +258,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("backup");
         let failed: anyhow::Result<()> = write_new(&path, |out| {
-            out.write_all(&[0; 100_000])?;
+            out.write_all(&[0; 10_000])?;
             bail!("the disk is full")
         });
         assert_eq!(failed.unwrap_err().to_string(), "the disk is full");

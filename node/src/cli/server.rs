@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs, UdpSocket};
 use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -45,6 +46,15 @@ pub fn start(args: StartServerArgs) -> anyhow::Result<()> {
                  server, which it prints when it is ready"
             );
         }
+    }
+    let control = control_path(&args.pidfile);
+    if let Err(error) = SocketAddr::from_pathname(&control) {
+        bail!(
+            "the pid file {} cannot be used: the name of the socket beside it, {}, is too long or no \
+             name ({error}); choose a shorter one",
+            args.pidfile.display(),
+            control.display()
+        );
     }
     if args.foreground {
         if args.detached {

@@ -181,12 +181,15 @@ fn remote(facts: &Value) -> String {
         };
         let _ = write!(text, ", {} confirmed", number("confirmed"));
         if number("mailed") > 0 {
-            let _ = write!(text, ", {} shares in mailboxes", number("mailed"));
+            let _ = write!(text, ", {} shares and answers in mailboxes", number("mailed"));
         }
     }
     text += &deletions(facts);
     if number("refused") > 0 {
         let _ = write!(text, ", {} REFUSED", number("refused"));
+    }
+    if number("mail_refused") > 0 {
+        let _ = write!(text, ", {} shares and answers NOT TAKEN", number("mail_refused"));
     }
     if let Some(refusal) = facts["refusal"].as_str() {
         let _ = write!(text, ": {refusal}");

@@ -50,7 +50,11 @@ impl Persister {
             }
             Control::Quota { identity, bytes, objects } => {
                 let answer = self.change(turn, &identity, |user| {
-                    (user.bytes_max, user.objects_max) = (bytes, objects);
+                    if bytes.is_none() && objects.is_none() {
+                        (user.bytes_max, user.objects_max) = (None, None);
+                    }
+                    user.bytes_max = bytes.or(user.bytes_max);
+                    user.objects_max = objects.or(user.objects_max);
                 })?;
                 self.tell_of_room(turn, &identity);
                 answer
