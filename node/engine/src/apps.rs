@@ -6,7 +6,9 @@ mod registry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use golix::Ghid;
-use hypergolix_ipc::{ApiId, AppToken, ConnectionId, IpcError, Reply, Request, RequestToken};
+use hypergolix_ipc::{
+    ApiId, AppToken, ConnectionId, IpcError, LostState, Reply, Request, RequestToken,
+};
 
 use crate::effect::Effect;
 use crate::engine::Engine;
@@ -166,11 +168,10 @@ impl Engine {
             Request::Unshare { object, recipient } => {
                 self.unshare(turn, connection, object, recipient)?
             }
-            Request::LostStates => Ok(Reply::LostStates(self.lost_states(turn)?)),
-            Request::DismissLost(frame) => {
-                self.keyring.forget(turn, Record::Lost, frame.as_bytes())?;
-                Ok(Reply::Done)
+            Request::LostStates => {
+                Ok(Reply::LostStates(self.visible_lost_states(turn, connection)?))
             }
+            Request::DismissLost(frame) => self.dismiss_lost(turn, connection, &frame)?,
         };
         self::answer(turn, connection, token, answer);
         Ok(())
@@ -192,6 +193,39 @@ impl Engine {
             None if Self::is_elsewhere(turn, address)? => Err(elsewhere(address)),
             None => Err(does_not_exist(address)),
         })
+    }
+
+    /// The lost states of objects that `connection` may get.
+    fn visible_lost_states(
+        &mut self,
+        turn: &mut Turn<'_>,
+        connection: ConnectionId,
+    ) -> Result<Vec<LostState>, ViewError> {
+        let mut visible = Vec::new();
+        for lost in self.lost_states(turn)? {
+            if self.visible(turn, connection, &lost.object)?.is_some() {
+                visible.push(lost);
+            }
+        }
+        Ok(visible)
+    }
+
+    /// Forgets a lost state; one that `connection` may not see is as one that is not there.
+    fn dismiss_lost(
+        &mut self,
+        turn: &mut Turn<'_>,
+        connection: ConnectionId,
+        frame: &Ghid,
+    ) -> Answer {
+        let Some(lost) = self.keyring.get(turn, Record::Lost, frame.as_bytes())? else {
+            return Ok(Ok(Reply::Done));
+        };
+        let object = lost.get(..Ghid::LEN).and_then(|object| Ghid::from_bytes(object).ok());
+        let object = object.ok_or(ViewError("the record of a lost state is damaged".into()))?;
+        if self.visible(turn, connection, &object)?.is_some() {
+            self.keyring.forget(turn, Record::Lost, frame.as_bytes())?;
+        }
+        Ok(Ok(Reply::Done))
     }
 
     fn register_token(

@@ -154,6 +154,45 @@ fn of_two_states_written_at_once_one_wins_everywhere_and_the_other_is_kept() {
 }
 
 #[test]
+fn a_lost_state_of_a_private_object_is_for_its_application_alone() {
+    let (mut world, second) = two();
+    let (here, there) = (world.app(0, 1), world.app(second, 1));
+    let known = token(&mut world, 0, here, None);
+    settle(&mut world);
+    token(&mut world, second, there, Some(known));
+    let private = |state| ObjectRecord { private: true, ..record(state, true) };
+    let Ok(Reply::Address(object)) = world.ask(0, here, Request::New(private(b"0"))) else {
+        panic!("made")
+    };
+    assert_eq!(world.state(second, there, object).expect("here"), b"0");
+    let link = world.links.keys().map(|(_, link)| *link).max().expect("linked");
+    world.disconnect(link);
+    for (node, app, state) in [(0, here, &b"of the first"[..]), (second, there, b"of the second")] {
+        let update = ObjectRecord { address: Some(object), ..private(state) };
+        world.ask(node, app, Request::Update(update)).expect("written");
+    }
+    world.connect(0, second);
+    settle(&mut world);
+    let strangers = [world.app(0, 2), world.app(second, 2)];
+    let lost = |world: &mut World, node, app| match world.ask(node, app, Request::LostStates) {
+        Ok(Reply::LostStates(lost)) => lost,
+        other => panic!("lost states: {other:?}"),
+    };
+    let mut seen = 0;
+    for (node, app, stranger) in [(0, here, strangers[0]), (second, there, strangers[1])] {
+        for state in lost(&mut world, node, app) {
+            seen += 1;
+            assert!(lost(&mut world, node, stranger).is_empty(), "not for another application");
+            world.ask(node, stranger, Request::DismissLost(state.frame)).expect("answered");
+            assert_eq!(lost(&mut world, node, app).len(), 1, "still kept");
+            world.ask(node, app, Request::DismissLost(state.frame)).expect("answered");
+            assert!(lost(&mut world, node, app).is_empty(), "dismissed");
+        }
+    }
+    assert_eq!(seen, 1, "one of the two states lost");
+}
+
+#[test]
 fn records_written_apart_are_merged() {
     let (mut world, second) = two();
     let link = world.links.keys().map(|(_, link)| *link).max().expect("linked");
