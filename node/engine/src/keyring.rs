@@ -272,7 +272,7 @@ impl Keyring {
     }
 
     /// Gives up a record that another device's piece lacks, if that device has seen it: it was forgotten
-    /// there.
+    /// there. Returns it as it was.
     pub(crate) fn give_up(
         &self,
         turn: &mut Turn<'_>,
@@ -285,7 +285,7 @@ impl Keyring {
             return Ok(None);
         }
         turn.delete(Table::Account, row);
-        Ok(Some(Stamped { forgotten: true, body: Zeroizing::default(), ..ours }))
+        Ok(Some(Stamped { forgotten: true, ..ours }))
     }
 
     /// Stamps records anew that `before` signed, whose slot is another device's: those of the buckets

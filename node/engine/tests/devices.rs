@@ -909,3 +909,40 @@ fn a_static_object_that_somebody_holds_is_deleted_on_every_device_of_its_author(
         error.expect_err("it cannot be shared on");
     }
 }
+
+#[test]
+fn what_one_device_holds_stays_readable_there_when_another_hears_that_it_is_deleted() {
+    for away in [false, true] {
+        let mut world = World::new(2);
+        let server = world.server(PersisterConfig::default());
+        let (here, carol) = (world.app(0, 1), world.app(1, 1));
+        world.ask(1, carol, Request::RegisterApi(ApiId::JSON)).expect("registered");
+        world.connect(0, server);
+        let link = world.connect(1, server);
+        let object = world.new_object(0, here, b"kept");
+        let recipient = world.nodes[1].account.fingerprint();
+        world.ask(0, here, Request::Share { object, recipient }).expect("shared");
+        settle(&mut world);
+        let second = world.second_device(1, PASSWORD).expect("the right password");
+        world.connect(second, server);
+        settle(&mut world);
+        world.ask(1, carol, Request::Hold(object)).expect("held");
+        if away {
+            settle(&mut world);
+            world.disconnect(link);
+        }
+        world.ask(0, here, Request::Delete(object)).expect("deleted");
+        settle(&mut world);
+        if away {
+            world.connect(1, server);
+        }
+        settle(&mut world);
+        settle(&mut world);
+        assert_eq!(world.state(1, carol, object).expect("held"), b"kept", "away: {away}");
+        world.restart(1);
+        let carol = world.app(1, 1);
+        assert_eq!(world.state(1, carol, object).expect("held"), b"kept");
+        world.ask(1, carol, Request::Delete(object)).expect("released");
+        world.state(1, carol, object).expect_err("nobody holds it");
+    }
+}

@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use golix::Ghid;
 use golix::object::DynamicBinding;
+use golix::object::StaticBinding;
 use hypergolix_ipc::ApiId;
 
 use super::{Account, Seen};
@@ -202,6 +203,11 @@ impl Engine {
                     continue;
                 };
                 match self.keyring.give_up(turn, &row, &sealed, &theirs.seen)? {
+                    // That device did not know that this one holds it.
+                    Some(record) if kind == Record::Secret && self.holds(turn, &record.name)? => {
+                        self.keyring.put(turn, kind, &record.name, &record.body)?;
+                        again = true;
+                    }
                     Some(record) => self.record_arrived(turn, kind, &record)?,
                     None => again = true,
                 }
@@ -218,6 +224,15 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Whether this account holds what a record is about: its owner may have let it go.
+    fn holds(&self, turn: &Turn<'_>, name: &[u8]) -> Result<bool, ViewError> {
+        let Ok(address) = Ghid::from_bytes(name) else {
+            return Ok(false);
+        };
+        let hold = StaticBinding::address_of(self.account.suite(), &self.me, &address);
+        Ok(shelf::bytes(turn, &hold)?.is_some())
     }
 
     /// What is in memory follows a record of another device.
