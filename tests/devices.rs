@@ -121,6 +121,13 @@ fn who_may_not_log_in() {
     std::fs::write(home.password_file(), "not the right password\n").expect("a file");
     refused(Node::launch(&home, login(&home, first.fact("user-id"))), &["wrong password"]);
     assert!(!home.path().join("store.redb").exists(), "nothing was written");
+    // Asked for an account of another suite, it writes nothing either.
+    let right = std::fs::read_to_string(first.home().password_file()).expect("a file");
+    std::fs::write(home.password_file(), right).expect("a file");
+    let mut other_suite = login(&home, first.fact("user-id"));
+    other_suite.args(["--suite", "1"]);
+    refused(Node::launch(&home, other_suite), &["is of suite 3"]);
+    assert!(!home.path().join("store.redb").exists(), "nothing was written");
     // Somebody else's address, and nobody's.
     let nobody = login(&home, first.fingerprint());
     refused(Node::launch(&home, nobody), &["no device or server", "check the user id"]);
