@@ -20,6 +20,7 @@ use clap::{Args, Parser, Subcommand};
 use golix::{Ghid, Suite};
 use hypergolix_ipc::ApiId;
 use hypergolix_node::config::Verbosity;
+use hypergolix_node::network::is_dialled;
 use libp2p::Multiaddr;
 
 /// Shares live, encrypted objects between the programs of different computers.
@@ -47,7 +48,8 @@ enum Command {
     /// everything else when it is restarted.
     Config(ConfigArgs),
     /// Keep the future states of an object of yours from somebody it was shared with. What they have
-    /// read, they have; everybody else reads on.
+    /// read, they have; the others whom you shared it with read on. Whom these shared it with are cut
+    /// off as well, until it is shared with them again.
     Unshare(UnshareArgs),
     /// List the objects of this user, and those that others shared with this user.
     Ls(LsArgs),
@@ -144,11 +146,11 @@ pub struct StartServerArgs {
     #[arg(short, long, value_name = "LEVEL")]
     pub verbosity: Option<Verbosity>,
     /// Hold the same as another server, whose address and peer id this is. Both sides say so.
-    #[arg(long, value_name = "MULTIADDR")]
+    #[arg(long, value_name = "MULTIADDR", value_parser = device)]
     pub mirror: Vec<Multiaddr>,
     /// Join the distributed hash table that another server, or any device, at this address takes part
     /// in, and exchange announcements with it.
-    #[arg(long, value_name = "MULTIADDR")]
+    #[arg(long, value_name = "MULTIADDR", value_parser = device)]
     pub addpeer: Vec<Multiaddr>,
     /// Neither announce to other servers what moves here, nor fetch what they announce.
     #[arg(long)]
@@ -261,6 +263,18 @@ pub struct StartArgs {
     /// Leave the terminal; how `start app` starts itself in the background.
     #[arg(long, hide = true, requires = "foreground")]
     pub detached: bool,
+}
+
+/// An address at which a device can be dialled.
+fn device(text: &str) -> Result<Multiaddr, String> {
+    let address = text.parse::<Multiaddr>().map_err(|error| error.to_string())?;
+    if is_dialled(&address) {
+        return Ok(address);
+    }
+    Err("nothing can be dialled there; an address is of the form /ip4/192.0.2.1/tcp/7770, \
+         /dns/example.org/udp/7770/quic-v1 or /dns/example.org/tcp/443/tls/ws, perhaps with /p2p/PEERID \
+         behind it"
+        .to_owned())
 }
 
 fn suite(text: &str) -> Result<Suite, String> {
@@ -493,7 +507,7 @@ pub struct ConfigArgs {
           action = clap::ArgAction::Append)]
     pub removehost: Vec<String>,
     /// Keep dialling a device.
-    #[arg(long, value_name = "MULTIADDR", help_heading = "Devices")]
+    #[arg(long, value_name = "MULTIADDR", value_parser = device, help_heading = "Devices")]
     pub addpeer: Vec<Multiaddr>,
     /// No longer dial a device.
     #[arg(long, value_name = "MULTIADDR", help_heading = "Devices")]
@@ -665,6 +679,10 @@ mod tests {
             &["-ipc", "0"],
             &["-a", "nowhere"],
             &["--addpeer", "nonsense"],
+            &["--addpeer", ""],
+            &["--addpeer", "/ip4/192.0.2.1/tcp/0"],
+            &["--addpeer", "/ip4/192.0.2.1/udp/7770/quic"],
+            &["--addpeer", "/ip4/192.0.2.1"],
         ] {
             let error = parsed(words).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{words:?}");

@@ -42,6 +42,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use address_book::is_dialled;
 pub use beacon::BEACON_PORT;
 pub use device_key::{DeviceKeyError, load_or_create};
 pub use dht::{DhtConfig, DhtMode, DhtStatus, Presence, RecordCaps};

@@ -324,11 +324,16 @@ impl Engine {
         connection: ConnectionId,
         address: Ghid,
     ) -> Answer {
-        let Some(resolved) = self.visible(turn, connection, &address)? else {
-            return Ok(Err(does_not_exist(&address)));
-        };
         let hold = StaticBinding::make(&Nobody(self.account.identity().identity()), address).ghid();
         let held = shelf::holders(turn, &address, usize::MAX >> 1)?.contains(&hold);
+        let Some(resolved) = self.visible(turn, connection, &address)? else {
+            // To let go of what was held, and taken from us since, needs no key.
+            if !held || self.resolve(turn, &address)?.is_some() {
+                return Ok(Err(does_not_exist(&address)));
+            }
+            self.apps.untrack(connection, &address);
+            return self.release(turn, address, hold);
+        };
         let own_binding = resolved.dynamic && resolved.binder == self.me;
         if !own_binding && !held {
             return Ok(Err(ipc_error(
@@ -336,16 +341,22 @@ impl Engine {
             )));
         }
         self.apps.untrack(connection, &address);
-        if held {
-            if let Err(error) = self.unbind(turn, hold)? {
-                return Ok(Err(error));
-            }
-            // Persisters learn of it; to others the object looks as before.
-            self.feed.touch(turn, &address)?;
+        if held && let Err(error) = self.release(turn, address, hold)? {
+            return Ok(Err(error));
         }
         if own_binding {
             return self.unbind(turn, address);
         }
+        Ok(Ok(Reply::Done))
+    }
+
+    /// Ends a hold of one's own.
+    fn release(&mut self, turn: &mut Turn<'_>, address: Ghid, hold: Ghid) -> Answer {
+        if let Err(error) = self.unbind(turn, hold)? {
+            return Ok(Err(error));
+        }
+        // Persisters learn of it; to others the object looks as before.
+        self.feed.touch(turn, &address)?;
         Ok(Ok(Reply::Done))
     }
 

@@ -7,7 +7,7 @@ mod common;
 use common::{PASSWORD, World};
 use golix::{Ghid, Suite};
 use hypergolix_engine::{PersisterConfig, limits};
-use hypergolix_ipc::{ApiId, ConnectionId, ErrorCode, Notice, Request};
+use hypergolix_ipc::{ApiId, ConnectionId, ErrorCode, Notice, Reply, Request};
 
 struct Three {
     world: World,
@@ -341,4 +341,18 @@ fn the_other_device_goes_on_before_the_records_of_a_new_epoch_reach_it() {
     all.push(0, b"at last");
     settle(&mut all.world);
     assert_eq!(all.reads(b"at last"), [2, 3]);
+}
+
+#[test]
+fn what_was_held_can_be_let_go_of_after_it_was_taken_back() {
+    let Three { mut world, apps, object, of } = three([Suite::Suite3; 3]);
+    world.ask(1, apps[1], Request::Hold(object)).expect("held");
+    world.ask(0, apps[0], Request::Unshare { object, recipient: of[1] }).expect("taken back");
+    world.push(0, apps[0], object, b"second");
+    world.state(1, apps[1], object).expect_err("its key is not here");
+    assert_eq!(world.ask(1, apps[1], Request::Delete(object)), Ok(Reply::Done));
+    let again = world.ask(1, apps[1], Request::Delete(object)).expect_err("nothing is held");
+    assert_eq!(again.code, ErrorCode::DoesNotExist);
+    world.ask(0, apps[0], Request::Delete(object)).expect("deleted");
+    world.state(1, apps[1], object).expect_err("deleted");
 }

@@ -494,6 +494,12 @@ pub(super) fn dialable(address: &Multiaddr) -> Option<Multiaddr> {
     (host && port != 0).then(|| parts.into_iter().collect())
 }
 
+/// Whether a device at this address is dialled: a host, then TCP, QUIC version 1 or secure websocket.
+#[must_use]
+pub fn is_dialled(address: &Multiaddr) -> bool {
+    dialable(address).is_some()
+}
+
 /// The port of a TCP or UDP multiaddr.
 pub(super) fn port_of(address: &Multiaddr) -> Option<u16> {
     match address.iter().nth(1)? {
