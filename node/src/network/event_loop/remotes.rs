@@ -15,9 +15,6 @@ use crate::network::{RemoteStatus, Target, Targets};
 /// Pauses between dials of a remote: 1, 2, 4 s and so on up to this.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
-/// A connection that ended sooner was none: the remote is there, and does not want us.
-const BRIEF: Duration = Duration::from_secs(3);
-
 /// Longest text of an error that is shown.
 const ERROR_MAX: usize = 200;
 
@@ -28,10 +25,6 @@ pub(super) struct Remote {
     pub(super) peer: Option<PeerId>,
     ways: Vec<Way>,
     error: Option<String>,
-    /// Since when it is connected.
-    since: Option<Instant>,
-    /// How many connections in a row ended at once.
-    brief: u32,
 }
 
 /// One address of a remote. Each has its own pauses: where TCP is refused at once, QUIC is silent
@@ -52,7 +45,7 @@ impl Remote {
             dial_at: if address_book::is_quic(address) { now + TCP_HEAD_START } else { now },
         });
         let ways = ways.collect();
-        Self { target, peer: None, ways, error: None, since: None, brief: 0 }
+        Self { target, peer: None, ways, error: None }
     }
 
     fn failed(&mut self, way: usize, error: &str, now: Instant) {
@@ -61,10 +54,11 @@ impl Remote {
         if let Some(way) = self.ways.get_mut(way) {
             way.dialing = None;
             way.attempts = way.attempts.saturating_add(1);
-            way.dial_at = now + pause_after(way.attempts);
+            let pause = Duration::from_secs(1 << (way.attempts - 1).min(5)).min(PAUSE_MAX);
+            way.dial_at = now + pause;
         }
         // Once an outage: the state is in `status`.
-        if first && self.brief == 0 {
+        if first {
             tracing::warn!(remote = %self.target.name, error, "a remote cannot be reached");
         }
     }
@@ -160,8 +154,7 @@ impl EventLoop {
                 way.dial_at = now + pause;
             }
             remote.peer = Some(id);
-            remote.since = Some(now);
-            if remote.error.take().is_some() && remote.brief == 0 {
+            if remote.error.take().is_some() {
                 tracing::warn!(remote = %remote.target.name, "a remote is reached again");
             }
         }
@@ -198,21 +191,15 @@ impl EventLoop {
         }
     }
 
-    /// A link of a remote ended by itself. After one that lasted it is dialled at once; where they end as
-    /// soon as they stand, less and less often.
+    /// A link of a remote ended by itself.
     pub(super) fn remote_lost(&mut self, id: &PeerId, now: Instant) {
         for remote in &mut self.remotes {
-            if remote.peer != Some(*id) {
-                continue;
+            if remote.peer == Some(*id) {
+                for way in &mut remote.ways {
+                    way.dial_at = way.dial_at.min(now + Duration::from_secs(1));
+                }
+                remote.error.get_or_insert_with(|| "the connection was lost".to_owned());
             }
-            if let Some(since) = remote.since.take() {
-                remote.brief = if now - since < BRIEF { remote.brief.saturating_add(1) } else { 0 };
-            }
-            let dial_at = now + pause_after(remote.brief);
-            for way in &mut remote.ways {
-                way.dial_at = if remote.brief > 1 { dial_at } else { way.dial_at.min(dial_at) };
-            }
-            remote.error.get_or_insert_with(|| "the connection was lost".to_owned());
         }
     }
 
@@ -281,11 +268,6 @@ impl EventLoop {
     }
 }
 
-/// How long to wait after this many failures.
-fn pause_after(failures: u32) -> Duration {
-    Duration::from_secs(1 << failures.saturating_sub(1).min(5)).min(PAUSE_MAX)
-}
-
 /// The cause of a failed dial, without the addresses and layers around it.
 fn plain(error: &DialError) -> String {
     match error {
@@ -322,12 +304,6 @@ pub(crate) fn addresses(host: &str, port: u16, tls: bool) -> Vec<Multiaddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pauses_grow_and_are_bounded() {
-        let pauses: Vec<u64> = (0..8).map(|failures| pause_after(failures).as_secs()).collect();
-        assert_eq!(pauses, [1, 1, 2, 4, 8, 16, 30, 30]);
-    }
 
     #[test]
     fn hosts_become_addresses() {
