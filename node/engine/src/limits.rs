@@ -335,6 +335,22 @@ pub(crate) const FROM_KNOWN: Rate = Rate { interval: Duration::from_millis(100),
 pub(crate) const FROM_ALL_STRANGERS: Rate =
     Rate { interval: Duration::from_millis(100), burst: 100 };
 
+/// Identities that nothing else is stored of and nobody registered: how many a persister keeps
+/// (threats.md 2.4, A2). 3 to 14 MB.
+pub(crate) const IDENTITIES_BARE: usize = 10_000;
+
+/// Of these, how many are looked at for each one too many. A guess: few enough to cost nothing.
+pub(crate) const IDENTITIES_LOOKED_AT: usize = 8;
+
+/// Bare identities of all links together that did not register. A guess: a server that lost everything
+/// gets those of its thousand users at once.
+pub(crate) const IDENTITIES_OF_STRANGERS: Rate =
+    Rate { interval: Duration::from_millis(100), burst: 1_000 };
+
+/// Places in feeds of others that are remembered: those of remotes, of devices of whom we follow. Beyond
+/// it another one is forgotten, and everything compared with it.
+pub(crate) const CURSORS_MAX: u64 = 4_096;
+
 /// Identities of which a persister remembers how much mail they left. Beyond it those with a whole budget
 /// are forgotten first.
 pub(crate) const MAIL_SENDERS: usize = 4_096;

@@ -3,11 +3,12 @@
 //!
 //! The same inputs, effects and tables as an [`Engine`](crate::Engine), and the same links: what
 //! others may ask is in `sync`. In reading order: `users` (who may store how much), `admission`
-//! (what is taken), `recent` (identities that were verified lately), `mailboxes` (whose requests wait),
+//! (what is taken), `bare` (identities that nothing belongs to), `recent` (those that were verified lately), `mailboxes` (whose requests wait),
 //! `mirror` (two persisters that hold the same), `gossip` (what servers tell one another), `operator`
 //! (orders and figures).
 
 mod admission;
+mod bare;
 mod gossip;
 mod mailboxes;
 mod mirror;
@@ -18,6 +19,7 @@ mod users;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use bare::Bare;
 use recent::Recent;
 
 use golix::{Ghid, Identity};
@@ -103,6 +105,7 @@ pub struct Persister {
     links: Links,
     seekers: Seekers,
     recent: Recent,
+    bare: Bare,
     mail: mailboxes::Mail,
     gossip: Gossip,
     /// The disk is full: only deletions are taken.
@@ -127,6 +130,7 @@ impl Persister {
         let gossip = Gossip::open(&mut turn);
         let mut links = Links::new(limits::SUBSCRIPTIONS_PER_LINK, limits::REMOTE_SILENCE_MAX);
         links.scrub.go_on(&mut turn);
+        let bare = Bare::open(&turn)?;
         let outcome = turn.finish();
         let seekers = Seekers::default();
         let persister = Self {
@@ -137,6 +141,7 @@ impl Persister {
             seekers,
             gossip,
             recent: Recent::default(),
+            bare,
             mail: mailboxes::Mail::default(),
             low_on_space: false,
             entropy,

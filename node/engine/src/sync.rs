@@ -135,7 +135,7 @@ impl Engine {
                     self.has_what_it_sent(turn, link, &address, &objects, before)?;
                 }
                 if cursor.seq > 0 {
-                    self.links.remember_cursor(turn, link, cursor);
+                    self.links.remember_cursor(turn, link, cursor)?;
                 }
                 self.links.send(turn, link, Message::EventAck { seq: cursor.seq });
             }

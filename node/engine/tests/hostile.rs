@@ -633,6 +633,13 @@ fn cursors_are_kept_for_devices_that_we_follow_only() {
         stranger.say(&mut world, event(u64::MAX));
         assert_eq!(stranger.heard(&mut world).last(), Some(&Message::EventAck { seq: u64::MAX }));
     }
+    // Nor for those who call themselves persisters.
+    for seed in 60..90 {
+        let mut stranger = Peer::silent(&mut world, 0, seed);
+        stranger.role = Role::Persister { epoch: 1 };
+        stranger.greet(&mut world);
+        stranger.say(&mut world, event(7));
+    }
     assert_eq!(cursors(&world), 0);
     peer.say(&mut world, event(5));
     assert_eq!(cursors(&world), 1);
@@ -777,6 +784,44 @@ fn too_many_subscriptions_end_the_link() {
     let heard = peer.heard(&mut world);
     let events = heard.iter().filter(|message| matches!(message, Message::Event { .. })).count();
     assert_eq!(events, limits::EVENTS_IN_FLIGHT, "bounded by the window");
+}
+
+#[test]
+fn unknown_addresses_that_are_let_go_count_no_more() {
+    let mut world = World::new(1);
+    let peer = Peer::link(&mut world, 0, 66);
+    let unknown = |batch: usize| -> Vec<Address> {
+        (0..limits::SUBSCRIPTIONS_UNKNOWN)
+            .map(|number| Address(Ghid::of(format!("{batch} {number}").as_bytes())))
+            .collect()
+    };
+    let subscribed = |world: &mut World| {
+        peer.heard(world);
+        peer.say(world, Message::Subscriptions { id: 5, after: None });
+        peer.heard(world)
+            .into_iter()
+            .find_map(|message| match message {
+                Message::Addresses { addresses, .. } => Some(addresses.len()),
+                _ => None,
+            })
+            .expect("an answer")
+    };
+    for round in 0..3 {
+        let addresses = unknown(round);
+        for addresses in addresses.chunks(LIST_MAX) {
+            let addresses = addresses.to_vec();
+            peer.say(&mut world, Message::Subscribe { addresses, cursor: None });
+        }
+        let further = vec![Address(Ghid::of(b"one more"))];
+        peer.say(&mut world, Message::Subscribe { addresses: further, cursor: None });
+        assert_eq!(subscribed(&mut world), limits::SUBSCRIPTIONS_UNKNOWN.min(LIST_MAX));
+        if round == 1 {
+            peer.say(&mut world, Message::Disconnect { id: 6 });
+        } else {
+            peer.say(&mut world, Message::Unsubscribe { addresses });
+        }
+        assert_eq!(subscribed(&mut world), 0);
+    }
 }
 
 #[test]

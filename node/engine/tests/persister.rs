@@ -770,6 +770,103 @@ fn floods_of_identities_and_debindings_are_bounded() {
     assert_eq!(results.iter().filter(|result| **result == 0).count(), 64);
 }
 
+/// Nobody's identity, but different from all others.
+fn made_up(number: u32) -> (Ghid, Packed) {
+    let seed = |kind: u8| {
+        let mut seed = [kind; 32];
+        seed[..4].copy_from_slice(&number.to_be_bytes());
+        seed
+    };
+    let it = PrivateIdentity::from_seeds(Suite::Suite3, seed(1), seed(2), seed(3));
+    (it.identity().ghid(), Packed::from(it.identity().encode()))
+}
+
+fn answer_pings(world: &mut World, peer: &Peer) {
+    for message in peer.heard(world) {
+        if let Message::Ping { id } = message {
+            peer.say(world, Message::Pong { id });
+        }
+    }
+}
+
+/// Leaves made-up identities; how many were taken.
+fn leave(world: &mut World, peer: &Peer, numbers: std::ops::Range<u32>) -> usize {
+    let numbers: Vec<u32> = numbers.collect();
+    let mut left = 0;
+    for numbers in numbers.chunks(50) {
+        let identities = numbers.iter().map(|number| made_up(*number).1).collect();
+        left += peer.publish(world, identities).iter().filter(|result| **result == 0).count();
+    }
+    left
+}
+
+#[test]
+fn identities_that_nothing_belongs_to_are_forgotten_before_they_are_many() {
+    let (mut world, server) = world(PersisterConfig::default());
+    // Somebody who stores something, somebody who has mail, and somebody who is here.
+    let alice = Peer::link(&mut world, server, 1);
+    assert_eq!(put(&mut world, &alice, &Thing::new(&alice.me, 1), 1), [0, 0, 0]);
+    let recipient = Packed::from(identity(9).identity().encode());
+    assert_eq!(alice.publish(&mut world, vec![recipient, pack(&request(1, 9, 1))]), [0, 0]);
+    let bob = Peer::link(&mut world, server, 2);
+    prove(&mut world, &bob);
+    let first = made_up(0);
+    let mut left = 0;
+    for batch in 0..120 {
+        // Each from a link of its own, and never too fast.
+        let mallory = Peer::link(&mut world, server, 3);
+        prove(&mut world, &mallory);
+        left += leave(&mut world, &mallory, batch * 100..(batch + 1) * 100);
+        world.disconnect(mallory.link);
+        world.advance(Duration::from_secs(5));
+        answer_pings(&mut world, &bob);
+        world.advance(Duration::from_secs(5));
+        answer_pings(&mut world, &bob);
+    }
+    assert_eq!(left, 12_000);
+    let identities = |world: &World| stored(&world.nodes[server].disk) - 3;
+    assert_eq!(identities(&world), 10_001, "with Alice's, which no longer waits in the line");
+    assert!(!holds(&world, server, &first.0), "the oldest went");
+    assert!(holds(&world, server, &made_up(11_999).0));
+    for (number, why) in [(1, "stores something"), (9, "has mail"), (2, "is here")] {
+        assert!(holds(&world, server, &identity(number).identity().ghid()), "{why}");
+    }
+    let rows = |world: &World| world.nodes[server].disk.0.len();
+    let before = rows(&world);
+    // What was forgotten comes again if somebody needs it, and the line survives a restart.
+    world.restart(server);
+    let mallory = Peer::link(&mut world, server, 3);
+    prove(&mut world, &mallory);
+    for number in 20_000..20_100 {
+        assert_eq!(mallory.publish(&mut world, vec![made_up(number).1]), [0]);
+    }
+    assert!(rows(&world) <= before + 8, "{} rows, {before} before", rows(&world));
+    assert_eq!(mallory.publish(&mut world, vec![first.1]), [0]);
+    assert!(holds(&world, server, &first.0));
+    // The server goes on telling of changes as before.
+    let thing = Thing::new(&alice.me, 5);
+    let alice = Peer::link(&mut world, server, 1);
+    assert_eq!(put(&mut world, &alice, &thing, 1), [0, 0, 0]);
+}
+
+#[test]
+fn another_link_brings_no_more_identities() {
+    let (mut world, server) = world(PersisterConfig::default());
+    let mut left = 0;
+    for link in 0..40 {
+        let mallory = Peer::link(&mut world, server, 3);
+        prove(&mut world, &mallory);
+        left += leave(&mut world, &mallory, link * 100..(link + 1) * 100);
+        world.disconnect(mallory.link);
+    }
+    assert_eq!(left, 1_000, "of all strangers together");
+    // Whoever registered brings them as before.
+    let alice = Peer::link(&mut world, server, 1);
+    prove(&mut world, &alice);
+    alice.say(&mut world, Message::Register { id: 5, token: None });
+    assert_eq!(alice.publish(&mut world, vec![made_up(77_777).1]), [0]);
+}
+
 #[test]
 fn three_objects_that_do_not_verify_end_a_link() {
     let (mut world, server) = world(PersisterConfig::default());

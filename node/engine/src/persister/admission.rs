@@ -111,7 +111,7 @@ impl Persister {
         // An identity costs nothing to make; one that nothing in its message needed counts.
         for (place, identity) in bare {
             let known = shelf::bytes(turn, &identity.ghid())?.is_some();
-            if known || self.may_leave_identity(turn, from) {
+            if known || self.may_leave_identity(turn, from)? {
                 self.keep_identity(turn, &identity)?;
                 self.recent.put(&objects[place], &identity);
             } else {
@@ -226,14 +226,17 @@ impl Persister {
         })
     }
 
-    fn may_leave_identity(&mut self, turn: &Turn<'_>, from: From) -> bool {
+    fn may_leave_identity(&mut self, turn: &Turn<'_>, from: From) -> Result<bool, ViewError> {
         let (From::Link(link) | From::Gossip(link)) = from else {
-            return true;
+            return Ok(true);
         };
-        self.links.get_mut(link).is_some_and(|state| {
-            let rate = rate(state.proven.is_empty());
-            state.paces.identities.try_spend(turn.now(), rate)
-        })
+        let now = turn.now();
+        let registered = self.sender(turn, from)?.is_registered();
+        let Some(state) = self.links.get_mut(link) else {
+            return Ok(false);
+        };
+        let rate = rate(state.proven.is_empty());
+        Ok(state.paces.identities.try_spend(now, rate) && (registered || self.bare.may_come(now)))
     }
 
     /// Whether the owner of some objects that belong together may store them.
@@ -291,6 +294,7 @@ impl Persister {
             && shelf::admit(turn, &gidc)?.is_ok()
         {
             self.feed.touch(turn, &identity.ghid())?;
+            self.identity_came(turn, &identity.ghid())?;
         }
         Ok(())
     }

@@ -71,7 +71,7 @@ impl Persister {
             return Ok(());
         }
         if cursor.seq > 0 {
-            self.links.remember_cursor(turn, link, cursor);
+            self.links.write_cursor(turn, link, cursor)?;
         }
         self.links.send(turn, link, Message::EventAck { seq: cursor.seq });
         Ok(())

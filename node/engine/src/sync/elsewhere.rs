@@ -52,11 +52,11 @@ impl Engine {
         let moved =
             before.is_some_and(|before| before.epoch == cursor.epoch && before.seq < cursor.seq);
         if moved {
-            self.links.remember_cursor(turn, link, cursor);
+            self.links.remember_cursor(turn, link, cursor)?;
             return Ok(());
         }
         if lost {
-            self.links.remember_cursor(turn, link, cursor);
+            self.links.remember_cursor(turn, link, cursor)?;
         }
         let unread = listed != Some(epoch.to_be_bytes().to_vec());
         if lost || account::has_others(turn)? && unread {

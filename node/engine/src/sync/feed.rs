@@ -113,6 +113,16 @@ impl Feed {
         Ok(())
     }
 
+    /// Nothing is known of an address any more.
+    pub(crate) fn forget(&mut self, turn: &mut Turn<'_>, address: &Ghid) -> Result<(), ViewError> {
+        if let Some(row) = turn.get(Table::FeedIndex, address.as_bytes())? {
+            self.recent.remove(&number(&row)?);
+            turn.delete(Table::Feed, row);
+            turn.delete(Table::FeedIndex, address.as_bytes());
+        }
+        Ok(())
+    }
+
     /// An address that followers may have heard of changed.
     pub(crate) fn touch_if_known(
         &mut self,

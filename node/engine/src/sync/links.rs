@@ -17,8 +17,11 @@ use crate::route::Route;
 use crate::sync::Scrub;
 use crate::sync::remotes::Client;
 use crate::timer::Timer;
-use crate::turn::Turn;
+use crate::turn::{Turn, after_prefix, key};
 use crate::view::{Table, Time, ViewError};
+
+/// Bytes of a device's name that say what kind of key it is: the same for all of a kind.
+const DEVICE_KIND: usize = 6;
 
 /// One link. Everything here ends with it.
 pub(crate) struct Link {
@@ -74,8 +77,8 @@ pub(crate) struct Link {
     pub(super) told: u64,
     /// How often it was moved back.
     pub(super) rewinds: usize,
-    /// How many of these nothing was known of.
-    pub(super) unknown: usize,
+    /// Of the subscribed addresses those that nothing was known of, where there is a maximum of these.
+    pub(super) unknown: BTreeSet<Ghid>,
     /// Addresses to send outside of the feed's order; each is subscribed.
     pub(super) needed: BTreeSet<Ghid>,
     /// Events under way: sequence number and size.
@@ -222,6 +225,11 @@ impl Links {
         self.open.get(&link)
     }
 
+    /// Whether a link proved an identity.
+    pub(crate) fn proved_by_somebody(&self, identity: &Ghid) -> bool {
+        self.open.values().any(|state| state.proven.contains(identity))
+    }
+
     /// The links that are not being ended.
     pub(crate) fn ids(&self) -> Vec<LinkId> {
         self.open.iter().filter(|(_, state)| !state.closing).map(|(link, _)| *link).collect()
@@ -277,7 +285,7 @@ impl Links {
                 handed_over: now,
                 paces: Paces::default(),
                 client: Client::default(),
-                unknown: 0,
+                unknown: BTreeSet::new(),
                 position,
                 told: position,
                 rewinds: 0,
@@ -622,13 +630,63 @@ impl Links {
 
     /// Where we stand in the other device's feed: a row, written with what the event brought. Only
     /// for devices where we follow something: others have no cursor to tell us.
-    pub(crate) fn remember_cursor(&mut self, turn: &mut Turn<'_>, link: LinkId, cursor: Cursor) {
-        if let Some(state) = self.open.get(&link)
-            && (!state.proven.is_empty() || matches!(state.role, Role::Persister { .. }))
-        {
-            let row = [cursor.epoch.to_be_bytes(), cursor.seq.to_be_bytes()].concat();
-            turn.put(Table::Cursors, state.device.as_slice(), row);
+    ///
+    /// # Errors
+    /// The store failed.
+    pub(crate) fn remember_cursor(
+        &self,
+        turn: &mut Turn<'_>,
+        link: LinkId,
+        cursor: Cursor,
+    ) -> Result<(), ViewError> {
+        let Some(state) = self.open.get(&link) else {
+            return Ok(());
+        };
+        if state.proven.is_empty() && !state.remote && !state.is_guest() {
+            return Ok(());
         }
+        self.write_cursor(turn, link, cursor)
+    }
+
+    /// The same for a device that the caller knows to be followed.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub(crate) fn write_cursor(
+        &self,
+        turn: &mut Turn<'_>,
+        link: LinkId,
+        cursor: Cursor,
+    ) -> Result<(), ViewError> {
+        let Some(state) = self.open.get(&link) else {
+            return Ok(());
+        };
+        let new = turn.get(Table::Cursors, &state.device)?.is_none();
+        if new && turn.len(Table::Cursors)? >= limits::CURSORS_MAX {
+            self.forget_a_cursor(turn, &state.device)?;
+        }
+        let row = [cursor.epoch.to_be_bytes(), cursor.seq.to_be_bytes()].concat();
+        turn.put(Table::Cursors, state.device.as_slice(), row);
+        Ok(())
+    }
+
+    /// Of a device that is not linked: the next one after a place that is drawn.
+    fn forget_a_cursor(&self, turn: &mut Turn<'_>, device: &[u8]) -> Result<(), ViewError> {
+        let linked: BTreeSet<&[u8]> =
+            self.open.values().map(|state| state.device.as_slice()).collect();
+        // Keys of devices begin alike, with their kind, and are random behind that.
+        let kind = device.get(..DEVICE_KIND).unwrap_or(device);
+        let drawn = key(&[kind, &turn.random::<8>()]);
+        let (first, end) = (kind.to_vec(), after_prefix(kind));
+        for (start, end) in [(&drawn, &end), (&first, &drawn)] {
+            let rows = turn.range(Table::Cursors, start, end, linked.len() + 1)?;
+            let victim = rows.into_iter().find(|(row, _)| !linked.contains(&row[..]));
+            if let Some((victim, _)) = victim {
+                turn.delete(Table::Cursors, victim);
+                break;
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn cursor(

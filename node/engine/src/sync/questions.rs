@@ -52,6 +52,7 @@ impl Links {
             Message::Disconnect { id } => {
                 if let Some(state) = self.get_mut(link) {
                     state.subscribed.clear();
+                    state.unknown.clear();
                     state.needed.clear();
                     state.own.clear();
                     state.mirrors = false;

@@ -22,7 +22,8 @@ use crate::turn::Turn;
 #[derive(Debug, Default)]
 pub(crate) struct Seekers {
     by_identity: BTreeMap<Ghid, BTreeSet<LinkId>>,
-    by_link: BTreeMap<LinkId, BTreeSet<Ghid>>,
+    /// Whether the link counts among those in `listened`.
+    by_link: BTreeMap<LinkId, BTreeMap<Ghid, bool>>,
     /// Identities whose announcements are listened to: how many links look for each.
     listened: BTreeMap<Ghid, usize>,
 }
@@ -31,16 +32,20 @@ impl Seekers {
     /// Notes that a link looks for an identity; whether it is to be told of its devices.
     fn add(&mut self, turn: &mut Turn<'_>, link: LinkId, identity: Ghid) -> bool {
         let sought = self.by_link.entry(link).or_default();
-        if sought.len() >= SOUGHT_PER_LINK || !sought.insert(identity) {
+        if sought.len() >= SOUGHT_PER_LINK || sought.contains_key(&identity) {
             return false;
         }
         // What others announce of it is for those who look for it.
+        let mut counts = true;
         if let Some(links) = self.listened.get_mut(&identity) {
             *links += 1;
         } else if self.listened.len() < LISTENED_BY_SERVER {
             self.listened.insert(identity, 1);
             turn.effect(Effect::Listen { author: identity, listens: true });
+        } else {
+            counts = false;
         }
+        sought.insert(identity, counts);
         let seekers = self.by_identity.entry(identity).or_default();
         if seekers.len() < SEEKERS_MAX {
             seekers.insert(link);
@@ -50,14 +55,14 @@ impl Seekers {
 
     /// A link is gone.
     pub(crate) fn remove(&mut self, turn: &mut Turn<'_>, link: LinkId) {
-        for identity in self.by_link.remove(&link).unwrap_or_default() {
+        for (identity, counts) in self.by_link.remove(&link).unwrap_or_default() {
             if let Some(seekers) = self.by_identity.get_mut(&identity) {
                 seekers.remove(&link);
                 if seekers.is_empty() {
                     self.by_identity.remove(&identity);
                 }
             }
-            if let Some(links) = self.listened.get_mut(&identity) {
+            if counts && let Some(links) = self.listened.get_mut(&identity) {
                 *links = links.saturating_sub(1);
                 if *links == 0 {
                     self.listened.remove(&identity);
@@ -145,5 +150,55 @@ impl Engine {
                 turn.effect(Effect::Reach { via: link, device: device.into_vec() });
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::{Entropy, Row, Table, Time, View, ViewError};
+
+    struct Empty;
+
+    impl View for Empty {
+        fn get(&self, _: Table, _: &[u8]) -> Result<Option<Vec<u8>>, ViewError> {
+            Ok(None)
+        }
+        fn range(&self, _: Table, _: &[u8], _: &[u8], _: usize) -> Result<Vec<Row>, ViewError> {
+            Ok(Vec::new())
+        }
+        fn len(&self, _: Table) -> Result<u64, ViewError> {
+            Ok(0)
+        }
+    }
+
+    impl Entropy for Empty {
+        fn fill(&mut self, bytes: &mut [u8]) {
+            bytes.fill(0);
+        }
+    }
+
+    /// Who came when nobody else was listened to any more takes nobody else's away when it goes.
+    #[test]
+    fn only_who_was_counted_counts_when_it_goes() {
+        let (view, mut entropy) = (Empty, Empty);
+        let mut turn = Turn::new(&view, &mut entropy, Time::default());
+        let mut seekers = Seekers::default();
+        let number = |number: usize| Ghid::of(&number.to_be_bytes());
+        for identity in 0..LISTENED_BY_SERVER {
+            let link = LinkId((identity / SOUGHT_PER_LINK) as u64);
+            seekers.add(&mut turn, link, number(identity));
+        }
+        let (late, first, other) = (LinkId(1_000_001), LinkId(0), LinkId(1_000_002));
+        let wanted = number(LISTENED_BY_SERVER);
+        seekers.add(&mut turn, late, wanted);
+        assert!(!seekers.listened.contains_key(&wanted), "there is no room");
+        seekers.remove(&mut turn, first);
+        seekers.add(&mut turn, other, wanted);
+        assert_eq!(seekers.listened.get(&wanted), Some(&1));
+        seekers.remove(&mut turn, late);
+        assert_eq!(seekers.listened.get(&wanted), Some(&1), "the other one still looks for it");
+        seekers.remove(&mut turn, other);
+        assert!(!seekers.listened.contains_key(&wanted));
     }
 }

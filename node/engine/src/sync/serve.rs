@@ -32,11 +32,11 @@ impl Links {
         for Address(address) in addresses {
             if !state.subscribed.contains(address) {
                 let known = Feed::knows(turn, address)? || shelf::is_object(turn, address)?;
-                if !known {
-                    if state.unknown >= unknown_max {
+                if !known && unknown_max < limits::SUBSCRIPTIONS_PER_LINK {
+                    if state.unknown.len() >= unknown_max {
                         continue;
                     }
-                    state.unknown += 1;
+                    state.unknown.insert(*address);
                 }
                 state.subscribed.insert(*address);
             }
@@ -96,6 +96,7 @@ impl Links {
         if let Some(state) = self.get_mut(link) {
             for Address(address) in addresses {
                 state.subscribed.remove(address);
+                state.unknown.remove(address);
                 state.needed.remove(address);
                 state.own.remove(address);
             }
