@@ -5,6 +5,7 @@
 //! private keys sealed under the account key. `user id` is its dynamic address.
 
 mod devices;
+mod manifest;
 mod passphrase;
 mod pieces;
 mod seen;

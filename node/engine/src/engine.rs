@@ -243,6 +243,7 @@ impl Engine {
             Input::Timer(Timer::Listen) => self.listen(turn),
             Input::Timer(Timer::Fetch) => self.fetches.due(turn, &mut self.links),
             Input::Timer(Timer::Pieces) => self.write_pieces(turn)?,
+            Input::Timer(Timer::Manifest) => self.list_due(turn)?,
             Input::Timer(Timer::Search) => self.search_due(turn)?,
             Input::Timer(Timer::Lookups) => self.lookups_due(turn)?,
             Input::Timer(Timer::Answers) => self.release_answers(),

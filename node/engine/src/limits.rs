@@ -396,6 +396,16 @@ pub const OWED_PAUSE: Duration = Duration::from_secs(1);
 /// Account records that change within this time are written for the other devices together.
 pub const PIECES_DELAY: Duration = Duration::from_millis(200);
 
+/// How long after a push the other devices of the account know of it by the list of its own objects: a
+/// push more for each minute of pushes. A guess.
+pub const MANIFEST_DELAY: Duration = Duration::from_secs(60);
+
+/// Pieces of the list written at once, and between two times: in suite 1 each takes two signatures, 3 ms
+/// and more.
+pub(crate) const MANIFEST_PIECES: usize = 4;
+/// See [`MANIFEST_PIECES`].
+pub(crate) const MANIFEST_PAUSE: Duration = Duration::from_millis(250);
+
 /// How fast something may happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {

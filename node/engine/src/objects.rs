@@ -150,6 +150,7 @@ impl Engine {
             }
         }
         Self::wrote(turn, &dynamic)?;
+        self.list_soon(turn, &dynamic);
         self.known_to(dynamic, connection);
         Ok(Ok(dynamic))
     }
@@ -282,6 +283,7 @@ impl Engine {
             }
         }
         Self::wrote(turn, &address)?;
+        self.list_soon(turn, &address);
         self.known_to(address, connection);
         Ok(Ok(Reply::Done))
     }

@@ -231,6 +231,7 @@ impl Persister {
                 | Timer::Inbox
                 | Timer::Answers
                 | Timer::Pieces
+                | Timer::Manifest
                 | Timer::Search
                 | Timer::Lookups
                 | Timer::Listen

@@ -33,6 +33,7 @@ use crate::engine::Engine;
 use crate::input::LinkId;
 use crate::limits;
 use crate::message::{Address, Message};
+use crate::shelf;
 use crate::timer::Timer;
 use crate::turn::Turn;
 use crate::verdict;
@@ -107,8 +108,10 @@ impl Engine {
                     let before = self.feed.last();
                     if let Some(address) = self.links.asked_for(asked) {
                         if !self.is_foreign(link, &address, &objects) {
+                            let was_here = shelf::head(turn, &address)?.is_some();
                             let results = self.receive(turn, link, &objects)?;
                             self.note_conduct(link, &address, &objects, &results);
+                            self.note_old_state(turn, link, &address, was_here)?;
                             self.has_what_it_sent(turn, link, &address, &objects, before)?;
                         }
                     } else {
@@ -127,8 +130,10 @@ impl Engine {
                 if !self.is_foreign(link, &address, &objects) {
                     self.look_at_identities(turn, &address, &objects)?;
                     let before = self.feed.last();
+                    let was_here = shelf::head(turn, &address)?.is_some();
                     let results = self.receive(turn, link, &objects)?;
                     self.note_conduct(link, &address, &objects, &results);
+                    self.note_old_state(turn, link, &address, was_here)?;
                     self.say_what_is_gone(turn, link, &objects, &results)?;
                     self.gone_before_seen(turn, link, &address, &objects)?;
                     self.gone_elsewhere(turn, &address)?;

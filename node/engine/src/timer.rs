@@ -17,6 +17,8 @@ pub enum Timer {
     Answers,
     /// Account records that changed are written for the other devices of the account.
     Pieces,
+    /// Own objects that moved are listed for the other devices of the account.
+    Manifest,
     /// What the other side of a link had no room for is offered again.
     Owed(LinkId),
     /// What other devices of the account owe and have not delivered is taken over.

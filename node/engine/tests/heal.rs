@@ -420,6 +420,9 @@ fn where_nothing_is_missing_nothing_is_found() {
         let mut pair = make();
         pair.change();
         pair.settle();
+        // What the account lists of its own objects follows.
+        pair.world.advance(limits::MANIFEST_DELAY);
+        pair.settle();
         let last = |world: &World, node: usize| {
             let feed = world.nodes[node].disk.0.keys().filter(|(table, _)| *table == Table::Feed);
             feed.map(|(_, number)| number.clone()).max()

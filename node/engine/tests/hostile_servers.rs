@@ -8,10 +8,10 @@ mod common;
 use std::time::Duration;
 
 use common::peer::{Peer, Thing, pack};
-use common::{PASSWORD, World};
+use common::{Disk, PASSWORD, World};
 use golix::Ghid;
 use hypergolix_engine::message::{Address, Cursor, Packed};
-use hypergolix_engine::{Control, Message, PersisterConfig, limits, verdict};
+use hypergolix_engine::{Control, Message, PersisterConfig, Table, limits, verdict};
 use hypergolix_ipc::{ApiId, ConnectionId, Reply, Request};
 use negentropy::{Id, Negentropy, NegentropyStorageVector};
 
@@ -35,9 +35,13 @@ fn met() -> (World, ConnectionId, ConnectionId, Ghid) {
 
 /// What a node's status says of the played persister.
 fn said(world: &mut World, node: usize, peer: &Peer, figure: &str) -> u64 {
+    said_of(world, node, &peer.device, figure)
+}
+
+fn said_of(world: &mut World, node: usize, device: &[u8], figure: &str) -> u64 {
     let status = world.control(node, Control::Figures).expect("figures");
     let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
-    let device = data_encoding::HEXLOWER.encode(&peer.device);
+    let device = data_encoding::HEXLOWER.encode(device);
     let persisters = status["persisters"].as_array().expect("persisters");
     let about = persisters.iter().find(|it| it["device"] == device).expect("it is linked");
     about[figure].as_u64().unwrap_or_else(|| panic!("{figure} in {about}"))
@@ -181,6 +185,80 @@ fn a_second_device_gets_the_right_object_although_another_server_answers_first()
     assert_eq!(said(&mut world, second, &hostile, "foreign_answers"), 1);
 }
 
+/// Shows each of some objects as it was, and everything else as it is.
+fn set_back(disk: &mut Disk, past: &Disk, objects: &[Ghid]) {
+    let of_objects = |key: &[u8]| objects.iter().any(|object| object.as_bytes() == key);
+    for ((table, key), value) in &past.0 {
+        let old = match table {
+            Table::Heads => of_objects(key),
+            Table::Objects | Table::Holders => true,
+            _ => false,
+        };
+        if old && (*table == Table::Heads || !disk.0.contains_key(&(*table, key.clone()))) {
+            disk.0.insert((*table, key.clone()), value.clone());
+        }
+    }
+}
+
+#[test]
+fn a_new_device_notices_every_old_state_of_its_own_objects() {
+    let mut world = World::new(1);
+    let server = world.server(PersisterConfig::default());
+    let alice = world.app(0, 1);
+    let state = |number: usize, round: u8| format!("{number}: {round}").into_bytes();
+    let objects: Vec<Ghid> =
+        (0..40).map(|number| world.new_object(0, alice, &state(number, 0))).collect();
+    world.connect(0, server);
+    world.advance(limits::MANIFEST_DELAY + Duration::from_secs(30));
+    let mut past = vec![world.nodes[server].disk.clone()];
+    for round in 1..=3 {
+        for (number, object) in objects.iter().enumerate() {
+            world.push(0, alice, *object, &state(number, round));
+        }
+        past.push(world.nodes[server].disk.clone());
+    }
+    // One is deleted meanwhile.
+    let gone = world.new_object(0, alice, b"soon gone");
+    assert_eq!(world.ask(0, alice, Request::Delete(gone)), Ok(Reply::Done));
+    world.advance(limits::MANIFEST_DELAY + Duration::from_secs(30));
+    let honest = world.nodes[server].disk.clone();
+    let login = |world: &mut World| {
+        world.restart(server);
+        let second = world.second_device(0, PASSWORD).expect("the right password");
+        world.connect_as(second, server, true);
+        world.advance(3 * limits::PIECES_DELAY);
+        let app = world.app(second, 1);
+        (second, app)
+    };
+    let device = world.nodes[server].device.clone();
+    let (second, app) = login(&mut world);
+    for (number, object) in objects.iter().enumerate() {
+        assert_eq!(world.state(second, app, *object).expect("fetched"), state(number, 3));
+    }
+    assert_eq!(said_of(&mut world, second, &device, "older_states"), 0, "of an honest server");
+    // Each object at another moment of the past, and the list of all as it is.
+    for (number, object) in objects.iter().enumerate() {
+        let past = past[number % 3].clone();
+        set_back(&mut world.nodes[server].disk, &past, &[*object]);
+    }
+    let (third, app) = login(&mut world);
+    for (number, object) in objects.iter().enumerate() {
+        let shown = world.state(third, app, *object).expect("fetched");
+        assert_eq!(shown, state(number, (number % 3) as u8));
+        let noticed = said_of(&mut world, third, &device, "older_states");
+        assert_eq!(noticed, number as u64 + 1);
+    }
+    // An honest server, or the first device, heals that.
+    let other = world.server(PersisterConfig::default());
+    world.nodes[other].disk = honest;
+    world.restart(other);
+    world.connect_as(third, other, true);
+    world.advance(Duration::from_secs(5));
+    for (number, object) in objects.iter().enumerate() {
+        assert_eq!(world.state(third, app, *object).expect("there"), state(number, 3));
+    }
+}
+
 #[test]
 fn what_it_acknowledges_and_does_not_have_is_told_and_not_uploaded_for_ever() {
     let mut world = World::new(1);
@@ -227,7 +305,8 @@ fn what_it_has_in_another_form_is_not_called_withheld() {
         let given = serve(&mut world, &honest, &Answers { items: &[], shown: &shows });
         stored.borrow_mut().extend(given.into_iter().flatten());
         let answers = Answers { items: &[], shown: &shows };
-        serve_for(&mut world, &honest, &answers, 1);
+        let given = serve_for(&mut world, &honest, &answers, 1);
+        stored.borrow_mut().extend(given.into_iter().flatten());
     }
     assert_eq!(said(&mut world, 0, &honest, "withheld"), 0);
 }

@@ -9,18 +9,18 @@
 //! rows are the truth, the pieces only carry them.
 //!
 //! ```text
-//! version 2 | seen: length u16, entries 9 each | rows: key 32 | length u32 | sealed row
+//! version 3 | seen: length u16, entries 9 each | manifest | rows: key 32 | length u32 | sealed row
 //! ```
 //!
-//! Version 1 has nothing of what was seen.
+//! Version 2 has no manifest (`manifest.rs`), version 1 nothing of what was seen either.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use golix::Ghid;
-use golix::object::DynamicBinding;
-use golix::object::StaticBinding;
+use golix::object::{DynamicBinding, StaticBinding};
 use hypergolix_ipc::ApiId;
 
+use super::manifest::Manifest;
 use super::{Account, Seen};
 use crate::content::Content;
 use crate::effect::Effect;
@@ -33,7 +33,9 @@ use crate::turn::Turn;
 use crate::version_vector::VersionVector;
 use crate::view::{Row, Table, ViewError};
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
+/// Without a manifest.
+const VERSION_SEEN: u8 = 2;
 const KEY_LEN: usize = 32;
 
 /// The pieces of an account.
@@ -42,6 +44,8 @@ pub(crate) struct Pieces {
     buckets: BTreeMap<Ghid, u8>,
     /// Changed since their pieces were written.
     dirty: BTreeSet<u8>,
+    /// Own objects of these moved since their manifests were written.
+    pub(super) unlisted: BTreeSet<u8>,
 }
 
 impl Pieces {
@@ -52,7 +56,7 @@ impl Pieces {
             .map(|bucket| DynamicBinding::dynamic_address(suite, &me, &account.piece_birth(bucket)))
             .collect();
         let buckets = addresses.iter().copied().zip(0..=u8::MAX).collect();
-        Self { addresses, buckets, dirty: BTreeSet::new() }
+        Self { addresses, buckets, dirty: BTreeSet::new(), unlisted: BTreeSet::new() }
     }
 
     /// Which bucket's piece an address is.
@@ -106,14 +110,20 @@ impl Engine {
         Ok(())
     }
 
-    fn piece(&mut self, turn: &mut Turn<'_>, bucket: u8) -> Result<Option<Piece>, ViewError> {
+    pub(super) fn piece(
+        &mut self,
+        turn: &mut Turn<'_>,
+        bucket: u8,
+    ) -> Result<Option<Piece>, ViewError> {
         let address = self.pieces.addresses[usize::from(bucket)];
         let resolved = self.resolve_any(turn, &address)?;
         Ok(resolved.and_then(|resolved| Piece::decode(&resolved.content.state)))
     }
 
-    fn write_piece(&mut self, turn: &mut Turn<'_>, bucket: u8) -> Result<(), ViewError> {
+    pub(super) fn write_piece(&mut self, turn: &mut Turn<'_>, bucket: u8) -> Result<(), ViewError> {
         let address = self.pieces.addresses[usize::from(bucket)];
+        let listed = self.piece(turn, bucket)?.map(|piece| piece.manifest).unwrap_or_default();
+        let manifest = self.manifest(turn, bucket, &listed)?;
         let seen = Seen::load(turn, bucket)?;
         let content = Content {
             epoch: 0,
@@ -123,7 +133,7 @@ impl Engine {
             api: ApiId::ZERO,
             seen: VersionVector::default(),
             again: false,
-            state: Piece { seen, rows: Keyring::bucket(turn, bucket)? }.encode().into(),
+            state: Piece { seen, manifest, rows: Keyring::bucket(turn, bucket)? }.encode().into(),
         };
         let (step, before) = match shelf::head(turn, &address)? {
             Some(head) => ((head.counter >> 8) + 1, vec![head.target, head.birth]),
@@ -164,6 +174,7 @@ impl Engine {
             let mut ours: BTreeMap<Vec<u8>, Vec<u8>> =
                 Keyring::bucket(turn, bucket)?.into_iter().collect();
             // Changes that this device never made: another one has its slot.
+            self.list_what_is_missing(turn, bucket, &theirs.manifest)?;
             let slot = self.config.slot;
             if theirs.seen.last(slot) > Seen::load(turn, bucket)?.last(slot) {
                 self.change_slot(turn)?;
@@ -301,8 +312,9 @@ impl Engine {
 
 /// What is in a piece.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Piece {
+pub(super) struct Piece {
     seen: Seen,
+    pub(super) manifest: Manifest,
     rows: Vec<Row>,
 }
 
@@ -312,6 +324,7 @@ impl Piece {
         let mut bytes = vec![VERSION];
         bytes.extend_from_slice(&(seen.len() as u16).to_be_bytes());
         bytes.extend_from_slice(&seen);
+        bytes.extend_from_slice(&self.manifest.encode());
         for (key, value) in &self.rows {
             bytes.extend_from_slice(key);
             bytes.extend_from_slice(&(value.len() as u32).to_be_bytes());
@@ -325,12 +338,15 @@ impl Piece {
         let mut piece = Self::default();
         match version {
             1 => {}
-            VERSION => {
+            VERSION | VERSION_SEEN => {
                 let (len, after) = rest.split_first_chunk::<2>()?;
                 let (seen, after) =
                     after.split_at_checked(usize::from(u16::from_be_bytes(*len)))?;
                 piece.seen = Seen::decode(seen)?;
                 rest = after;
+                if version == VERSION {
+                    (piece.manifest, rest) = Manifest::decode(rest)?;
+                }
             }
             _ => return None,
         }
@@ -353,17 +369,26 @@ mod tests {
     fn a_piece_reads_back_and_half_of_one_does_not() {
         let mut seen = Seen::default();
         seen.note(7 << 8 | 3);
-        let piece = Piece { seen, rows: vec![(vec![1; 32], vec![2; 100]), (vec![3; 32], vec![])] };
+        let manifest = Manifest::default();
+        let piece = Piece {
+            seen,
+            manifest,
+            rows: vec![(vec![1; 32], vec![2; 100]), (vec![3; 32], vec![])],
+        };
         let bytes = piece.encode();
         assert_eq!(Piece::decode(&bytes), Some(piece.clone()));
         assert_eq!(Piece::decode(&Piece::default().encode()), Some(Piece::default()));
-        let whole = [12, 12 + 32 + 4 + 100, bytes.len()];
+        let whole = [16, 16 + 32 + 4 + 100, bytes.len()];
         for len in 0..bytes.len() {
             assert_eq!(Piece::decode(&bytes[..len]).is_some(), whole.contains(&len), "{len}");
         }
         assert_eq!(Piece::decode(&[&[9], &bytes[1..]].concat()), None);
         // As earlier versions wrote it.
+        assert_eq!(
+            Piece::decode(&[&[2], &bytes[1..12], &bytes[16..]].concat()),
+            Some(piece.clone())
+        );
         let before = Piece { seen: Seen::default(), ..piece };
-        assert_eq!(Piece::decode(&[&[1], &bytes[12..]].concat()), Some(before));
+        assert_eq!(Piece::decode(&[&[1], &bytes[16..]].concat()), Some(before));
     }
 }

@@ -125,6 +125,7 @@ impl Engine {
             }
         }
         Self::wrote(turn, &object)?;
+        self.list_soon(turn, &object);
         for other in recipients {
             let token = self.cancel_owed(turn, &object, &other)?;
             self.promise(turn, object, other, token, chain.to_handshake())?;

@@ -1,7 +1,7 @@
 //! What is noticed of a persister that does not do what it says: it can withhold, and answer with
 //! something else, but not unseen.
 //!
-//! - An *older* state than ours came from it.
+//! - An *older* state than ours came from it, or of an own object than the account knows of.
 //! - A *foreign* answer: not one object in it belongs to the address that it is about.
 //! - Its feed was *set back*: it ends before a place that it named earlier.
 //! - *Withheld*: it acknowledged a state, a comparison misses it, and asked for the address it does
@@ -177,6 +177,23 @@ impl Engine {
             client.conduct.older += older.count() as u64;
             client.conduct.shows(address, objects);
         }
+    }
+
+    /// An object of ours that was not here: whether the account knows of a newer state.
+    pub(super) fn note_old_state(
+        &mut self,
+        turn: &mut Turn<'_>,
+        link: LinkId,
+        address: &Ghid,
+        was_here: bool,
+    ) -> Result<(), ViewError> {
+        if !was_here && self.is_old(turn, address)? {
+            turn.log("an old state of an own object came from a server", address.short());
+            if let Some(client) = self.links.persister_mut(link) {
+                client.conduct.older += 1;
+            }
+        }
+        Ok(())
     }
 
     /// Asks for what a persister acknowledged and a comparison misses.
