@@ -13,6 +13,9 @@ pub const SHARES_WAITING_PER_SENDER: usize = 1_000;
 /// Shares that wait for an application, of all senders together.
 pub const SHARES_WAITING: usize = 10_000;
 
+/// Shares that were taken lately, of which it is remembered that another device may have them too.
+pub(crate) const SHARES_TAKEN: usize = 4_096;
+
 /// Bytes of events that may be under way to one follower before it confirms. Beyond it the feed
 /// itself is the queue, and only the newest state of each object is sent.
 pub const EVENTS_IN_FLIGHT_BYTES: usize = 1024 * 1024;

@@ -873,6 +873,49 @@ fn a_share_that_was_taken_does_not_come_back_from_a_device_that_only_looked_at_i
 }
 
 #[test]
+fn a_share_that_came_to_two_devices_is_announced_once() {
+    for taken_before_they_meet in [false, true] {
+        let mut world = World::new(2);
+        let server = world.server(PersisterConfig::default());
+        let bob = world.app(1, 1);
+        let second = world.second_device(0, PASSWORD).expect("the right password");
+        let home = world.connect(0, second);
+        settle(&mut world);
+        world.disconnect(home);
+        // Both are at the server, which hands a request to both.
+        for node in [0, 1, second] {
+            world.connect_as(node, server, true);
+        }
+        settle(&mut world);
+        let app = world.app(second, 2);
+        if taken_before_they_meet {
+            world.ask(second, app, Request::RegisterApi(ApiId::JSON)).expect("registered");
+        }
+        let recipient = world.nodes[0].account.fingerprint();
+        let object = world.new_object(1, bob, b"shared");
+        world.ask(1, bob, Request::Share { object, recipient }).expect("shared");
+        world.advance(limits::PIECES_DELAY / 2);
+        let mut heard = world.notices(second, app).len();
+        settle(&mut world);
+        world.connect(0, second);
+        settle(&mut world);
+        world.ask(second, app, Request::RegisterApi(ApiId::JSON)).expect("registered");
+        settle(&mut world);
+        heard += world.notices(second, app).len();
+        assert_eq!(heard, 1, "taken before they meet: {taken_before_they_meet}");
+        for node in [0, second] {
+            let late = world.app(node, 9);
+            world.ask(node, late, Request::RegisterApi(ApiId::JSON)).expect("registered");
+            assert!(world.notices(node, late).is_empty(), "at {node}");
+        }
+        // The same object shared again is another share.
+        world.ask(1, bob, Request::Share { object, recipient }).expect("shared");
+        settle(&mut world);
+        assert_eq!(world.notices(second, app).len(), 1);
+    }
+}
+
+#[test]
 fn a_static_object_that_somebody_holds_is_deleted_on_every_device_of_its_author() {
     for away in [false, true] {
         let mut world = World::new(2);

@@ -1,6 +1,6 @@
 //! Received → accepted or refused, and the answer; shares that wait for an application.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use golix::object::{Debinding, Object, OpenedRequest, RequestBody, Unverified, Verified};
 use golix::{Ghid, Identity};
@@ -15,6 +15,9 @@ use crate::sync::Stash;
 use crate::turn::Turn;
 use crate::view::ViewError;
 
+/// The beginning of a request's hash: one share, on all devices that it came to.
+type RequestTag = [u8; 16];
+
 /// What was shared with this account and no application has taken yet.
 #[derive(Debug, Clone)]
 pub(crate) struct Share {
@@ -23,6 +26,8 @@ pub(crate) struct Share {
     pub(crate) origin: Ghid,
     /// The object's api id; meaningless until the object can be read.
     pub(crate) api: ApiId,
+    /// The request that brought it; records of earlier versions do not say.
+    request: Option<RequestTag>,
     /// The object can be read, so the share can be delivered.
     ready: bool,
     /// Connections that it was queued for.
@@ -35,6 +40,8 @@ pub(crate) struct Share {
 pub(crate) struct Shares {
     waiting: BTreeMap<u64, Share>,
     next: u64,
+    /// Requests whose shares were taken here lately: the same may have come to another device.
+    taken: VecDeque<RequestTag>,
 }
 
 impl Shares {
@@ -57,12 +64,16 @@ impl Shares {
         self.waiting.insert(number, share);
     }
 
-    /// The number of a share of the same object by the same user.
+    /// The number of the share that the same request brought to another device.
     fn twin(&self, of: u64, share: &Share) -> Option<u64> {
         self.waiting
             .iter()
             .find(|(number, other)| {
-                **number != of && other.object == share.object && other.origin == share.origin
+                let same = match (&share.request, &other.request) {
+                    (Some(request), Some(other)) => request == other,
+                    _ => other.object == share.object && other.origin == share.origin,
+                };
+                **number != of && same
             })
             .map(|(number, _)| *number)
     }
@@ -95,6 +106,21 @@ impl Shares {
         keyring: &Keyring,
         number: u64,
     ) -> Result<(), ViewError> {
+        if let Some(request) = self.waiting.get(&number).and_then(|share| share.request) {
+            self.taken.push_back(request);
+            if self.taken.len() > limits::SHARES_TAKEN {
+                self.taken.pop_front();
+            }
+        }
+        self.forget(turn, keyring, number)
+    }
+
+    fn forget(
+        &mut self,
+        turn: &mut Turn<'_>,
+        keyring: &Keyring,
+        number: u64,
+    ) -> Result<(), ViewError> {
         match self.waiting.remove(&number) {
             Some(_) => keyring.forget(turn, Record::Share, &number.to_be_bytes()),
             None => Ok(()),
@@ -114,9 +140,16 @@ impl Shares {
         keyring: &Keyring,
         object: Ghid,
         origin: Ghid,
+        request: &Ghid,
     ) -> Result<(), ViewError> {
-        let share =
-            Share { object, origin, api: ApiId::ZERO, ready: false, given: BTreeSet::new() };
+        let share = Share {
+            object,
+            origin,
+            api: ApiId::ZERO,
+            request: Some(tag(request)),
+            ready: false,
+            given: BTreeSet::new(),
+        };
         let number = self.next << 8 | u64::from(keyring.slot());
         keyring.put(turn, Record::Share, &number.to_be_bytes(), &body(&share))?;
         self.insert(number, share);
@@ -150,11 +183,14 @@ fn read(name: &[u8], body: &[u8]) -> Option<(u64, Share)> {
     let number = u64::from_be_bytes(name.try_into().ok()?);
     let (object, rest) = body.split_at_checked(Ghid::LEN)?;
     let (origin, rest) = rest.split_at_checked(Ghid::LEN)?;
-    let (&ready, api) = rest.split_first()?;
+    let (&ready, rest) = rest.split_first()?;
+    let (api, request) = rest.split_at_checked(size_of::<ApiId>())?;
+    let request = if request.is_empty() { None } else { Some(request.try_into().ok()?) };
     let share = Share {
         object: Ghid::from_bytes(object).ok()?,
         origin: Ghid::from_bytes(origin).ok()?,
         api: ApiId(api.try_into().ok()?),
+        request,
         ready: ready == 1,
         given: BTreeSet::new(),
     };
@@ -163,8 +199,14 @@ fn read(name: &[u8], body: &[u8]) -> Option<(u64, Share)> {
 
 /// The body of its record.
 fn body(share: &Share) -> Vec<u8> {
-    [&share.object.as_bytes()[..], share.origin.as_bytes(), &[u8::from(share.ready)], &share.api.0]
-        .concat()
+    let request = share.request.as_ref().map_or(&[][..], |request| request);
+    let ready = [u8::from(share.ready)];
+    [share.object.as_bytes(), share.origin.as_bytes(), &ready[..], &share.api.0, request].concat()
+}
+
+fn tag(request: &Ghid) -> RequestTag {
+    let bytes = request.as_bytes();
+    std::array::from_fn(|at| bytes[at + 1])
 }
 
 impl Engine {
@@ -295,7 +337,7 @@ impl Engine {
         }
         // The object may be here already: shared by somebody else, or a second time.
         self.arrived.insert(target);
-        self.shares.add(turn, &self.keyring, target, author.ghid())?;
+        self.shares.add(turn, &self.keyring, target, author.ghid(), &request)?;
         self.owe_answer(turn, author, request, true);
         Ok(())
     }
@@ -389,11 +431,15 @@ impl Engine {
             share.given.clone_from(&known.given);
         }
         let twin = self.shares.twin(number, &share);
+        if share.request.is_some_and(|request| self.shares.taken.contains(&request)) {
+            // It came to both devices, and an application of this one has it.
+            return self.keyring.forget(turn, Record::Share, name);
+        }
         self.arrived.insert(share.object);
         self.shares.insert(number, share);
         if let Some(twin) = twin {
             // It came to both devices: all of them keep the same one.
-            self.shares.delivered(turn, &self.keyring, number.max(twin))?;
+            self.shares.forget(turn, &self.keyring, number.max(twin))?;
         }
         Ok(())
     }
