@@ -6,6 +6,7 @@ mod registry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use golix::Ghid;
+use hypergolix_ipc::limits::LOST_STATES_MAX;
 use hypergolix_ipc::{
     ApiId, AppToken, ConnectionId, IpcError, LostState, Reply, Request, RequestToken,
 };
@@ -195,15 +196,17 @@ impl Engine {
         })
     }
 
-    /// The lost states of objects that `connection` may get.
+    /// The lost states of objects that `connection` may get, as many as fit into an answer.
     fn visible_lost_states(
         &mut self,
         turn: &mut Turn<'_>,
         connection: ConnectionId,
     ) -> Result<Vec<LostState>, ViewError> {
         let mut visible = Vec::new();
+        let mut room = LOST_STATES_MAX;
         for lost in self.lost_states(turn)? {
-            if self.visible(turn, connection, &lost.object)?.is_some() {
+            if lost.state.len() <= room && self.visible(turn, connection, &lost.object)?.is_some() {
+                room -= lost.state.len();
                 visible.push(lost);
             }
         }

@@ -308,6 +308,7 @@ impl Engine {
             ("shares_waiting", self.shares.len() as u64),
             ("requests_to_open", self.inbox.len() as u64),
             ("announced_fetched", self.fetches.fetched),
+            ("lost_states", self.lost_states(turn)?.len() as u64),
         ]))
     }
 }

@@ -426,6 +426,7 @@ impl Engine {
         self.contents.forget(&address);
         self.chains.forget(&address);
         self.feed.touch_if_known(turn, &address)?;
+        self.forget_lost_states(turn, &address)?;
         self.news.push(News::Gone(address));
         Ok(())
     }

@@ -151,6 +151,23 @@ fn of_two_states_written_at_once_one_wins_everywhere_and_the_other_is_kept() {
         panic!("lost states")
     };
     assert_eq!(again.len(), lost.iter().filter(|(node, _)| *node == 0).count());
+    // They are counted for the user, and go with the object.
+    let counted = |world: &mut World| {
+        [0, second].map(|node| {
+            let figures = world.control(node, Control::Figures).expect("figures");
+            let figures: serde_json::Value = serde_json::from_str(&figures).expect("JSON");
+            figures["lost_states"].as_u64().expect("a figure")
+        })
+    };
+    assert_eq!(counted(&mut world).iter().sum::<u64>(), 1);
+    world.ask(0, here, Request::Delete(object)).expect("deleted");
+    settle(&mut world);
+    assert_eq!(counted(&mut world), [0, 0]);
+    let rows = |node: usize| {
+        let rows = world.nodes[node].disk.0.keys();
+        rows.filter(|(table, row)| *table == Table::Account && row[0] == 6).count()
+    };
+    assert_eq!([rows(0), rows(second)], [0, 0]);
 }
 
 #[test]

@@ -95,6 +95,13 @@ fn readable(status: &Value) -> String {
             number("shares_waiting")
         ),
     );
+    if number("lost_states") > 0 {
+        let lost = number("lost_states");
+        line(
+            "lost states",
+            format!("{lost}, written at once on two machines, until they are dismissed"),
+        );
+    }
     let remotes = status["remotes"].as_array().map(Vec::as_slice).unwrap_or_default();
     if remotes.is_empty() {
         line("remotes", "none".to_owned());

@@ -7,7 +7,6 @@ use golix::object::{DynamicBinding, Object, Unverified, Verified};
 use golix::persister::{Head, HighWater};
 use golix::{Ghid, Suite};
 use hypergolix_ipc::LostState;
-use hypergolix_ipc::limits::LOST_STATES_MAX;
 
 use crate::account::Seen;
 use crate::content::Content;
@@ -367,21 +366,31 @@ impl Engine {
         self.keyring.put(turn, Record::Lost, frame.as_bytes(), &body)
     }
 
-    /// States that lost against another device's, as many as fit into an answer.
+    /// States that lost against another device's.
     pub(crate) fn lost_states(&self, turn: &Turn<'_>) -> Result<Vec<LostState>, ViewError> {
         let damaged = || ViewError("the record of a lost state is damaged".into());
         let mut lost = Vec::new();
-        let mut room = LOST_STATES_MAX;
         for (name, body) in self.keyring.all(turn, Record::Lost)? {
             let frame = Ghid::from_bytes(&name).map_err(|_| damaged())?;
             let (object, state) = body.split_at_checked(Ghid::LEN).ok_or_else(damaged)?;
             let object = Ghid::from_bytes(object).map_err(|_| damaged())?;
-            if state.len() <= room {
-                room -= state.len();
-                lost.push(LostState { frame, object, state: state.into() });
-            }
+            lost.push(LostState { frame, object, state: state.into() });
         }
         Ok(lost)
+    }
+
+    /// An object is gone, and what lost against it.
+    pub(crate) fn forget_lost_states(
+        &mut self,
+        turn: &mut Turn<'_>,
+        object: &Ghid,
+    ) -> Result<(), ViewError> {
+        for lost in self.lost_states(turn)? {
+            if lost.object == *object {
+                self.keyring.forget(turn, Record::Lost, lost.frame.as_bytes())?;
+            }
+        }
+        Ok(())
     }
 
     /// Another device signs with our slot: from now on we have another one.
