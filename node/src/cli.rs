@@ -196,10 +196,13 @@ pub enum ServerCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Show figures of a server, as JSON.
+    /// Show how a server is doing.
     Status {
         /// The server's pid file.
         pidfile: PathBuf,
+        /// Print JSON, with more figures.
+        #[arg(long)]
+        json: bool,
     },
     /// Register a user, or print a new token with which one user can register.
     Register {

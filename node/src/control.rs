@@ -68,8 +68,11 @@ pub enum Order {
     },
     /// Daemon: what is published.
     Published,
-    /// Server: who stores how much.
-    Users,
+    /// Server: a page of who stores how much.
+    Users {
+        /// Begin behind this identity.
+        after: Option<String>,
+    },
     /// Server: register an identity, or take that back.
     Admit {
         /// Its address.
@@ -202,7 +205,7 @@ async fn answer(
         Order::Publish { address } => Control::Publish { address: ghid(address)? },
         Order::Unpublish { address } => Control::Unpublish { address: ghid(address)? },
         Order::Published => Control::Published,
-        Order::Users => Control::Users,
+        Order::Users { after } => Control::Users { after: after.map(ghid).transpose()? },
         Order::Admit { identity, registered } => {
             Control::Admit { identity: ghid(identity)?, registered }
         }

@@ -23,7 +23,7 @@ use crate::network::{
 use crate::paths::Home;
 use crate::run::{Loop, OsEntropy, Parts, RunError};
 use crate::shutdown::STOP_DEADLINE;
-use crate::status::Facts;
+use crate::status::{About, Facts};
 use crate::store::{Store, StoreConfig, StoreError};
 
 /// Events of the network that may wait; beyond that links are read no further.
@@ -301,7 +301,7 @@ impl Node {
             events: events_taken,
             network: network.clone(),
             started,
-            facts: Some(facts),
+            about: About::Node(facts),
         };
         let ended = spawn(parts).await?;
         // Without it the daemon takes up its configuration at the next start.

@@ -26,7 +26,7 @@ use crate::brain::{Brain, Purpose};
 use crate::crypto_pool::{CryptoPool, Done, Job};
 use crate::ipc_service::Command;
 use crate::network::{Network, NetworkEvent};
-use crate::status::{Facts, Storage};
+use crate::status::{About, Storage};
 use crate::store::{Batch, Store, StoreError};
 
 /// What applications did goes first, up to this many a turn; then the network gets its share.
@@ -102,8 +102,8 @@ pub struct Parts {
     pub network: Network,
     /// When the process was started.
     pub started: Instant,
-    /// Facts for `status` of a node.
-    pub facts: Option<Facts>,
+    /// Facts for `status`.
+    pub about: About,
 }
 
 /// The operating system's randomness.
@@ -123,15 +123,15 @@ pub struct Loop {
     brain: Brain,
     commands: mpsc::Receiver<Command>,
     events: mpsc::Receiver<NetworkEvent>,
-    facts: Option<Facts>,
+    about: About,
     network: Network,
     started: Instant,
     runtime: Handle,
     device: Vec<u8>,
     /// Applications that the engine knows.
     apps: HashMap<ConnectionId, Outgoing>,
-    /// The user or the operator waits for an answer.
-    asking: HashMap<u64, oneshot::Sender<Result<String, String>>>,
+    /// The user or the operator waits for an answer; whether it is figures, to which the process has more.
+    asking: HashMap<u64, (oneshot::Sender<Result<String, String>>, bool)>,
     next_question: u64,
     /// Links that the engine knows.
     links: HashSet<LinkId>,
@@ -187,7 +187,7 @@ impl Loop {
     /// # Errors
     /// [`RunError`].
     pub fn new(parts: Parts) -> Result<Self, RunError> {
-        let Parts { mut store, purpose, commands, events, network, started, facts } = parts;
+        let Parts { mut store, purpose, commands, events, network, started, about } = parts;
         let device = network.peer_id().to_bytes();
         let now = Time::from_origin(started.elapsed());
         let (brain, effects) = start(&mut store, &purpose, &device, now)?;
@@ -201,7 +201,7 @@ impl Loop {
             brain,
             commands,
             events,
-            facts,
+            about,
             network,
             started,
             runtime: Handle::current(),
@@ -349,7 +349,8 @@ impl Loop {
                 Work::App(Command::Control(control, answer)) => {
                     let id = self.next_question;
                     self.next_question += 1;
-                    self.asking.insert(id, answer);
+                    let figures = control == hypergolix_engine::Control::Figures;
+                    self.asking.insert(id, (answer, figures));
                     Input::Control { id, control }
                 }
                 Work::App(command) => match command_input(command, &mut self.apps) {
@@ -459,9 +460,10 @@ impl Loop {
                 self.network.close(link, misbehaved);
             }
             Effect::Controlled { id, answer } => {
-                if let Some(asking) = self.asking.remove(&id) {
+                if let Some((asking, figures)) = self.asking.remove(&id) {
+                    let answer = if figures { answer.map(|it| self.complete(it)) } else { answer };
                     // Whoever asked may be gone.
-                    let _ = asking.send(answer.map(|text| self.complete(text)));
+                    let _ = asking.send(answer);
                 }
             }
             Effect::SetTimer { timer, at } => self.timers.set(timer, at),
@@ -491,10 +493,7 @@ impl Loop {
 
     /// Adds to what a node says of itself what only the process knows.
     fn complete(&self, text: String) -> String {
-        match &self.facts {
-            Some(facts) => facts.complete(&text, self.storage()),
-            None => text,
-        }
+        self.about.complete(&text, self.storage())
     }
 
     fn storage(&self) -> Storage {

@@ -20,6 +20,7 @@ use crate::network::{
 use crate::node::{EVENTS_MAX, NodeError, end_of, spawn};
 use crate::run::{Parts, RunError};
 use crate::shutdown::STOP_DEADLINE;
+use crate::status::{About, ServerFacts, peer_of};
 use crate::store::{Store, StoreConfig};
 
 /// The port of a server unless told otherwise, as documented.
@@ -150,7 +151,14 @@ impl Server {
         )?;
         let (commands, commands_taken) = mpsc::channel(COMMANDS_MAX);
         let mut persister = options.persister;
-        persister.mirrors = options.mirrors.iter().filter_map(peer_of).collect();
+        persister.mirrors =
+            options.mirrors.iter().filter_map(peer_of).map(PeerId::to_bytes).collect();
+        let facts = ServerFacts {
+            started,
+            network: network.clone(),
+            mirrors: options.mirrors,
+            peers: options.peers,
+        };
         let parts = Parts {
             store,
             purpose: Purpose::Server(persister),
@@ -158,7 +166,7 @@ impl Server {
             events: events_taken,
             network: network.clone(),
             started,
-            facts: None,
+            about: About::Server(facts),
         };
         let ended = spawn(parts).await?;
         let control = ControlSocket::listen(control.to_owned(), commands.clone(), None);
@@ -215,12 +223,5 @@ impl Server {
             Ok(outcome) => outcome,
             Err(_) => Err(NodeError::SlowStop),
         }
-    }
-}
-
-fn peer_of(address: &Multiaddr) -> Option<Vec<u8>> {
-    match address.iter().last()? {
-        Protocol::P2p(peer) => Some(peer.to_bytes()),
-        _ => None,
     }
 }

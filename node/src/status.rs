@@ -1,9 +1,11 @@
-//! What `hypergolix status` shows of the node, beside what the engine says of itself.
+//! What `hypergolix status` and `hypergolix server status` show of the process, beside what engine and
+//! persister say of themselves.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use golix::Ghid;
+use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
 use serde_json::{Map, Value, json};
 
@@ -28,6 +30,85 @@ pub struct Facts {
     pub network: Network,
 }
 
+/// What a server knows of itself.
+#[derive(Debug, Clone)]
+pub struct ServerFacts {
+    /// When it was started.
+    pub started: Instant,
+    /// Its way to other devices.
+    pub network: Network,
+    /// Servers that it mirrors.
+    pub mirrors: Vec<Multiaddr>,
+    /// Devices that it was told to stay connected to.
+    pub peers: Vec<Multiaddr>,
+}
+
+/// Whose process it is.
+#[derive(Debug, Clone)]
+pub enum About {
+    /// A user's node.
+    Node(Facts),
+    /// A server.
+    Server(ServerFacts),
+}
+
+impl About {
+    /// Adds what the process knows to what its engine says, a JSON object. What is not JSON is returned
+    /// as it is.
+    pub fn complete(&self, engine: &str, storage: Storage) -> String {
+        match self {
+            Self::Node(facts) => facts.complete(engine, storage),
+            Self::Server(facts) => facts.complete(engine, storage),
+        }
+    }
+}
+
+impl ServerFacts {
+    fn complete(&self, persister: &str, storage: Storage) -> String {
+        let Ok(mut facts) = serde_json::from_str::<Map<String, Value>>(persister) else {
+            return persister.to_owned();
+        };
+        let network = self.network.status();
+        let linked = |address: &Multiaddr| {
+            let id = peer_of(address);
+            let link = network.peers.iter().find(|peer| Some(peer.peer_id) == id);
+            json!({
+                "address": address.to_string(),
+                "connected": link.is_some(),
+                "connected_seconds": link.map(|link| link.connected_for().as_secs()),
+            })
+        };
+        let texts: Vec<String> = network.listen.iter().map(ToString::to_string).collect();
+        let own = json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "pid": std::process::id(),
+            "uptime_seconds": self.started.elapsed().as_secs(),
+            "peer_id": network.peer_id.to_string(),
+            "listen": texts,
+            "mirrors": self.mirrors.iter().map(linked).collect::<Vec<_>>(),
+            "peers": self.peers.iter().map(linked).collect::<Vec<_>>(),
+            "dht": network.dht.map(dht_facts),
+            "gossip": network.gossip.map(gossip_facts),
+            "storage_bytes": storage.bytes,
+            "low_on_space": storage.low_on_space,
+            "deletions_not_compacted": storage.deletions_not_compacted,
+            "store_failures": storage.failures,
+        });
+        if let Value::Object(own) = own {
+            facts.extend(own);
+        }
+        Value::Object(facts).to_string()
+    }
+}
+
+/// The device at the end of an address.
+pub(crate) fn peer_of(address: &Multiaddr) -> Option<PeerId> {
+    match address.iter().last()? {
+        Protocol::P2p(peer) => Some(peer),
+        _ => None,
+    }
+}
+
 /// What only the owner of the store knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Storage {
@@ -42,8 +123,7 @@ pub struct Storage {
 }
 
 impl Facts {
-    /// Adds the node's facts to the engine's, a JSON object. What is not JSON is returned as it is.
-    pub fn complete(&self, engine: &str, storage: Storage) -> String {
+    fn complete(&self, engine: &str, storage: Storage) -> String {
         let Ok(mut facts) = serde_json::from_str::<Map<String, Value>>(engine) else {
             return engine.to_owned();
         };

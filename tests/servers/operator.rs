@@ -82,7 +82,10 @@ pub fn quota() {
     assert!(output.status.success() && text.contains("registered"), "{output:?}");
     wait_until("room", CONVERGED_MAX, || refused().0 == 0);
     alice.stored();
-    let figures = server.operate("status", &[]);
+    let said = server.operate("status", &[]);
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(said.contains("running") && said.contains("11 live objects"), "{said}");
+    let figures = server.operate("status", &["--json"]);
     let figures: Value = serde_json::from_slice(&figures.stdout).expect("JSON");
     // And the root of the account.
     assert_eq!(figures["objects"], 10 + 1, "{figures}");

@@ -144,10 +144,17 @@ pub fn mirrors() {
     alice.app.push(object, b"and again");
     bob.app.update(object, b"and again", CONVERGED_MAX);
     wait_until("the answer", CONVERGED_MAX, || alice.node.status()["shares_owed"] == 0);
+    let mirrored = |server: &Server| {
+        let said = server.operate("status", &["--json"]);
+        let said: serde_json::Value = serde_json::from_slice(&said.stdout).expect("JSON");
+        said["mirrors"][0]["connected"].clone()
+    };
+    assert_eq!(mirrored(&first), true);
     // One of them is lost, and comes back empty.
     second.kill();
     second.wipe();
     alice.app.push(object, b"meanwhile");
+    wait_until("its operator to see it", CONVERGED_MAX, || mirrored(&first) == false);
     second.start_again();
     bob.app.update(object, b"meanwhile", CONNECTED_MAX + CONVERGED_MAX);
 }

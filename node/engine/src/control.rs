@@ -30,8 +30,12 @@ pub enum Control {
     },
     /// Node: what is published.
     Published,
-    /// Persister: who stores how much.
-    Users,
+    /// Persister: who stores how much, in the order of the identities, as a JSON array of at most
+    /// [`USERS_PAGE`](crate::limits::USERS_PAGE).
+    Users {
+        /// Begin behind this identity.
+        after: Option<Ghid>,
+    },
     /// Persister: registers an identity, or takes that back.
     Admit {
         /// Whom.

@@ -87,6 +87,9 @@ pub const SCRUB_BYTES: usize = 4 * 1024 * 1024;
 /// Shortest time between two of these looks, however many links compare.
 pub const SCRUB_PAUSE: Duration = Duration::from_secs(10);
 
+/// Users in one answer to the operator: 300 bytes each.
+pub const USERS_PAGE: usize = 10_000;
+
 /// Largest message of one round of reconciliation, bytes (field.md 5.6: at least 4 KiB).
 pub const RECONCILE_MESSAGE_MAX: u64 = 60_000;
 

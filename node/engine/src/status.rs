@@ -34,7 +34,7 @@ impl Engine {
             Control::Publish { address } => self.publish(turn, &address)?,
             Control::Unpublish { address } => self.unpublish(turn, &address)?,
             Control::Published => Ok(self.published_json(turn)?),
-            Control::Users
+            Control::Users { .. }
             | Control::Admit { .. }
             | Control::Invite
             | Control::Quota { .. }

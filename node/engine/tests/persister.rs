@@ -987,7 +987,12 @@ fn the_operator_admits_limits_and_bans() {
     assert!(!answer.contains("\"bytes_max\":1500") && !answer.contains("\"objects_max\":7"));
     let order = Control::Quota { identity, bytes: Some(1_500), objects: None };
     world.control(server, order).expect("done");
-    assert!(world.control(server, Control::Users).expect("a list").contains(&identity.to_string()));
+    assert!(
+        world
+            .control(server, Control::Users { after: None })
+            .expect("a list")
+            .contains(&identity.to_string())
+    );
 
     world.control(server, Control::Ban { identity, banned: true }).expect("done");
     assert!(alice.heard(&mut world).contains(&Message::Refused { result: verdict::BANNED }));

@@ -1,5 +1,6 @@
 //! `hypergolix start server` and `hypergolix server`.
 
+use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs, UdpSocket};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::SocketAddr;
@@ -23,7 +24,7 @@ use libp2p::multiaddr::Protocol;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use serde_json::Value;
 
-use super::{Cli, PolicyName, ServerCommand, StartServerArgs, detach, say};
+use super::{Cli, PolicyName, ServerCommand, StartServerArgs, detach, say, status};
 
 /// Threads of the runtime beside the loop's.
 const WORKERS: usize = 2;
@@ -352,11 +353,10 @@ fn default_address() -> anyhow::Result<IpAddr> {
 pub fn run(command: ServerCommand) -> anyhow::Result<()> {
     match command {
         ServerCommand::Users { pidfile, json } => {
-            let users = ask(&pidfile, &Order::Users)?;
+            let users = users(&pidfile)?;
             if json {
                 say(serde_json::to_string_pretty(&users)?);
             } else {
-                let users = users.as_array().cloned().unwrap_or_default();
                 if users.is_empty() {
                     say("nobody has stored anything yet");
                 }
@@ -365,8 +365,9 @@ pub fn run(command: ServerCommand) -> anyhow::Result<()> {
                 }
             }
         }
-        ServerCommand::Status { pidfile } => {
-            say(serde_json::to_string_pretty(&ask(&pidfile, &Order::Status)?)?);
+        ServerCommand::Status { pidfile, json } => {
+            let said = ask(&pidfile, &Order::Status)?;
+            say(if json { serde_json::to_string_pretty(&said)? } else { doing(&said) });
         }
         ServerCommand::Register { pidfile, fingerprint: None, .. } => {
             let made = ask(&pidfile, &Order::Invite)?;
@@ -383,6 +384,84 @@ pub fn run(command: ServerCommand) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// All users, page by page.
+fn users(pidfile: &Path) -> anyhow::Result<Vec<Value>> {
+    let mut users: Vec<Value> = Vec::new();
+    loop {
+        let after = users.last().and_then(|user| user["identity"].as_str()).map(str::to_owned);
+        match ask(pidfile, &Order::Users { after })? {
+            Value::Array(page) if !page.is_empty() => users.extend(page),
+            _ => return Ok(users),
+        }
+    }
+}
+
+/// How a server is doing, for people.
+fn doing(figures: &Value) -> String {
+    let number = |key: &str| figures[key].as_u64().unwrap_or_default();
+    let mut out = String::new();
+    let mut line = |name: &str, value: String| {
+        // A string takes everything.
+        let _ = writeln!(out, "{name:<13} {value}");
+    };
+    line(
+        "running",
+        format!(
+            "{} (Hypergolix {}, process {})",
+            status::duration(number("uptime_seconds")),
+            figures["version"].as_str().unwrap_or("-"),
+            number("pid")
+        ),
+    );
+    line("device", figures["peer_id"].as_str().unwrap_or("-").to_owned());
+    line("links", format!("{} devices connected", number("links")));
+    line(
+        "stores",
+        format!(
+            "{} live objects, {} deletions, {} requests in mailboxes",
+            number("objects"),
+            number("debindings"),
+            number("requests_waiting")
+        ),
+    );
+    let mut storage = status::bytes(number("storage_bytes"));
+    if figures["low_on_space"] == true {
+        storage += ", THE DISK IS FULL: only deletions are taken";
+    }
+    if number("store_failures") > 0 {
+        let _ = write!(storage, ", failed {} times", number("store_failures"));
+    }
+    line("storage", storage);
+    for (key, name) in [("mirrors", "mirrors"), ("peers", "peers")] {
+        for (index, server) in figures[key].as_array().into_iter().flatten().enumerate() {
+            let address = server["address"].as_str().unwrap_or("-");
+            let state = match server["connected_seconds"].as_u64() {
+                Some(since) => format!("connected for {}", status::duration(since)),
+                None => "NOT CONNECTED".to_owned(),
+            };
+            line(if index == 0 { name } else { "" }, format!("{address}: {state}"));
+        }
+    }
+    if let Some(gossip) = figures["gossip"].as_object() {
+        let figure = |name: &str| gossip.get(name).and_then(Value::as_u64).unwrap_or_default();
+        line(
+            "announcements",
+            format!(
+                "{} servers to exchange them with, {} made, {} heard, {} objects fetched",
+                figure("neighbours"),
+                number("announced"),
+                number("announcements_heard"),
+                number("announced_fetched")
+            ),
+        );
+    }
+    if let Some(dht) = figures["dht"].as_object() {
+        let figure = |name: &str| dht.get(name).and_then(Value::as_u64).unwrap_or_default();
+        line("dht", format!("{} devices known, {} records", figure("peers"), figure("records")));
+    }
+    out.trim_end().to_owned()
 }
 
 fn ask(pidfile: &Path, order: &Order) -> anyhow::Result<Value> {

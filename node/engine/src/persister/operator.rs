@@ -9,13 +9,11 @@ use super::Persister;
 use super::users::{self, User};
 use crate::control::Control;
 use crate::effect::Effect;
+use crate::limits;
 use crate::message::Message;
 use crate::turn::Turn;
 use crate::verdict;
 use crate::view::{Table, ViewError};
-
-/// Users in one answer.
-const USERS_MAX: usize = 10_000;
 
 impl Persister {
     pub(super) fn control(
@@ -31,7 +29,7 @@ impl Persister {
             | Control::Publish { .. }
             | Control::Unpublish { .. }
             | Control::Published => Err("that is for users, not for servers".to_owned()),
-            Control::Users => Ok(self.users(turn)?),
+            Control::Users { after } => Ok(self.users(turn, after.as_ref())?),
             Control::Invite => {
                 let token: String =
                     turn.random::<16>().iter().fold(String::new(), |mut text, byte| {
@@ -109,8 +107,8 @@ impl Persister {
         )
     }
 
-    fn users(&self, turn: &Turn<'_>) -> Result<String, ViewError> {
-        let users = User::all(turn, USERS_MAX)?;
+    fn users(&self, turn: &Turn<'_>, after: Option<&Ghid>) -> Result<String, ViewError> {
+        let users = User::after(turn, after, limits::USERS_PAGE)?;
         let lines: Vec<String> = users.iter().map(|(id, user)| self.user(id, user)).collect();
         Ok(format!("[{}]", lines.join(",")))
     }

@@ -13,7 +13,7 @@ use super::{Persister, PersisterConfig, Policy, Quota};
 use crate::input::LinkId;
 use crate::limits;
 use crate::shelf;
-use crate::turn::{Turn, key};
+use crate::turn::{Turn, after_prefix, key};
 use crate::verdict;
 use crate::view::{Table, ViewError};
 
@@ -51,8 +51,13 @@ impl User {
     }
 
     /// Up to `limit` identities after another one, ascending.
-    pub(super) fn all(turn: &Turn<'_>, limit: usize) -> Result<Vec<(Ghid, Self)>, ViewError> {
-        turn.prefixed(Table::Users, &[USER], limit)?
+    pub(super) fn after(
+        turn: &Turn<'_>,
+        after: Option<&Ghid>,
+        limit: usize,
+    ) -> Result<Vec<(Ghid, Self)>, ViewError> {
+        let start = after.map_or_else(|| vec![USER], |after| key(&[&row(after), &[0]]));
+        turn.range(Table::Users, &start, &after_prefix(&[USER]), limit)?
             .into_iter()
             .map(|(row, value)| {
                 let identity = row.get(1..).and_then(|ghid| Ghid::from_bytes(ghid).ok());
