@@ -171,7 +171,7 @@ pub struct StartServerArgs {
     /// 1024; 0 for none).
     #[arg(long, value_name = "N")]
     pub relay_circuits: Option<u64>,
-    /// Bytes that one of them may carry before it is made anew (default 1 GiB).
+    /// Bytes that one of them may carry before it is made anew (default 1 GiB; 0 for no limit).
     #[arg(long, value_name = "N")]
     pub relay_bytes: Option<u64>,
     /// Minutes that one of them may last before it is made anew (default 60).
@@ -209,6 +209,7 @@ pub enum ServerCommand {
         /// The server's pid file.
         pidfile: PathBuf,
         /// Whom to register; without, a token is made.
+        #[arg(value_parser = fingerprint)]
         fingerprint: Option<String>,
         /// Take it back.
         #[arg(long, requires = "fingerprint")]
@@ -220,6 +221,7 @@ pub enum ServerCommand {
         /// The server's pid file.
         pidfile: PathBuf,
         /// Whose quota.
+        #[arg(value_parser = fingerprint)]
         fingerprint: String,
         /// Bytes.
         #[arg(long, value_name = "N")]
@@ -233,6 +235,7 @@ pub enum ServerCommand {
         /// The server's pid file.
         pidfile: PathBuf,
         /// Whom to ban.
+        #[arg(value_parser = fingerprint)]
         fingerprint: String,
         /// No longer.
         #[arg(long)]
@@ -278,6 +281,14 @@ fn device(text: &str) -> Result<Multiaddr, String> {
          /dns/example.org/udp/7770/quic-v1 or /dns/example.org/tcp/443/tls/ws, perhaps with /p2p/PEERID \
          behind it"
         .to_owned())
+}
+
+/// A user's fingerprint, as `config --whoami` prints it.
+fn fingerprint(text: &str) -> Result<String, String> {
+    match text.parse::<golix::Ghid>() {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(format!("{error}; 'hypergolix config --whoami' shows the user's")),
+    }
 }
 
 fn suite(text: &str) -> Result<Suite, String> {

@@ -87,6 +87,8 @@ fn usage_errors_end_in_status_two() {
         (&["config", "--addpeer", "nonsense"], "nonsense"),
         (&["start"], "app"),
         (&["start", "app", "--detached"], "--foreground"),
+        (&["server", "quota", "pid", "xyz"], "whoami"),
+        (&["server", "ban", "pid", "xyz"], "whoami"),
         (&["nonsense"], "nonsense"),
     ] {
         home.run(words, "").expect(2, &[said]);
