@@ -121,7 +121,9 @@ impl Persister {
     async fn figures(&self) -> BTreeMap<String, u64> {
         let control = self.control.clone();
         let answer = tokio::task::spawn_blocking(move || control::ask(&control, &Order::Status));
-        serde_json::from_value(answer.await.unwrap().unwrap()).unwrap()
+        let status = answer.await.unwrap().unwrap();
+        let figures = status.as_object().unwrap().iter();
+        figures.filter_map(|(name, figure)| Some((name.clone(), figure.as_u64()?))).collect()
     }
 
     async fn stop(self) {
