@@ -4,9 +4,10 @@
 //! channel of [`NetworkEvent`]s. The wire, the limits and the timing are in `docs/network.md`.
 //!
 //! In reading order: `wire` (frames), `link` (one link's queue and task), `substream` (opening
-//! and accepting it), `behaviour` and `transport` (what the swarm is made of), `address_book`
-//! (whom to dial when), `beacon` (discovery beside mDNS), `dht` (route records), `gossip`
-//! (announcements), `ports` (whether they are free), `event_loop` (the task), `limits`.
+//! and accepting it), `origin`, `places` and `muxer` (what each address may take), `behaviour` and
+//! `transport` (what the swarm is made of), `address_book` (whom to dial when), `beacon` (discovery
+//! beside mDNS), `dht` (route records), `gossip` (announcements), `ports` (whether they are free),
+//! `event_loop` (the task), `limits`.
 
 mod address_book;
 mod beacon;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
+use hypergolix_tests::namespaces::Place;
 use hypergolix_tests::process::Server;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -17,16 +18,34 @@ const ATTEMPTS: usize = 1_000;
 /// Handshakes that are begun: a tenth.
 const HALF_OPEN: usize = 500;
 
-/// Everything that one address may take leaves room for others.
-pub fn of_one_address() {
+/// Everything that some addresses may take leaves room for others.
+pub fn of_addresses(count: usize) {
     let places = PLACES * scale();
-    let scene = Scene::new(&["--connections", &places.to_string()], Server::start_in_memory);
+    let mut scene = Scene::new(&["--connections", &places.to_string()], Server::start_in_memory);
     let (user, usual) = scene.user().waits(&scene.honest);
     let alone = scene.connect();
     let memory = scene.server.resident();
-    let (server, id) = (scene.socket.clone(), scene.peer_id());
     let attempts = ATTEMPTS * scale();
-    let taken = scene.hostile.run(async move {
+    let mut places_of: Vec<_> = (1..count).map(|_| scene.internet.home()).collect();
+    places_of.push(scene.hostile.clone());
+    let taken: Vec<_> = places_of.iter().flat_map(|place| take(&scene, place, attempts)).collect();
+    let waited = scene.connect();
+    println!(
+        "{} of {places} places taken with {attempts} attempts; somebody else is answered after \
+         {alone:.1?}, then {waited:.1?}",
+        taken.len()
+    );
+    let (_, waits) = user.waits(&scene.honest);
+    drop(taken);
+    assert!(waited <= CONNECTED_MAX, "{waited:?}");
+    waits.compare(usual);
+    assert_grown(&scene, memory, 64);
+}
+
+/// Makes connections from a place, and holds those that are let in.
+fn take(scene: &Scene, place: &Place, attempts: usize) -> Vec<Connection> {
+    let (server, id) = (scene.socket.clone(), scene.peer_id());
+    place.run(async move {
         let open = (0..attempts).map(|_| async {
             // What is refused for its pace costs nothing; it comes again.
             let mut connection = Connection::open(&server, id).await.ok()?;
@@ -42,18 +61,7 @@ pub fn of_one_address() {
             }
         }
         held
-    });
-    let waited = scene.connect();
-    println!(
-        "{} of {places} places taken with {attempts} attempts; somebody else is answered after \
-         {alone:.1?}, then {waited:.1?}",
-        taken.len()
-    );
-    let (_, waits) = user.waits(&scene.honest);
-    drop(taken);
-    assert!(waited <= CONNECTED_MAX, "{waited:?}");
-    waits.compare(usual);
-    assert_grown(&scene, memory, 64);
+    })
 }
 
 /// Handshakes that are begun and not ended.

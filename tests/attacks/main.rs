@@ -39,7 +39,8 @@ fn main() -> ExitCode {
             trial("invalid_objects", objects::invalid_objects),
             trial("replay", objects::replay),
             trial("useless_identities", objects::useless_identities),
-            trial("connections_of_one_address", connections::of_one_address),
+            trial("connections_of_one_address", || connections::of_addresses(1)),
+            trial("connections_of_three_addresses", || connections::of_addresses(3)),
             trial("half_open", connections::half_open),
             trial("stalled_substreams", substreams::stalled),
             trial("crumbs", substreams::crumbs),
@@ -62,6 +63,7 @@ struct Scene {
     socket: String,
     honest: Place,
     hostile: Place,
+    internet: Internet,
     /// One attack at a time: what others wait is measured.
     _turn: MutexGuard<'static, ()>,
 }
@@ -81,6 +83,7 @@ impl Scene {
             socket: format!("{host}:7770"),
             honest: internet.home(),
             hostile: internet.home(),
+            internet,
             _turn: turn,
         }
     }
