@@ -167,6 +167,9 @@ pub struct StartServerArgs {
     /// Bytes that any other user may store (default 10 MB).
     #[arg(long, value_name = "N")]
     pub free_bytes: Option<u64>,
+    /// Connections that it accepts at one time (default 4096), half of them from one address.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(64..))]
+    pub connections: Option<u32>,
     /// Connections that it relays at one time between users who cannot reach each other (default
     /// 1024; 0 for none).
     #[arg(long, value_name = "N")]

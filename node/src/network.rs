@@ -4,9 +4,10 @@
 //! channel of [`NetworkEvent`]s. The wire, the limits and the timing are in `docs/network.md`.
 //!
 //! In reading order: `wire` (frames), `link` (one link's queue and task), `substream` (opening
-//! and accepting it), `behaviour` and `transport` (what the swarm is made of), `address_book`
-//! (whom to dial when), `beacon` (discovery beside mDNS), `dht` (route records), `gossip`
-//! (announcements), `ports` (whether they are free), `event_loop` (the task), `limits`.
+//! and accepting it), `origin`, `places` and `muxer` (what each address may take), `behaviour` and
+//! `transport` (what the swarm is made of), `address_book` (whom to dial when), `beacon` (discovery
+//! beside mDNS), `dht` (route records), `gossip` (announcements), `ports` (whether they are free),
+//! `event_loop` (the task), `limits`.
 
 mod address_book;
 mod beacon;
@@ -18,7 +19,10 @@ mod event_loop;
 mod gossip;
 pub mod limits;
 mod link;
+mod muxer;
 mod nat;
+mod origin;
+mod places;
 pub(crate) mod ports;
 mod substream;
 mod transport;
@@ -57,6 +61,7 @@ use dial_filter::DialFilter;
 use event_loop::{Dht, EventLoop};
 use gossip::Orders;
 use link::{End, Link, Outlet};
+use origin::Pools;
 
 /// What a network is started with.
 #[derive(Debug, Clone)]
@@ -349,6 +354,7 @@ struct Shared {
     links: Mutex<HashMap<LinkId, Arc<Link>>>,
     status: Mutex<NetworkStatus>,
     gossip: Orders,
+    pools: Pools,
 }
 
 impl Shared {
@@ -419,8 +425,9 @@ impl Network {
         let settings = swarm::Config::with_tokio_executor()
             .with_idle_connection_timeout(limits::IDLE_CONNECTION)
             .with_dial_concurrency_factor(DIAL_CONCURRENCY);
+        let pools = Pools::new(config.memory_max);
         let mut swarm = Swarm::new(
-            transport::build(key, relayed, filter.clone(), certificate)?,
+            transport::build(key, relayed, filter.clone(), certificate, &pools.unread)?,
             behaviour,
             local,
             settings,
@@ -448,6 +455,7 @@ impl Network {
             links: Mutex::default(),
             status: Mutex::new(status),
             gossip: Orders::default(),
+            pools,
         });
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();

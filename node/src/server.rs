@@ -26,8 +26,8 @@ use crate::store::{Store, StoreConfig};
 /// The port of a server unless told otherwise, as documented.
 pub const PORT_DEFAULT: u16 = 7770;
 
-/// Connections that others open to a server. Each link takes some 100 kB.
-const CONNECTIONS_IN: u32 = 4_096;
+/// Connections that others open to a server, unless told otherwise. Each link takes some 100 kB.
+pub const CONNECTIONS_IN: u32 = 4_096;
 
 /// New connections from one address: at once, and a second. Many users may share one.
 const INBOUND: (u32, u32) = (256, 64);
@@ -61,6 +61,8 @@ pub struct ServerOptions {
     pub gossip: bool,
     /// Policy and quotas.
     pub persister: PersisterConfig,
+    /// Connections that others may open; half of them from one address.
+    pub connections: u32,
     /// What it relays for devices that cannot reach each other.
     pub relay: RelayLimits,
 }
@@ -135,7 +137,7 @@ impl Server {
                 nat: NatRole::Server(options.relay),
                 peers: [options.mirrors.as_slice(), &options.peers].concat(),
                 gossip: options.gossip,
-                connections_in: CONNECTIONS_IN,
+                connections_in: options.connections,
                 inbound: INBOUND,
                 memory_max: MEMORY_MAX,
                 dht: DhtConfig {

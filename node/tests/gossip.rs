@@ -85,6 +85,7 @@ impl Persister {
             peers,
             gossip,
             persister: PersisterConfig::default(),
+            connections: 256,
             relay: RelayLimits::default(),
         };
         let store = Server::open_store(None).unwrap();

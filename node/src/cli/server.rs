@@ -17,7 +17,7 @@ use hypergolix_node::control::{self, Order};
 use hypergolix_node::lock::{self, PidLock};
 use hypergolix_node::network::{Certificate, RelayLimits};
 use hypergolix_node::paths::Home;
-use hypergolix_node::server::{Server, ServerOptions, control_path};
+use hypergolix_node::server::{CONNECTIONS_IN, Server, ServerOptions, control_path};
 use hypergolix_node::shutdown::Signals;
 use hypergolix_node::{paths, telemetry};
 use libp2p::multiaddr::Protocol;
@@ -122,6 +122,7 @@ fn background(args: &StartServerArgs) -> anyhow::Result<()> {
         ("--quota-bytes", args.quota_bytes),
         ("--quota-objects", args.quota_objects),
         ("--free-bytes", args.free_bytes),
+        ("--connections", args.connections.map(u64::from)),
         ("--relay-circuits", args.relay_circuits),
         ("--relay-bytes", args.relay_bytes),
         ("--relay-minutes", args.relay_minutes),
@@ -273,6 +274,7 @@ async fn serve(args: &StartServerArgs, started: Instant) -> anyhow::Result<()> {
         peers: args.addpeer.clone(),
         gossip: !args.no_gossip,
         persister: args.persister(),
+        connections: args.connections.unwrap_or(CONNECTIONS_IN),
         relay: args.relay(),
     };
     let control = control_path(&args.pidfile);

@@ -11,7 +11,7 @@ use libp2p::{PeerId, identify, kad, mdns, memory_connection_limits, ping, relay}
 
 use super::dht::{self, Records};
 use super::gossip::{self, Gossipsub};
-use super::{NetworkConfig, limits, nat, substream};
+use super::{NetworkConfig, limits, nat, places, substream};
 
 /// Time between pings that measure the round trip; a dead link is noticed by the link's own.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
@@ -22,6 +22,7 @@ pub(super) struct Behaviour {
     limits: connection_limits::Behaviour,
     memory: memory_connection_limits::Behaviour,
     pub(super) links: substream::Behaviour,
+    pub(super) places: places::Behaviour,
     pub(super) identify: identify::Behaviour,
     ping: ping::Behaviour,
     pub(super) mdns: Toggle<mdns::tokio::Behaviour>,
@@ -42,7 +43,6 @@ impl Behaviour {
             config.inbound.0 + config.inbound.1 * limits::DIAL_WAN.as_secs() as u32;
         let pending = of_one_address + limits::CONNECTIONS_PENDING;
         let limits = ConnectionLimits::default()
-            .with_max_established_incoming(Some(config.connections_in))
             .with_max_established_outgoing(Some(limits::CONNECTIONS_OUT))
             .with_max_pending_incoming(Some(pending))
             .with_max_pending_outgoing(Some(limits::CONNECTIONS_PENDING))
@@ -59,6 +59,7 @@ impl Behaviour {
                 config.inbound,
                 config.waits,
             ),
+            places: places::Behaviour::new(config.connections_in),
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
             mdns: mdns.then(|| responder(key.public().to_peer_id())).flatten().into(),

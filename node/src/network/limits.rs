@@ -28,6 +28,38 @@ pub const MEMORY_MAX: usize = 256 * 1024 * 1024;
 /// Substreams of one connection.
 pub const STREAMS_MAX: usize = 64;
 
+/// Unread bytes of one TCP connection: 256 KiB for each substream, and 16 MiB for those that need more.
+pub const YAMUX_WINDOW: usize = 32 * 1024 * 1024;
+
+/// What a frame takes beside its data until it is read, bytes: its entry in a queue that doubles, and
+/// an allocation.
+pub const FRAME_OVERHEAD: usize = 96;
+
+/// What the unread frames of one connection may take.
+pub const UNREAD_BYTES: usize = 24 * 1024 * 1024;
+
+/// What all connections together may take of the process's memory, each for unread frames and for
+/// messages that arrive: this part of it, no less and no more than so many bytes.
+pub const ARRIVING_SHARE: usize = 16;
+/// See [`ARRIVING_SHARE`].
+pub const ARRIVING_MIN: usize = 64 * 1024 * 1024;
+/// See [`ARRIVING_SHARE`].
+pub const ARRIVING_MAX: usize = 128 * 1024 * 1024;
+
+/// The same for messages that wait to be written.
+pub const QUEUED_SHARE: usize = 4;
+/// See [`QUEUED_SHARE`].
+pub const QUEUED_MIN: usize = 64 * 1024 * 1024;
+
+/// One origin takes one part in so many of the places for connections that others open.
+pub const PLACES_SHARE: usize = 2;
+
+/// Further places for devices that we dialled for a link before.
+pub const PLACES_RESERVED: usize = 32;
+
+/// Such devices that are remembered.
+pub const PLACES_KNOWN: usize = 1_024;
+
 /// Unread bytes of one QUIC connection.
 pub const QUIC_WINDOW: u32 = 8 * 1024 * 1024;
 
@@ -304,7 +336,8 @@ impl PrefixLimiter {
     }
 }
 
-fn prefix(address: IpAddr) -> IpAddr {
+/// What counts as one address.
+pub(super) fn prefix(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(v6) => match v6.to_ipv4_mapped() {

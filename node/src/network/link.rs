@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::NetworkEvent;
 use super::limits::{INBOX_BYTES, Ingest, QUEUE_BYTES, WRITE_BATCH};
+use super::origin::{Holding, Origin, Pools};
 use super::wire::{self, PREFIX_LEN, WireError};
 
 /// Bytes buffered for reading small messages.
@@ -35,7 +36,7 @@ pub(super) enum End {
     Closed,
     /// The peer sent what no honest peer sends, or the node says so.
     Misbehaved,
-    /// More was queued than [`QUEUE_BYTES`].
+    /// More was queued than [`QUEUE_BYTES`], or too much together with other links.
     Overflow,
     /// The peer has a newer link.
     Replaced,
@@ -49,6 +50,10 @@ pub(super) struct Link {
     pub(super) id: LinkId,
     pub(super) peer: PeerId,
     queue: Mutex<Queue>,
+    /// What of it all links share.
+    queued: Holding,
+    /// Of the message that arrives.
+    reading: Holding,
     filled: Notify,
     /// Cancelled when the link has to end.
     ending: CancellationToken,
@@ -67,11 +72,13 @@ struct Queue {
 }
 
 impl Link {
-    pub(super) fn new(id: LinkId, peer: PeerId) -> Arc<Self> {
+    pub(super) fn new(id: LinkId, peer: PeerId, pools: &Pools, origin: Origin) -> Arc<Self> {
         Arc::new(Self {
             id,
             peer,
             queue: Mutex::default(),
+            queued: pools.queued.hold(origin),
+            reading: pools.reading.hold(origin),
             filled: Notify::new(),
             ending: CancellationToken::new(),
             gone: CancellationToken::new(),
@@ -98,6 +105,7 @@ impl Link {
             if queue.bytes + body.len() <= QUEUE_BYTES {
                 queue.bytes += PREFIX_LEN + body.len();
                 queue.frames.push_back(body);
+                self.queued.set(queue.bytes);
                 drop(queue);
                 self.filled.notify_one();
                 return;
@@ -162,6 +170,7 @@ impl Link {
     fn written(&self, len: usize) -> bool {
         let mut queue = self.queue();
         queue.bytes -= len;
+        self.queued.set(queue.bytes);
         queue.frames.is_empty()
     }
 }
@@ -274,6 +283,8 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         let stream_end = tokio::select! {
             biased;
             () = link.ending.cancelled() => End::Closed,
+            () = link.queued.evicted().cancelled() => End::Overflow,
+            () = link.reading.evicted().cancelled() => End::Overflow,
             end = both => end,
         };
         link.queue().end.get_or_insert(stream_end);
@@ -293,7 +304,7 @@ async fn read_loop(link: &Link, reader: impl AsyncRead + Unpin, outlet: &Outlet)
     let mut ingest = Ingest::new(Instant::now());
     let mut body = Vec::new();
     loop {
-        match wire::read(&mut reader, &mut body).await {
+        match wire::read(&mut reader, &mut body, Some(&link.reading)).await {
             Ok(Some((message, len))) => {
                 let wait = ingest.take(&message, len, Instant::now());
                 if !wait.is_zero() {
@@ -303,6 +314,7 @@ async fn read_loop(link: &Link, reader: impl AsyncRead + Unpin, outlet: &Outlet)
                 if !outlet.send(event, len).await {
                     return End::Shutdown;
                 }
+                link.reading.set(0);
             }
             Ok(None) => return End::Lost,
             Err(error @ WireError::Message(_)) => {

@@ -2,17 +2,22 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use futures::{AsyncRead, AsyncWrite};
+use libp2p::core::ConnectedPoint;
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerBox, StreamMuxerEvent};
 use libp2p::core::transport::Boxed;
 use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
-use libp2p::{PeerId, Transport, dns, noise, quic, relay, tcp, yamux};
+use libp2p::{PeerId, Transport, dns, noise, quic, relay, tcp};
 
 use super::dial_filter::{DialFilter, Filtered};
 use super::limits::{DIAL_WAN, QUIC_WINDOW, STREAMS_MAX};
+use super::muxer::{self, Muxer};
+use super::origin::{Origin, Pool};
 use super::websocket::{Certificate, Websocket};
 
 /// How long an orderly goodbye may take. A connection whose path is down never finishes it, and
@@ -34,12 +39,13 @@ pub(super) fn build(
     relayed: Option<relay::client::Transport>,
     filter: DialFilter,
     certificate: Option<Certificate>,
+    unread: &Arc<Pool>,
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, noise::Error> {
-    let named = match dns::tokio::Transport::system(base(key)?) {
+    let named = match dns::tokio::Transport::system(base(key, unread)?) {
         Ok(transport) => transport.boxed(),
         Err(error) => {
             tracing::warn!(%error, "names in peer addresses cannot be resolved here");
-            base(key)?
+            base(key, unread)?
         }
     };
     let tcp = || tcp::tokio::Transport::new(tcp::Config::new().nodelay(true));
@@ -51,35 +57,42 @@ pub(super) fn build(
     let websocket = Websocket::new(below, certificate)
         .upgrade(Version::V1Lazy)
         .authenticate(noise::Config::new(key)?)
-        .multiplex(streams())
+        .multiplex(muxer::Upgrade)
         .timeout(DIAL_WAN)
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(ShortGoodbye::new(muxer))));
+        .map(boxed(unread));
     let direct = websocket.or_transport(named).map(|either, _| either.into_inner()).boxed();
     let direct = Filtered::new(direct, filter);
     let Some(relayed) = relayed else { return Ok(direct.boxed()) };
     let relayed = relayed
         .upgrade(Version::V1Lazy)
         .authenticate(noise::Config::new(key)?)
-        .multiplex(streams())
+        .multiplex(muxer::Upgrade)
         .timeout(DIAL_WAN)
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(ShortGoodbye::new(muxer))));
+        .map(boxed(unread));
     Ok(relayed.or_transport(direct).map(|either, _| either.into_inner()).boxed())
 }
 
-/// Substreams of connections that have none of their own.
-fn streams() -> yamux::Config {
-    let mut streams = yamux::Config::default();
-    streams.set_max_num_streams(STREAMS_MAX);
-    streams
+/// Counts what a connection over TCP holds.
+fn boxed<C: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    unread: &Arc<Pool>,
+) -> impl FnOnce((PeerId, Muxer<C>), ConnectedPoint) -> (PeerId, StreamMuxerBox) + Clone + use<C> {
+    let unread = Arc::clone(unread);
+    move |(peer, muxer), point| {
+        let muxer = muxer.charge(&unread, Origin::of(&point));
+        (peer, StreamMuxerBox::new(ShortGoodbye::new(muxer)))
+    }
 }
 
-fn base(key: &Keypair) -> Result<Boxed<(PeerId, StreamMuxerBox)>, noise::Error> {
+fn base(
+    key: &Keypair,
+    unread: &Arc<Pool>,
+) -> Result<Boxed<(PeerId, StreamMuxerBox)>, noise::Error> {
     let tcp = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true))
         .upgrade(Version::V1Lazy)
         .authenticate(noise::Config::new(key)?)
-        .multiplex(streams())
+        .multiplex(muxer::Upgrade)
         .timeout(DIAL_WAN)
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(ShortGoodbye::new(muxer))));
+        .map(boxed(unread));
 
     let mut config = quic::Config::new(key);
     config.handshake_timeout = DIAL_WAN;

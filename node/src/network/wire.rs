@@ -8,6 +8,7 @@ use hypergolix_engine::message::{MESSAGE_MAX, Message, MessageError};
 use libp2p::StreamProtocol;
 
 use super::limits::{FRAME_GRACE, FRAME_RATE, READ_CHUNK};
+use super::origin::Holding;
 
 /// Name of the link protocol, version 1.
 pub const LINK_PROTOCOL: StreamProtocol = StreamProtocol::new("/hypergolix/link/1");
@@ -48,6 +49,7 @@ pub(super) fn prefix(body: &[u8]) -> [u8; PREFIX_LEN] {
 pub(super) async fn read(
     reader: &mut (impl AsyncRead + Unpin),
     body: &mut Vec<u8>,
+    holding: Option<&Holding>,
 ) -> Result<Option<(Message, usize)>, WireError> {
     let mut prefix = [0; PREFIX_LEN];
     if reader.read(&mut prefix[..1]).await? == 0 {
@@ -64,7 +66,11 @@ pub(super) async fn read(
         let mut filled = 0;
         while filled < len {
             if filled == body.len() {
-                body.resize(len.min(filled + READ_CHUNK), 0);
+                let longer = len.min(filled + READ_CHUNK);
+                if let Some(holding) = holding.filter(|_| longer > READ_CHUNK) {
+                    holding.wait_and_set(longer).await;
+                }
+                body.resize(longer, 0);
             }
             match reader.read(&mut body[filled..]).await? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -163,10 +169,10 @@ mod tests {
         let mut stream = Cursor::new(sent.iter().flat_map(bytes).collect::<Vec<_>>());
         let mut body = Vec::new();
         for message in sent {
-            let (read, _) = read(&mut stream, &mut body).await.unwrap().unwrap();
+            let (read, _) = read(&mut stream, &mut body, None).await.unwrap().unwrap();
             assert_eq!(read, message);
         }
-        assert!(read(&mut stream, &mut body).await.unwrap().is_none());
+        assert!(read(&mut stream, &mut body, None).await.unwrap().is_none());
     }
 
     #[tokio::test]
@@ -174,7 +180,7 @@ mod tests {
         for len in [MESSAGE_MAX as u32 + 1, u32::MAX] {
             let mut stream = Cursor::new([&len.to_be_bytes()[..], &[0; 100]].concat());
             let mut body = Vec::new();
-            let refused = read(&mut stream, &mut body).await;
+            let refused = read(&mut stream, &mut body, None).await;
             assert!(matches!(refused, Err(WireError::Message(MessageError::TooLong(_)))));
             assert_eq!(body.capacity(), 0);
         }
@@ -184,7 +190,7 @@ mod tests {
     async fn a_prefix_alone_costs_one_chunk() {
         let mut stream = Cursor::new([&(MESSAGE_MAX as u32).to_be_bytes()[..], &[0; 9]].concat());
         let mut body = Vec::new();
-        assert!(matches!(read(&mut stream, &mut body).await, Err(WireError::Stream(_))));
+        assert!(matches!(read(&mut stream, &mut body, None).await, Err(WireError::Stream(_))));
         assert!(body.capacity() <= READ_CHUNK);
     }
 
@@ -198,7 +204,7 @@ mod tests {
             &[&Message::Ping { id: 1 }.encode()[..], &[0]].concat(),
         ] {
             let mut stream = Cursor::new([&prefix(body)[..], body].concat());
-            let refused = read(&mut stream, &mut Vec::new()).await;
+            let refused = read(&mut stream, &mut Vec::new(), None).await;
             assert!(matches!(refused, Err(WireError::Message(_))), "{body:?}: {refused:?}");
         }
     }
@@ -237,7 +243,7 @@ mod tests {
         let (mut ours, theirs) = tokio::io::duplex(64);
         tokio::io::AsyncWriteExt::write_all(&mut ours, &[0, 0, 1, 0, 9]).await.unwrap();
         let mut stream = tokio_util::compat::TokioAsyncReadCompatExt::compat(theirs);
-        let stalled = read(&mut stream, &mut Vec::new()).await;
+        let stalled = read(&mut stream, &mut Vec::new(), None).await;
         assert!(matches!(stalled, Err(WireError::Stalled(256))));
     }
 }

@@ -14,6 +14,7 @@ use crate::network::address_book::{self, Source};
 use crate::network::dial_filter::{DialFilter, is_circuit};
 use crate::network::limits::{LINK_FRESH, LINK_FRESH_WAN, LINK_STABLE, REFUSED_FOR, TokenBucket};
 use crate::network::link::{self, End, Ended, Link};
+use crate::network::origin::Origin;
 use crate::network::substream::Outcome;
 
 /// Pauses before a link is opened again on a connection that still stands.
@@ -167,6 +168,9 @@ impl EventLoop {
             return;
         }
         self.attempts.remove(&id);
+        if endpoint.is_dialer() {
+            self.swarm.behaviour_mut().places.know(id);
+        }
         self.book.connected(&id, endpoint.is_dialer().then_some(&address), now);
         for configured in &mut self.configured {
             if configured.dialing == Some(connection) {
@@ -358,7 +362,12 @@ impl EventLoop {
         if let Some(previous) = &previous {
             previous.end(End::Replaced);
         }
-        let link = Link::new(LinkId(self.next_link), id);
+        let origin = peer
+            .connections
+            .get(&connection)
+            .map_or(Origin::Unknown, |connection| Origin::at(&connection.address));
+        let link = Link::new(LinkId(self.next_link), id, &self.shared.pools, origin);
+        self.swarm.behaviour_mut().places.linked(connection);
         self.next_link += 1;
         self.shared.links().insert(link.id, Arc::clone(&link));
         tracing::info!(peer = %id, link = link.id.0, "link up");
