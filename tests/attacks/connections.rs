@@ -31,7 +31,7 @@ pub fn of_addresses(count: usize) {
     let taken: Vec<_> = places_of.iter().flat_map(|place| take(&scene, place, attempts)).collect();
     let waited = scene.connect();
     println!(
-        "{} of {places} places taken with {attempts} attempts; somebody else is answered after \
+        "{attempts} attempts each for {places} places, {} let in; somebody else is answered after \
          {alone:.1?}, then {waited:.1?}",
         taken.len()
     );

@@ -8,7 +8,6 @@ use std::process::ExitCode;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use hypergolix_tests::crowd::{Author, Client, Crafted, percentile};
 use hypergolix_tests::harness::{self, trial};
 use hypergolix_tests::namespaces::{Internet, Place};
@@ -158,7 +157,7 @@ impl User {
     fn waits(self, place: &Place) -> (Self, Waits) {
         let mut user = self;
         place.run(async move {
-            let waits = user.measure(SAMPLES).await.context("somebody honest").expect("is served");
+            let waits = user.measure(SAMPLES).await.expect("somebody honest is served");
             (user, waits)
         })
     }

@@ -24,8 +24,10 @@ const PROTOCOLS: [&str; 5] =
 
 /// What memory may grow by, whatever strangers do with their substreams, MiB.
 const MEMORY_MAX: u64 = 256;
-/// And by answers that nobody reads, a quarter of what a server may have.
-const QUEUED_MAX: u64 = 512 + 128;
+/// And by answers that nobody reads: half of what a server may have. A quarter waits to be written.
+const QUEUED_MAX: u64 = 1_024;
+/// Connections that do not read, at most: as many as the threat model has.
+const UNREAD_MAX: usize = 100;
 
 /// A message of a link.
 fn message(message: &Message) -> Vec<u8> {
@@ -38,7 +40,7 @@ fn message(message: &Message) -> Vec<u8> {
 /// Parts of messages, as long as they may be, on as many links and substreams as there may be.
 pub fn stalled() {
     let scene = Scene::new(&[], Server::start_in_memory);
-    let (user, usual) = scene.user().waits(&scene.honest);
+    let (_, usual) = scene.user().waits(&scene.honest);
     let memory = scene.server.resident();
     let (server, id) = (scene.socket.clone(), scene.peer_id());
     let count = 2 * CONNECTIONS * scale();
@@ -70,7 +72,7 @@ pub fn stalled() {
         }))
         .await
     });
-    let (_, waits) = user.waits(&scene.honest);
+    let (_, waits) = scene.user().waits(&scene.honest);
     println!("{} connections", held.iter().flatten().count());
     assert_grown(&scene, memory, MEMORY_MAX);
     waits.compare(usual);
@@ -80,7 +82,7 @@ pub fn stalled() {
 /// Bytes that nobody reads, each in a frame of its own, which takes a hundred times its length.
 pub fn crumbs() {
     let scene = Scene::new(&[], Server::start_in_memory);
-    let (user, usual) = scene.user().waits(&scene.honest);
+    let (_, usual) = scene.user().waits(&scene.honest);
     let memory = scene.server.resident();
     let (server, id) = (scene.socket.clone(), scene.peer_id());
     let connections = CONNECTIONS / 4 * scale();
@@ -106,7 +108,7 @@ pub fn crumbs() {
         }))
         .await
     });
-    let (_, waits) = user.waits(&scene.honest);
+    let (_, waits) = scene.user().waits(&scene.honest);
     println!("{} connections", held.iter().flatten().count());
     assert_grown(&scene, memory, MEMORY_MAX);
     waits.compare(usual);
@@ -116,7 +118,7 @@ pub fn crumbs() {
 /// Peers that ask for a lot and do not read it.
 pub fn answers_that_nobody_reads() {
     let scene = Scene::new(&[], Server::start_in_memory);
-    let (user, usual) = scene.user().waits(&scene.honest);
+    let (_, usual) = scene.user().waits(&scene.honest);
     let (server, large) = (scene.address.clone(), Author::new([7; 64]));
     let mut object = large.craft();
     let address = object.dynamic;
@@ -131,7 +133,7 @@ pub fn answers_that_nobody_reads() {
         .expect("a large state is stored");
     let memory = scene.server.resident();
     let (server, id) = (scene.socket.clone(), scene.peer_id());
-    let count = 2 * CONNECTIONS * scale();
+    let count = (3 * CONNECTIONS * scale()).min(UNREAD_MAX);
     let held = scene.hostile.run(async move {
         join_all((0..count).map(|_| async {
             let mut connection = Connection::open(&server, id).await.ok()?;
@@ -148,7 +150,7 @@ pub fn answers_that_nobody_reads() {
         .await
     });
     pause(Duration::from_secs(1));
-    let (_, waits) = user.waits(&scene.honest);
+    let (_, waits) = scene.user().waits(&scene.honest);
     println!("{} connections, {} MiB asked for", held.iter().flatten().count(), 24 * held.len());
     assert_grown(&scene, memory, QUEUED_MAX);
     waits.compare(usual);

@@ -38,15 +38,11 @@ pub const FRAME_OVERHEAD: usize = 96;
 /// What the unread frames of one connection may take.
 pub const UNREAD_BYTES: usize = 24 * 1024 * 1024;
 
-/// What all connections together may take of the process's memory, each for unread frames and for
-/// messages that arrive: this part of it, no less and no more than so many bytes.
-pub const ARRIVING_SHARE: usize = 16;
-/// See [`ARRIVING_SHARE`].
-pub const ARRIVING_MIN: usize = 64 * 1024 * 1024;
-/// See [`ARRIVING_SHARE`].
-pub const ARRIVING_MAX: usize = 128 * 1024 * 1024;
+/// What all connections together may take, each for unread frames and for messages that arrive.
+pub const ARRIVING_BYTES: usize = 64 * 1024 * 1024;
 
-/// The same for messages that wait to be written.
+/// What messages that wait to be written may take, over all links: one part in so many of the
+/// process's memory, no less than [`QUEUED_MIN`].
 pub const QUEUED_SHARE: usize = 4;
 /// See [`QUEUED_SHARE`].
 pub const QUEUED_MIN: usize = 64 * 1024 * 1024;

@@ -209,12 +209,10 @@ pub(super) struct Pools {
 impl Pools {
     /// For a process that may take so much memory.
     pub(super) fn new(memory_max: usize) -> Self {
-        let arriving =
-            (memory_max / limits::ARRIVING_SHARE).clamp(limits::ARRIVING_MIN, limits::ARRIVING_MAX);
         let queued = (memory_max / limits::QUEUED_SHARE).max(limits::QUEUED_MIN);
         Self {
-            unread: Pool::new(arriving),
-            reading: Pool::new(arriving),
+            unread: Pool::new(limits::ARRIVING_BYTES),
+            reading: Pool::new(limits::ARRIVING_BYTES),
             queued: Pool::new(queued),
         }
     }
