@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -50,6 +51,8 @@ pub(super) struct Link {
     pub(super) peer: PeerId,
     queue: Mutex<Queue>,
     filled: Notify,
+    /// The other side said that it refuses us: it ends the link.
+    refused: AtomicBool,
     /// Cancelled when the link has to end.
     ending: CancellationToken,
     /// Cancelled when the connection under the link is gone.
@@ -73,6 +76,7 @@ impl Link {
             peer,
             queue: Mutex::default(),
             filled: Notify::new(),
+            refused: AtomicBool::new(false),
             ending: CancellationToken::new(),
             gone: CancellationToken::new(),
             done: CancellationToken::new(),
@@ -125,6 +129,11 @@ impl Link {
     /// Bytes waiting to be written.
     pub(super) fn queued(&self) -> usize {
         self.queue().bytes
+    }
+
+    /// Whether the other side said that it refuses us.
+    pub(super) fn is_refused(&self) -> bool {
+        self.refused.load(Ordering::Relaxed)
     }
 
     fn reason(&self) -> Option<End> {
@@ -298,6 +307,9 @@ async fn read_loop(link: &Link, reader: impl AsyncRead + Unpin, outlet: &Outlet)
                 let wait = ingest.take(&message, len, Instant::now());
                 if !wait.is_zero() {
                     tokio::time::sleep(wait).await;
+                }
+                if matches!(message, Message::Refused { .. }) {
+                    link.refused.store(true, Ordering::Relaxed);
                 }
                 let event = NetworkEvent::Message { link: link.id, message };
                 if !outlet.send(event, len).await {
