@@ -65,6 +65,8 @@ impl Remote {
 
     fn failed(&mut self, way: usize, error: &str, now: Instant) {
         let first = self.error.is_none();
+        // Resolvers use several lines.
+        let error = error.split_whitespace().collect::<Vec<_>>().join(" ");
         self.error = Some(error.chars().take(ERROR_MAX).collect());
         if let Some(way) = self.ways.get_mut(way) {
             way.dialing = None;
