@@ -294,6 +294,12 @@ impl Config {
     }
 }
 
+/// The address that a host is given by, if it is not a name.
+fn address(host: &str) -> Option<std::net::IpAddr> {
+    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    bare.unwrap_or(host).parse().ok()
+}
+
 impl Remote {
     /// Checks what a user typed.
     ///
@@ -317,7 +323,12 @@ impl Remote {
     }
 
     fn is_at(&self, host: &str, port: u16) -> bool {
-        self.host.eq_ignore_ascii_case(host) && self.port == port
+        // Addresses have several spellings, and IPv6 ones may stand in brackets.
+        let same = match (address(&self.host), address(host)) {
+            (Some(own), Some(other)) => own == other,
+            _ => self.host.eq_ignore_ascii_case(host),
+        };
+        same && self.port == port
     }
 }
 
@@ -435,6 +446,16 @@ mod tests {
             assert_eq!(line, expected, "{text}: {reason}");
             assert!(reason.contains(word), "{text}: {reason}");
         }
+    }
+
+    #[test]
+    fn one_address_in_two_spellings_is_one_remote() {
+        let mut config = Config::default();
+        for host in ["[::1]", "::1", "0:0::1", "Example.org", "example.ORG"] {
+            config.add_remote(Remote { host: host.into(), port: 7770, tls: false });
+        }
+        assert_eq!(config.remotes.len(), 2);
+        assert!(config.remove_remote("[0::1]", 7770) && config.remotes.len() == 1);
     }
 
     #[test]

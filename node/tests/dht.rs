@@ -9,7 +9,7 @@ use golix::{Ghid, Suite};
 use hypergolix_engine::account::{self, Keys, ScryptCost};
 use hypergolix_engine::route::{self, Host, Route, Subject};
 use hypergolix_node::network::{
-    DhtConfig, DhtMode, Network, NetworkConfig, NetworkEvent, Presence, RecordCaps,
+    DhtConfig, DhtMode, Network, NetworkConfig, NetworkEvent, Presence, RecordCaps, limits,
 };
 use hypergolix_node::run::OsEntropy;
 use libp2p::core::upgrade::Version;
@@ -326,7 +326,10 @@ async fn a_flood_of_records_is_bounded_and_harms_nobody() {
         let numbers = (0..200).map(|number| 1_000 * (device + 1) + number);
         hostile.put(numbers.map(|number| made_up(number, now)).collect()).await;
     }
-    let hostile = &mut devices[0];
+    // 200 a device are more than their pace, so not all were looked at.
+    wait("the flood", || (server.dht().refused >= 900).then_some(())).await;
+    assert!(server.dht().checked < 800, "{:?}", server.dht());
+    let mut hostile = Hostile::new(local, &at);
 
     // What is malformed, oversized, of another key, forged, old, of the future.
     let (key, value) = made_up(1, now);
@@ -370,6 +373,39 @@ async fn a_flood_of_records_is_bounded_and_harms_nobody() {
         assert_eq!(routes[0].host.device, honest.network.peer_id().to_bytes());
     }
     assert!(reader.network.find(root(1)).await.is_empty());
+}
+
+/// A device brings one record again and again, and then whatever it likes: its signatures are checked
+/// once, and at a pace.
+#[tokio::test(flavor = "multi_thread")]
+async fn replays_cost_no_signatures_and_floods_only_some() {
+    let server = Device::start(config(DhtMode::Server, &[], Vec::new()));
+    let at = server.address().await;
+    let local = server.network.peer_id();
+    let mut hostile = Hostile::new(local, &at);
+    let record = made_up(1, now());
+    for _ in 0..5 {
+        hostile.put(vec![record.clone(); 10]).await;
+    }
+    wait("the replays", || (server.dht().refused == 49).then_some(())).await;
+    assert_eq!(server.dht().checked, 1);
+
+    let began = Instant::now();
+    for batch in 1..=50 {
+        let numbers = (0..20).map(|number| 100 * batch + number);
+        hostile.put(numbers.map(|number| made_up(number, now())).collect()).await;
+    }
+    let seconds = u32::try_from(began.elapsed().as_secs()).unwrap();
+    // Some fall by the wayside; what is counted is counted every few seconds.
+    wait("the flood", || (server.dht().refused >= 500).then_some(())).await;
+    let status = server.dht();
+    println!("1,000 records in {seconds} s: {} checked", status.checked);
+    let most = u64::from(limits::RECORDS_BURST + (seconds + 1) * limits::RECORDS_RATE);
+    assert!(status.checked <= most, "{status:?}");
+    // Somebody else's are looked at meanwhile.
+    let mut honest = Hostile::new(local, &at);
+    honest.put(vec![made_up(6_000, now())]).await;
+    wait("one more", || (server.dht().checked == status.checked + 1).then_some(())).await;
 }
 
 fn now() -> u64 {

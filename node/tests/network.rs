@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use futures::io::{AsyncReadExt, AsyncWriteExt};
 use hypergolix_engine::input::LinkId;
 use hypergolix_engine::message::{MESSAGE_MAX, Message};
-use hypergolix_node::network::{Network, NetworkConfig, NetworkEvent, limits};
+use hypergolix_node::network::{Network, NetworkConfig, NetworkEvent, Target, Targets, limits};
 use libp2p::identity::Keypair;
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::mpsc;
@@ -192,6 +192,53 @@ async fn drained_follows_what_was_sent() {
     first.network.send(one, Message::Ping { id: 0 });
     let drained = tokio::time::timeout(PATIENCE, first.events.recv()).await.unwrap();
     assert_eq!(drained, Some(NetworkEvent::Drained { link: one }));
+}
+
+/// A remote that refuses a device is dialled less and less; who takes it is not, and a change of the
+/// configuration is a reason to ask again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_remote_that_refuses_is_left_alone() {
+    let mut server = Node::start(NetworkConfig { waits: true, ..alone() });
+    let address = server.tcp_address().await;
+    let target = Target { name: "a server".to_owned(), addresses: vec![address] };
+    let targets = Targets { peers: Vec::new(), remotes: vec![target.clone()] };
+    let client = Node::start(NetworkConfig { remotes: vec![target], ..alone() });
+    let began = Instant::now();
+    let refuse = async {
+        let mut links = 0;
+        loop {
+            if let Some(NetworkEvent::LinkUp { link, .. }) = server.events.recv().await {
+                links += 1;
+                server.network.send(link, Message::Refused { result: 0 });
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                server.network.close(link, false);
+                if links == 4 {
+                    return;
+                }
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), refuse).await.unwrap();
+    server.down().await;
+    // After 1, 2 and 4 s more.
+    assert!(began.elapsed() >= Duration::from_millis(6_900), "{:?}", began.elapsed());
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let status = client.network.status().remotes.remove(0);
+    assert!(!status.connected && status.next_dial > Some(Duration::from_secs(5)), "{status:?}");
+    assert!(status.error.as_ref().is_some_and(|error| error.contains("refuses")), "{status:?}");
+
+    let began = Instant::now();
+    client.network.retarget(targets);
+    let (mut link, _) = server.link().await;
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    // Who only loses the link is dialled as ever.
+    let began = Instant::now();
+    for _ in 0..3 {
+        server.network.close(link, false);
+        assert_eq!(server.down().await, link);
+        link = server.link().await.0;
+    }
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -107,6 +107,13 @@ impl Place {
         host.anchor.ip(&["address", "add", &format!("{address}/24"), "brd", "+", "dev", "eth0"]);
     }
 
+    /// Gives the host further addresses, as if it had a network for each.
+    fn is_also_at(&self, addresses: &[String]) {
+        for address in addresses {
+            self.ip(&["address", "add", &format!("{address}/32"), "dev", "lo"]);
+        }
+    }
+
     /// Runs `ip` on the host.
     fn ip(&self, words: &[&str]) {
         self.host.as_ref().expect("only hosts have interfaces").anchor.ip(words);
@@ -279,6 +286,16 @@ impl Globe {
         self.connect(number);
         place.ip(&["route", "add", "default", "via", &format!("5.0.{number}.254")]);
         (place, address)
+    }
+
+    /// One more public host, which has an address in each of `count` networks; these addresses.
+    pub fn public_in_many(&mut self, count: usize) -> (Place, Vec<String>) {
+        let (place, address) = self.public();
+        let addresses: Vec<String> =
+            (0..count).map(|number| format!("6.{}.{}.1", number / 256, number % 256)).collect();
+        place.is_also_at(&addresses);
+        self.core.ip(&["route", "add", "6.0.0.0/8", "via", &address]);
+        (place, addresses)
     }
 
     /// One more host behind a router of its own.

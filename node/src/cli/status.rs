@@ -172,7 +172,11 @@ fn remote(facts: &Value) -> String {
         Some("connecting") if facts["attempts"] == 0 => format!("{name}: connecting"),
         _ => {
             let pause = facts["next_dial_seconds"].as_f64().unwrap_or_default().ceil();
-            format!("{name}: not reached, tried again in {pause} s")
+            if pause > 0.0 {
+                format!("{name}: not reached, tried again in {pause} s")
+            } else {
+                format!("{name}: not reached, tried again now")
+            }
         }
     };
     if let Some(error) = facts["error"].as_str() {

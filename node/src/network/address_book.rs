@@ -372,6 +372,13 @@ impl AddressBook {
         }
     }
 
+    /// Leaves `peer` alone for as long as it refuses us; `None` ends that.
+    pub(super) fn hold(&mut self, peer: &PeerId, until: Option<Instant>) {
+        if let Some(entry) = self.peers.get_mut(peer) {
+            entry.refused_until = until;
+        }
+    }
+
     /// Whether anything is known of `peer`.
     pub(super) fn knows(&self, peer: &PeerId) -> bool {
         self.peers.contains_key(peer)

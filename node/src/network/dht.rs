@@ -29,7 +29,7 @@ use libp2p::kad::{self, ProviderRecord, Record, RecordKey, StoreInserts};
 use libp2p::{PeerId, StreamProtocol};
 use sha2::{Digest, Sha512};
 
-use super::limits;
+use super::limits::{self, RECORD_PACES_MAX, TokenBucket};
 
 /// Name of our DHT.
 pub(super) const KAD_PROTOCOL: StreamProtocol = StreamProtocol::new("/hgx/kad/1");
@@ -133,6 +133,8 @@ pub struct DhtStatus {
     pub bytes: usize,
     /// Records that were refused since the start.
     pub refused: u64,
+    /// Records whose signatures were looked at since the start.
+    pub checked: u64,
     /// Subjects that can be found at this device.
     pub presences: usize,
     /// Of these, those that the DHT took.
@@ -147,6 +149,16 @@ pub(super) fn behaviour(local: PeerId, config: &DhtConfig) -> Option<kad::Behavi
         return None;
     }
     let records = Records::open(local, config.caps, config.file.clone(), now());
+    let mut kad = kad::Behaviour::with_config(local, records, settings());
+    kad.set_mode(match config.mode {
+        DhtMode::Off | DhtMode::Auto => None,
+        DhtMode::Client => Some(kad::Mode::Client),
+        DhtMode::Server => Some(kad::Mode::Server),
+    });
+    Some(kad)
+}
+
+fn settings() -> kad::Config {
     let mut settings = kad::Config::new(KAD_PROTOCOL);
     settings
         .disjoint_query_paths(true)
@@ -163,13 +175,7 @@ pub(super) fn behaviour(local: PeerId, config: &DhtConfig) -> Option<kad::Behavi
         .set_kbucket_inserts(kad::BucketInserts::Manual)
         .set_periodic_bootstrap_interval(Some(BOOTSTRAP_INTERVAL))
         .set_max_packet_size(PACKET_MAX);
-    let mut kad = kad::Behaviour::with_config(local, records, settings);
-    kad.set_mode(match config.mode {
-        DhtMode::Off | DhtMode::Auto => None,
-        DhtMode::Client => Some(kad::Mode::Client),
-        DhtMode::Server => Some(kad::Mode::Server),
-    });
-    Some(kad)
+    settings
 }
 
 /// Milliseconds since 1970, as this machine has it.
@@ -203,6 +209,8 @@ pub(super) struct Records {
     file: Option<PathBuf>,
     changed: bool,
     refused: u64,
+    checked: u64,
+    paces: Paces,
 }
 
 impl Records {
@@ -219,6 +227,8 @@ impl Records {
             file,
             changed: false,
             refused: 0,
+            checked: 0,
+            paces: Paces::default(),
         };
         if let Some(path) = new.file.clone() {
             match read_file(&path, caps) {
@@ -235,6 +245,14 @@ impl Records {
         }
         new.changed = false;
         new
+    }
+
+    /// Whether one more record of a device is looked at: others are dropped unread, so that nobody
+    /// buys our signature checks with replays.
+    pub(super) fn allows(&mut self, source: PeerId, from: Option<IpAddr>, at: Instant) -> bool {
+        let allowed = self.paces.allow(source, from.map(prefix).unwrap_or_default(), at);
+        self.refused += u64::from(!allowed);
+        allowed
     }
 
     /// Takes a record that a device brought, if it is one and there is room.
@@ -261,6 +279,11 @@ impl Records {
     ) -> Result<(), Refusal> {
         let key = record.key.as_ref();
         let stored = self.kept.get(&record.key);
+        // What is stored was verified: the same bytes under the same key are nothing new.
+        if stored.is_some_and(|kept| says_nothing_new(&kept.value, &record.value)) {
+            return Err(Refusal::Replayed);
+        }
+        self.checked += 1;
         let value =
             route::merge(key, stored.map(|kept| kept.value.as_slice()), &record.value, now)?;
         let until = route::check(key, &record.value, now)?;
@@ -383,6 +406,11 @@ impl Records {
         self.refused
     }
 
+    /// Records whose signatures were looked at since the start.
+    pub(super) fn checked(&self) -> u64 {
+        self.checked
+    }
+
     /// What to write into which file, if anything changed since this was asked.
     pub(super) fn take_changed(&mut self) -> Option<(PathBuf, Vec<u8>)> {
         let path = self.file.clone()?;
@@ -465,6 +493,56 @@ fn read_file(path: &Path, caps: RecordCaps) -> io::Result<Vec<(RecordKey, Kept)>
     Ok(records)
 }
 
+/// The entries of a record, with their lengths; `None` where it ends within one.
+fn entries(mut record: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
+    std::iter::from_fn(move || {
+        let len = record.first_chunk::<2>()?;
+        let part = record.split_at_checked(2 + usize::from(u16::from_be_bytes(*len)));
+        record = part.map_or(&[], |(_, rest)| rest);
+        Some(part.map(|(entry, _)| entry))
+    })
+}
+
+/// Whether every entry of `new` is in `stored`, byte for byte.
+fn says_nothing_new(stored: &[u8], new: &[u8]) -> bool {
+    new.len() > 2
+        && new.len() <= stored.len()
+        && entries(new).all(|entry| entry.is_some() && entries(stored).any(|kept| kept == entry))
+}
+
+/// How many records devices and prefixes may bring, of at most [`RECORD_PACES_MAX`] each.
+#[derive(Default)]
+struct Paces {
+    of_device: HashMap<PeerId, TokenBucket>,
+    of_prefix: HashMap<String, TokenBucket>,
+}
+
+impl Paces {
+    /// The device's own first: alone it takes little of what its prefix may bring.
+    fn allow(&mut self, source: PeerId, prefix: String, at: Instant) -> bool {
+        let device = (limits::RECORDS_BURST, limits::RECORDS_RATE);
+        let network = (limits::PREFIX_RECORDS_BURST, limits::PREFIX_RECORDS_RATE);
+        take(&mut self.of_device, source, device, at)
+            && take(&mut self.of_prefix, prefix, network, at)
+    }
+}
+
+/// Takes one of a name's. When too many names are busy, a new one gets nothing.
+fn take<K: Eq + std::hash::Hash>(
+    buckets: &mut HashMap<K, TokenBucket>,
+    name: K,
+    (burst, rate): (u32, u32),
+    at: Instant,
+) -> bool {
+    if !buckets.contains_key(&name) && buckets.len() >= RECORD_PACES_MAX {
+        buckets.retain(|_, bucket| !bucket.is_full(at));
+        if buckets.len() >= RECORD_PACES_MAX {
+            return false;
+        }
+    }
+    buckets.entry(name).or_insert_with(|| TokenBucket::new(burst, rate, at)).try_take(at)
+}
+
 /// The prefix that shares a cap: IPv4 /24, IPv6 /48.
 fn prefix(ip: IpAddr) -> String {
     match ip {
@@ -537,12 +615,27 @@ impl RecordStore for Records {
 }
 
 /// Devices of one public address prefix in one bucket of the routing table (threats.md A3).
-pub(super) const PREFIX_PER_BUCKET: usize = 2;
+const PREFIX_PER_BUCKET: usize = 2;
 
 /// Whether an address counts for [`PREFIX_PER_BUCKET`], and its prefix.
-pub(super) fn public_prefix(address: &libp2p::Multiaddr) -> Option<String> {
+fn public_prefix(address: &libp2p::Multiaddr) -> Option<String> {
     let ip = super::address_book::ip_of(address)?;
     (!super::address_book::is_lan(ip)).then(|| prefix(ip))
+}
+
+/// Whether a bucket of the routing table takes an address: not when [`PREFIX_PER_BUCKET`] other
+/// devices in it, whose addresses are given, have one of the same public prefix.
+pub(super) fn has_room_for<'a, A>(
+    address: &libp2p::Multiaddr,
+    others: impl Iterator<Item = A>,
+) -> bool
+where
+    A: IntoIterator<Item = &'a libp2p::Multiaddr>,
+{
+    let Some(prefix) = public_prefix(address) else { return true };
+    let same =
+        |addresses: A| addresses.into_iter().filter_map(public_prefix).any(|other| other == prefix);
+    others.filter_map(|addresses| same(addresses).then_some(())).count() < PREFIX_PER_BUCKET
 }
 
 /// Subjects that one device may be found for.
@@ -589,6 +682,116 @@ mod tests {
         assert!(records.admit(&record(999, now()), PeerId::random(), elsewhere, now()).is_ok());
         assert_eq!(records.kept().0, CAPS.of_prefix + 1);
         assert_eq!(records.refused(), 90 + 170);
+    }
+
+    #[test]
+    fn what_is_stored_is_recognised_before_its_signature_is_checked() {
+        let mut records = Records::open(PeerId::random(), CAPS, None, now());
+        let source = PeerId::random();
+        let at = now();
+        let subject = Subject::Root(Ghid::of(b"replayed"));
+        let of_device = |device: u8, stamp: u64| {
+            let host = Host { device: vec![device; 38], addresses: Vec::new() };
+            let route = Route { host, persisters: Vec::new(), stamp };
+            let epoch = route::epoch_of(at);
+            let value = subject.seal(epoch, &route, None, [device; 12]);
+            Record::new(subject.key(epoch).to_vec(), value)
+        };
+        let admit =
+            |records: &mut Records, record: &Record| records.admit(record, source, Some(ip(1)), at);
+        let (one, two) = (of_device(1, at), of_device(2, at));
+        assert_eq!(admit(&mut records, &one), Ok(()));
+        assert_eq!(admit(&mut records, &two), Ok(()));
+        assert_eq!(records.checked(), 2);
+        // Each of two devices, and what those send who read both.
+        let both = records.get(&one.key).unwrap().into_owned();
+        for record in [&one, &two, &both] {
+            for _ in 0..1_000 {
+                assert_eq!(admit(&mut records, record), Err(Refusal::Replayed));
+            }
+        }
+        assert_eq!(records.checked(), 2);
+        // What is new in one byte is looked at, and so is the same under another key.
+        let mut forged = one.clone();
+        *forged.value.last_mut().unwrap() ^= 1;
+        assert_eq!(admit(&mut records, &forged), Err(Refusal::Forged));
+        let elsewhere = Record { key: RecordKey::new(&[0; 32]), ..one.clone() };
+        assert_eq!(admit(&mut records, &elsewhere), Err(Refusal::Foreign));
+        for cut in [1, 2, 3, one.value.len() - 1] {
+            let cut = Record { value: one.value[..cut].to_vec(), ..one.clone() };
+            admit(&mut records, &cut).unwrap_err();
+        }
+        assert_eq!(admit(&mut records, &of_device(1, at + 1)), Ok(()));
+        assert_eq!(records.checked(), 2 + 2 + 4 + 1);
+    }
+
+    #[test]
+    fn records_have_a_pace_that_honest_devices_do_not_reach() {
+        let mut records = Records::open(PeerId::random(), CAPS, None, now());
+        let start = Instant::now();
+        let after = |seconds: f64| start + Duration::from_secs_f64(seconds);
+        // 2,100 a second of one device, for ten seconds.
+        let flooder = PeerId::random();
+        let looked_at = (0..21_000).filter(|number| {
+            records.allows(flooder, Some(ip(1)), after(f64::from(*number) / 2_100.0))
+        });
+        let most = limits::RECORDS_BURST + 10 * limits::RECORDS_RATE;
+        assert!(looked_at.count() <= most as usize);
+        // Beside it, in the same prefix, a device that begins anew with all that one may publish: two a
+        // second, for two days each.
+        let honest = PeerId::random();
+        let all = 2 * limits::PRESENCES_MAX as u32;
+        let looked_at = (0..all).filter(|number| {
+            let at = after(10.0 + f64::from(number / 4));
+            let flood = (0..100).filter(|_| records.allows(flooder, Some(ip(1)), at)).count();
+            assert!(flood <= most as usize);
+            records.allows(honest, Some(ip(2)), at)
+        });
+        assert_eq!(looked_at.count(), all as usize);
+        // A new device for each record: its network has a pace, too.
+        let later = after(10_000.0);
+        let looked_at = (0..21_000).filter(|number| {
+            let at = later + Duration::from_secs_f64(f64::from(*number) / 2_100.0);
+            records.allows(PeerId::random(), Some(ip(3)), at)
+        });
+        let most = limits::PREFIX_RECORDS_BURST + 10 * limits::PREFIX_RECORDS_RATE;
+        assert!(looked_at.count() <= most as usize);
+        assert!(records.paces.of_device.len() <= RECORD_PACES_MAX);
+        let elsewhere = (0..5_000_u32).filter(|number| {
+            let from = Some(IpAddr::from((0x0800_0000 + (number << 8)).to_be_bytes()));
+            records.allows(PeerId::random(), from, after(20_000.0))
+        });
+        assert_eq!(elsewhere.count(), RECORD_PACES_MAX);
+        assert!(records.paces.of_device.len() <= RECORD_PACES_MAX);
+        assert!(records.paces.of_prefix.len() <= RECORD_PACES_MAX);
+    }
+
+    #[test]
+    fn the_paths_of_a_lookup_share_no_device() {
+        let settings = format!("{:?}", settings());
+        assert!(settings.contains("disjoint_query_paths: true"), "{settings}");
+        assert!(settings.contains("parallelism: 3"), "{settings}");
+    }
+
+    #[test]
+    fn a_bucket_has_two_devices_of_one_public_prefix() {
+        let address = |text: &str| text.parse::<libp2p::Multiaddr>().unwrap();
+        let room = |new: &str, others: &[&str]| {
+            let others: Vec<[libp2p::Multiaddr; 1]> =
+                others.iter().map(|text| [address(text)]).collect();
+            has_room_for(&address(new), others.iter())
+        };
+        let new = "/ip4/8.8.8.1/tcp/1";
+        assert!(room(new, &["/ip4/8.8.8.2/tcp/1", "/ip4/8.8.9.3/tcp/1", "/ip4/9.8.8.4/tcp/1"]));
+        assert!(!room(new, &["/ip4/8.8.8.2/tcp/1", "/ip4/8.8.8.2/udp/2/quic-v1"]));
+        let new = "/ip6/2001:db9:1:2::1/tcp/1";
+        assert!(!room(new, &["/ip6/2001:db9:1:3::1/tcp/1", "/ip6/2001:db9:1:4::1/tcp/1"]));
+        assert!(room(new, &["/ip6/2001:db9:2::1/tcp/1", "/ip6/2001:db9:3::1/tcp/1"]));
+        // A LAN, and tests, are one network.
+        for host in ["127.0.0.1", "192.168.1.1", "10.0.0.1"] {
+            let same = format!("/ip4/{host}/tcp/1");
+            assert!(room(&same, &[same.as_str(); 20]), "{host}");
+        }
     }
 
     #[test]

@@ -455,6 +455,7 @@ impl EventLoop {
             let (tcp, quic) = self.listening.ports();
             beacon.listen(address_book::ipv4_of(&addresses), tcp, quic);
         }
+        self.forget_refusals();
         self.dht_moved(Instant::now());
         self.publish();
     }

@@ -252,6 +252,21 @@ pub const VISIT: Duration = Duration::from_secs(60);
 /// How long an orderly stop may take to send what is queued.
 pub const SHUTDOWN: Duration = Duration::from_secs(1);
 
+/// Records that one device brings into the DHT here: at once, and a second. An honest one with
+/// [`PRESENCES_MAX`] subjects brings two a second, four in the last hours of a day.
+pub const RECORDS_BURST: u32 = 64;
+/// See [`RECORDS_BURST`].
+pub const RECORDS_RATE: u32 = 16;
+
+/// The same for all devices of one address prefix (IPv4 /24, IPv6 /48) together: 32 honest ones that
+/// publish all they may, and 3 % of a core for signatures.
+pub const PREFIX_RECORDS_BURST: u32 = 512;
+/// See [`PREFIX_RECORDS_BURST`].
+pub const PREFIX_RECORDS_RATE: u32 = 128;
+
+/// Devices, and prefixes, of which it is remembered how many records they brought.
+pub const RECORD_PACES_MAX: usize = 1_024;
+
 /// A budget that refills with time. Counts in any unit.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TokenBucket {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -55,6 +56,8 @@ pub(super) struct Link {
     /// Of the message that arrives.
     reading: Holding,
     filled: Notify,
+    /// The other side said that it refuses us: it ends the link.
+    refused: AtomicBool,
     /// Cancelled when the link has to end.
     ending: CancellationToken,
     /// Cancelled when the connection under the link is gone.
@@ -80,6 +83,7 @@ impl Link {
             queued: pools.queued.hold(origin),
             reading: pools.reading.hold(origin),
             filled: Notify::new(),
+            refused: AtomicBool::new(false),
             ending: CancellationToken::new(),
             gone: CancellationToken::new(),
             done: CancellationToken::new(),
@@ -133,6 +137,11 @@ impl Link {
     /// Bytes waiting to be written.
     pub(super) fn queued(&self) -> usize {
         self.queue().bytes
+    }
+
+    /// Whether the other side said that it refuses us.
+    pub(super) fn is_refused(&self) -> bool {
+        self.refused.load(Ordering::Relaxed)
     }
 
     fn reason(&self) -> Option<End> {
@@ -309,6 +318,9 @@ async fn read_loop(link: &Link, reader: impl AsyncRead + Unpin, outlet: &Outlet)
                 let wait = ingest.take(&message, len, Instant::now());
                 if !wait.is_zero() {
                     tokio::time::sleep(wait).await;
+                }
+                if matches!(message, Message::Refused { .. }) {
+                    link.refused.store(true, Ordering::Relaxed);
                 }
                 let event = NetworkEvent::Message { link: link.id, message };
                 if !outlet.send(event, len).await {

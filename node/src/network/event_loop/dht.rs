@@ -22,8 +22,7 @@ use tokio::task::{JoinError, JoinSet};
 use super::EventLoop;
 use crate::network::address_book::{self, Source};
 use crate::network::dht::{
-    DhtConfig, DhtMode, DhtStatus, KAD_PROTOCOL, PREFIX_PER_BUCKET, PRESENCES_MAX, Presence, keep,
-    now, public_prefix,
+    DhtConfig, DhtMode, DhtStatus, KAD_PROTOCOL, PRESENCES_MAX, Presence, has_room_for, keep, now,
 };
 use crate::network::limits::{ADDRESSES_PER_PEER, FINDS_MAX, PUTS_MAX};
 use crate::network::{NetworkEvent, Order};
@@ -526,7 +525,7 @@ impl EventLoop {
         match event {
             kad::Event::InboundRequest {
                 request: InboundRequest::PutRecord { source, connection, record: Some(record) },
-            } => self.take_record(&record, source, connection),
+            } => self.take_record(&record, source, connection, now),
             kad::Event::OutboundQueryProgressed { id, result, step, .. } => {
                 match result {
                     QueryResult::GetRecord(Ok(GetRecordOk::FoundRecord(found))) => {
@@ -558,10 +557,20 @@ impl EventLoop {
         }
     }
 
-    fn take_record(&mut self, record: &Record, source: PeerId, connection: ConnectionId) {
+    fn take_record(
+        &mut self,
+        record: &Record,
+        source: PeerId,
+        connection: ConnectionId,
+        at: Instant,
+    ) {
         let from = self.ip_of_connection(&source, connection);
         let Some(kad) = self.swarm.behaviour_mut().kad.as_mut() else { return };
-        if let Err(refusal) = kad.store_mut().admit(record, source, from, now()) {
+        let records = kad.store_mut();
+        if !records.allows(source, from, at) {
+            return;
+        }
+        if let Err(refusal) = records.admit(record, source, from, now()) {
             tracing::debug!(%source, %refusal, "a record is refused");
         }
     }
@@ -599,18 +608,15 @@ impl EventLoop {
         }
         for address in addresses {
             // Many devices of one network may be one person's.
-            if let Some(prefix) = public_prefix(&address)
-                && let Some(bucket) = kad.kbucket(id)
-            {
-                let same = bucket.iter().filter(|entry| {
-                    let mut of_entry = entry.node.value.iter().filter_map(public_prefix);
-                    *entry.node.key.preimage() != id && of_entry.any(|other| other == prefix)
-                });
-                if same.count() >= PREFIX_PER_BUCKET {
-                    continue;
-                }
+            let has_room = kad.kbucket(id).is_none_or(|bucket| {
+                let others = bucket.iter().filter(|entry| *entry.node.key.preimage() != id);
+                let others: Vec<Vec<Multiaddr>> =
+                    others.map(|entry| entry.node.value.iter().cloned().collect()).collect();
+                has_room_for(&address, others.iter())
+            });
+            if has_room {
+                kad.add_address(&id, address);
             }
-            kad.add_address(&id, address);
         }
     }
 
@@ -656,6 +662,7 @@ impl EventLoop {
             records,
             bytes,
             refused: store.refused(),
+            checked: store.checked(),
             presences: self.dht.own.len(),
             published: self.dht.own.iter().filter(|own| own.published).count(),
             finds: self.dht.finds.len() + self.dht.waiting.len(),

@@ -266,6 +266,10 @@ impl EventLoop {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         if let Some(current) = &peer.link {
             current.link.connection_gone();
+            if current.link.is_refused() {
+                let link = current.link.id;
+                self.remote_refused(&id, link, now);
+            }
         } else {
             self.peers.remove(&id);
         }
@@ -435,9 +439,12 @@ impl EventLoop {
             if ended.lived >= LINK_STABLE {
                 peer.reopens = 0;
             }
+            if ended.link.is_refused() {
+                self.remote_refused(&id, ended.link.id, now);
+            }
             match ended.end {
-                End::Lost => self.reopen_later(id, now),
-                End::Closed | End::Overflow => self.disconnect(id, now),
+                End::Lost if !ended.link.is_refused() => self.reopen_later(id, now),
+                End::Lost | End::Closed | End::Overflow => self.disconnect(id, now),
                 End::Misbehaved | End::Replaced | End::Shutdown => {}
             }
         }

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use hypergolix_engine::input::LinkId;
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{ConnectionId, DialError};
 use libp2p::{Multiaddr, PeerId};
@@ -15,6 +16,14 @@ use crate::network::{RemoteStatus, Target, Targets};
 /// Pauses between dials of a remote: 1, 2, 4 s and so on up to this.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
+/// Pauses after a remote refused us, while it does so again and again: 1, 2, 4 s and so on up to this.
+/// Whoever is admitted again sees it within that. Those who only lose the connection are dialled as ever:
+/// a relay that was restarted is needed at once.
+const REFUSED_PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// A link to a remote that refused us before and lives this long: it takes us. A farewell takes less.
+const TAKEN: Duration = Duration::from_secs(3);
+
 /// Longest text of an error that is shown.
 const ERROR_MAX: usize = 200;
 
@@ -25,6 +34,12 @@ pub(super) struct Remote {
     pub(super) peer: Option<PeerId>,
     ways: Vec<Way>,
     error: Option<String>,
+    /// How often it refused us, one time after the other.
+    refusals: u32,
+    /// On which link it did so last.
+    refused: Option<LinkId>,
+    /// Until when it is left alone for that.
+    held_until: Option<Instant>,
 }
 
 /// One address of a remote. Each has its own pauses: where TCP is refused at once, QUIC is silent
@@ -45,11 +60,13 @@ impl Remote {
             dial_at: if address_book::is_quic(address) { now + TCP_HEAD_START } else { now },
         });
         let ways = ways.collect();
-        Self { target, peer: None, ways, error: None }
+        Self { target, peer: None, ways, error: None, refusals: 0, refused: None, held_until: None }
     }
 
     fn failed(&mut self, way: usize, error: &str, now: Instant) {
         let first = self.error.is_none();
+        // Resolvers use several lines.
+        let error = error.split_whitespace().collect::<Vec<_>>().join(" ");
         self.error = Some(error.chars().take(ERROR_MAX).collect());
         if let Some(way) = self.ways.get_mut(way) {
             way.dialing = None;
@@ -61,6 +78,11 @@ impl Remote {
         if first {
             tracing::warn!(remote = %self.target.name, error, "a remote cannot be reached");
         }
+    }
+
+    /// When `way` may be dialled.
+    fn dial_at(&self, way: &Way) -> Instant {
+        self.held_until.map_or(way.dial_at, |until| until.max(way.dial_at))
     }
 
     /// Where it is dialled.
@@ -104,16 +126,17 @@ impl EventLoop {
             .iter()
             .flat_map(|remote| remote.ways.iter().map(move |way| (remote, way)))
             .filter(|(remote, way)| way.dialing.is_none() && self.is_wanted(remote, way))
-            .map(|(_, way)| way.dial_at)
+            .map(|(remote, way)| remote.dial_at(way))
             .min()
     }
 
     pub(super) fn tick_remotes(&mut self, now: Instant) {
+        self.note_taken(now);
         for index in 0..self.remotes.len() {
             for number in 0..self.remotes[index].ways.len() {
                 let way = &self.remotes[index].ways[number];
                 let wanted = self.is_wanted(&self.remotes[index], way);
-                if way.dialing.is_some() || way.dial_at > now || !wanted {
+                if way.dialing.is_some() || self.remotes[index].dial_at(way) > now || !wanted {
                     continue;
                 }
                 let address = way.address.clone();
@@ -154,7 +177,7 @@ impl EventLoop {
                 way.dial_at = now + pause;
             }
             remote.peer = Some(id);
-            if remote.error.take().is_some() {
+            if remote.error.take().is_some() && remote.refusals == 0 {
                 tracing::warn!(remote = %remote.target.name, "a remote is reached again");
             }
         }
@@ -199,6 +222,47 @@ impl EventLoop {
                     way.dial_at = way.dial_at.min(now + Duration::from_secs(1));
                 }
                 remote.error.get_or_insert_with(|| "the connection was lost".to_owned());
+                if let Some(until) = remote.held_until.filter(|until| *until > now) {
+                    self.book.hold(id, Some(until));
+                }
+            }
+        }
+    }
+
+    /// A remote said that it refuses us, and ended the link.
+    pub(super) fn remote_refused(&mut self, id: &PeerId, link: LinkId, now: Instant) {
+        for remote in self.remotes.iter_mut().filter(|remote| remote.peer == Some(*id)) {
+            if remote.refused.replace(link) == Some(link) {
+                continue;
+            }
+            if remote.refusals == 0 {
+                tracing::warn!(remote = %remote.target.name, "a remote refuses us");
+            }
+            let pause = Duration::from_secs(1 << remote.refusals.min(5)).min(REFUSED_PAUSE_MAX);
+            remote.refusals = remote.refusals.saturating_add(1);
+            remote.held_until = Some(now + pause);
+            remote.error = Some("it refuses this device".to_owned());
+            self.book.hold(id, remote.held_until);
+        }
+    }
+
+    /// Remotes that refused us and keep the link now.
+    fn note_taken(&mut self, now: Instant) {
+        for remote in self.remotes.iter_mut().filter(|remote| remote.refusals > 0) {
+            let link = remote.peer.and_then(|peer| self.peers.get(&peer)?.link.as_ref());
+            if link.is_some_and(|link| link.since + TAKEN <= now && !link.link.is_refused()) {
+                (remote.refusals, remote.held_until) = (0, None);
+                tracing::warn!(remote = %remote.target.name, "a remote takes us again");
+            }
+        }
+    }
+
+    /// Something changed, here or in the configuration: whoever refused us is asked again at once.
+    pub(super) fn forget_refusals(&mut self) {
+        for remote in self.remotes.iter_mut().filter(|remote| remote.refusals > 0) {
+            (remote.refusals, remote.held_until) = (0, None);
+            if let Some(peer) = &remote.peer {
+                self.book.hold(peer, None);
             }
         }
     }
@@ -239,6 +303,7 @@ impl EventLoop {
                 self.book.unconfigure(&peer, address);
             }
         }
+        self.forget_refusals();
         self.forget_reservations();
         self.dht_moved(now);
         self.targets = Targets { peers: targets.peers, remotes: Vec::new() };
@@ -251,7 +316,7 @@ impl EventLoop {
             .map(|remote| {
                 let connected = self.is_connected(remote.peer);
                 let waiting = remote.ways.iter().all(|way| way.dialing.is_none());
-                let soonest = remote.ways.iter().map(|way| way.dial_at).min();
+                let soonest = remote.ways.iter().map(|way| remote.dial_at(way)).min();
                 RemoteStatus {
                     name: remote.target.name.clone(),
                     peer_id: remote.peer,
