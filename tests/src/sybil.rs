@@ -32,6 +32,9 @@ use crate::wait::{PATIENCE, wait_until};
 /// Devices that a record is put at: the whole neighbourhood.
 pub const NEIGHBOURHOOD: usize = 20;
 
+/// Devices that each of them joins at: connections are files.
+const JOINS: usize = 5;
+
 /// A place in the DHT: the key of a record.
 pub type Spot = [u8; 32];
 
@@ -85,7 +88,8 @@ pub struct Sybils {
 }
 
 impl Sybils {
-    /// Starts a device per key; they share the addresses `hosts`, and join at every device of `at`.
+    /// Starts a device per key; they share the addresses `hosts`, and join at devices of `at`, always
+    /// at the last one.
     ///
     /// # Panics
     /// When they cannot listen, or do not get to know one another.
@@ -112,10 +116,13 @@ impl Sybils {
                 for (peer, address) in known.iter().filter(|(peer, _)| *peer != local) {
                     swarm.behaviour_mut().kad.add_address(peer, address.clone());
                 }
-                for address in &at {
+                // The last one, where nodes begin, and some others, each in its turn.
+                let rest = &at[..at.len().saturating_sub(1)];
+                let some = rest.iter().cycle().skip(number).take(rest.len().min(JOINS - 1));
+                for address in at.last().into_iter().chain(some) {
                     swarm.dial(address.clone()).expect("an address that can be dialled");
                 }
-                let joined = at.len();
+                let joined = at.len().min(JOINS);
                 tokio::spawn(drive(swarm, number, joined, Arc::clone(&given), stop.clone()));
             }
         });
