@@ -24,6 +24,11 @@ const HEADER_LEN: usize = 12;
 const DATA: u8 = 0;
 /// The flag of frames that open a substream.
 const OPENS: u8 = 1;
+/// The flag of frames that reset one: Yamux opens none by them, whatever else they say.
+const RESETS: u8 = 8;
+/// Substreams that are counted at one time. Yamux ends a connection that has more than [`STREAMS_MAX`];
+/// some of those that were dropped may still be counted.
+const COUNTED_MAX: usize = 2 * STREAMS_MAX;
 
 /// Makes a [`Muxer`] of a connection.
 #[derive(Debug, Clone)]
@@ -133,7 +138,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> StreamMuxer for Muxer<C> {
     ) -> Poll<Result<Self::Substream, Self::Error>> {
         let this = self.get_mut();
         let stream = ready!(this.connection.poll_new_outbound(cx)).map_err(into_io)?;
-        this.unread.open(stream.id().val());
+        this.unread.open(stream.id().val())?;
         Poll::Ready(Ok(this.substream(stream)))
     }
 
@@ -232,8 +237,13 @@ impl Unread {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn open(&self, stream: u32) {
-        self.streams().frames.entry(stream).or_default();
+    fn open(&self, stream: u32) -> io::Result<()> {
+        let mut streams = self.streams();
+        streams.frames.entry(stream).or_default();
+        if streams.frames.len() > COUNTED_MAX {
+            return Err(io::Error::other("more substreams than a connection may have"));
+        }
+        Ok(())
     }
 
     /// A frame begins. Those of substreams that are not there are dropped by Yamux.
@@ -307,8 +317,8 @@ impl<C> Counted<C> {
                 self.at = 0;
                 let [_, kind, _, flags, s0, s1, s2, s3, l0, l1, l2, l3] = self.header;
                 let stream = u32::from_be_bytes([s0, s1, s2, s3]);
-                if flags & OPENS != 0 && kind <= 1 {
-                    self.unread.open(stream);
+                if flags & OPENS != 0 && flags & RESETS == 0 && kind <= 1 {
+                    self.unread.open(stream)?;
                 }
                 if kind == DATA {
                     let len = u32::from_be_bytes([l0, l1, l2, l3]);
@@ -387,9 +397,22 @@ mod tests {
     #[test]
     fn a_crumb_counts_for_what_it_takes() {
         let unread = Unread::default();
-        unread.open(1);
+        unread.open(1).expect("the first");
         let most = UNREAD_BYTES / (1 + FRAME_OVERHEAD);
         assert!((0..most).all(|_| unread.arrive(1, 1).is_ok()));
         assert!(unread.arrive(1, 1).is_err());
+    }
+
+    #[test]
+    fn substreams_that_yamux_never_has_are_not_counted_without_end() {
+        let unread = Arc::new(Unread::default());
+        let mut io =
+            Counted { io: (), unread: Arc::clone(&unread), header: [0; 12], at: 0, data: 0 };
+        for number in 0..10_000 {
+            io.see(&frame(OPENS | RESETS, 2 * number + 1, b"")).expect("Yamux opens none");
+        }
+        assert!(unread.streams().frames.is_empty());
+        let open = (0..10_000).filter(|number| io.see(&frame(OPENS, 2 * number + 1, b"")).is_ok());
+        assert_eq!(open.count(), COUNTED_MAX);
     }
 }
