@@ -1,5 +1,6 @@
 //! `Server`: the parts of a persister, wired, started and stopped in order.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -182,18 +183,22 @@ impl Server {
         Ok(Self { network, commands, ended, _control: control })
     }
 
-    /// Where it listens, peer id included, once the system has said so.
+    /// Where it listens, peer id included, once the system has said so: of each host both TCP and QUIC,
+    /// and nothing new for a moment.
     pub async fn addresses(&self) -> Vec<Multiaddr> {
         let asked = Instant::now();
+        let mut before = Vec::new();
         loop {
             let status = self.network.status();
-            let quic = |address: &Multiaddr| address.iter().any(|part| part == Protocol::QuicV1);
-            let both = status.listen.iter().any(quic) && !status.listen.iter().all(quic);
-            if both || asked.elapsed() > LISTEN_TIME {
+            let tcp = hosts(&status.listen, |part| matches!(part, Protocol::Tcp(_)));
+            let quic = hosts(&status.listen, |part| *part == Protocol::QuicV1);
+            let complete = !tcp.is_empty() && tcp == quic && status.listen == before;
+            if complete || asked.elapsed() > LISTEN_TIME {
                 let id = Protocol::P2p(status.peer_id);
                 return status.listen.into_iter().map(|a| a.with(id.clone())).collect();
             }
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            before = status.listen;
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 
@@ -226,4 +231,15 @@ impl Server {
             Err(_) => Err(NodeError::SlowStop),
         }
     }
+}
+
+/// The hosts of those addresses that have a part of some kind; without hosts that only one link knows.
+fn hosts(addresses: &[Multiaddr], kind: impl Fn(&Protocol<'_>) -> bool) -> BTreeSet<IpAddr> {
+    let of_kind = addresses.iter().filter(|address| address.iter().any(|part| kind(&part)));
+    let hosts = of_kind.flat_map(Multiaddr::iter).filter_map(|part| match part {
+        Protocol::Ip4(ip) => Some(IpAddr::V4(ip)),
+        Protocol::Ip6(ip) if !ip.is_unicast_link_local() => Some(IpAddr::V6(ip)),
+        _ => None,
+    });
+    hosts.collect()
 }
