@@ -10,7 +10,7 @@ use libp2p::{Multiaddr, PeerId};
 use serde_json::{Map, Value, json};
 
 use crate::config::Config;
-use crate::network::{DhtStatus, GossipStatus, Network, RemoteStatus};
+use crate::network::{DhtStatus, GossipStatus, Network, NetworkStatus, RemoteStatus};
 use crate::paths::Home;
 
 /// What a node knows of itself.
@@ -78,25 +78,14 @@ impl ServerFacts {
                 "connected_seconds": link.map(|link| link.connected_for().as_secs()),
             })
         };
-        let texts: Vec<String> = network.listen.iter().map(ToString::to_string).collect();
-        let own = json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "pid": std::process::id(),
-            "uptime_seconds": self.started.elapsed().as_secs(),
-            "peer_id": network.peer_id.to_string(),
-            "listen": texts,
-            "mirrors": self.mirrors.iter().map(linked).collect::<Vec<_>>(),
-            "peers": self.peers.iter().map(linked).collect::<Vec<_>>(),
-            "dht": network.dht.map(dht_facts),
-            "gossip": network.gossip.map(gossip_facts),
-            "storage_bytes": storage.bytes,
-            "low_on_space": storage.low_on_space,
-            "deletions_not_compacted": storage.deletions_not_compacted,
-            "store_failures": storage.failures,
-        });
-        if let Value::Object(own) = own {
-            facts.extend(own);
-        }
+        extend(&mut facts, process_facts(self.started, &network, storage));
+        extend(
+            &mut facts,
+            json!({
+                "mirrors": self.mirrors.iter().map(linked).collect::<Vec<_>>(),
+                "peers": self.peers.iter().map(linked).collect::<Vec<_>>(),
+            }),
+        );
         Value::Object(facts).to_string()
     }
 }
@@ -142,10 +131,6 @@ impl Facts {
                 })
             })
             .collect();
-        let texts = |addresses: &[Multiaddr]| -> Vec<String> {
-            addresses.iter().map(ToString::to_string).collect()
-        };
-        let listen = texts(&network.listen);
         let persisters = match facts.remove("persisters") {
             Some(Value::Array(persisters)) => persisters,
             _ => Vec::new(),
@@ -159,13 +144,8 @@ impl Facts {
         let found = found(&network.remotes, &persisters);
         let config = self.config.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let own = json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "pid": std::process::id(),
-            "uptime_seconds": self.started.elapsed().as_secs(),
             "home": self.home.path().display().to_string(),
             "ipc_port": self.ipc_port,
-            "peer_id": network.peer_id.to_string(),
-            "listen": listen,
             "external": texts(&network.external),
             "circuits": texts(&network.circuits),
             "peers": peers,
@@ -174,12 +154,6 @@ impl Facts {
             "servers_found": found,
             "addresses_known": network.addresses,
             "dials": network.dials,
-            "dht": network.dht.map(dht_facts),
-            "gossip": network.gossip.map(gossip_facts),
-            "storage_bytes": storage.bytes,
-            "low_on_space": storage.low_on_space,
-            "deletions_not_compacted": storage.deletions_not_compacted,
-            "store_failures": storage.failures,
             "config": {
                 "durability": config.durability,
                 "verbosity": config.verbosity,
@@ -189,11 +163,37 @@ impl Facts {
                 "peers": config.peers,
             },
         });
-        if let Value::Object(own) = own {
-            facts.extend(own);
-        }
+        extend(&mut facts, process_facts(self.started, &network, storage));
+        extend(&mut facts, own);
         Value::Object(facts).to_string()
     }
+}
+
+/// What is said of every process.
+fn process_facts(started: Instant, network: &NetworkStatus, storage: Storage) -> Value {
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
+        "uptime_seconds": started.elapsed().as_secs(),
+        "peer_id": network.peer_id.to_string(),
+        "listen": texts(&network.listen),
+        "dht": network.dht.map(dht_facts),
+        "gossip": network.gossip.map(gossip_facts),
+        "storage_bytes": storage.bytes,
+        "low_on_space": storage.low_on_space,
+        "deletions_not_compacted": storage.deletions_not_compacted,
+        "store_failures": storage.failures,
+    })
+}
+
+fn extend(facts: &mut Map<String, Value>, more: Value) {
+    if let Value::Object(more) = more {
+        facts.extend(more);
+    }
+}
+
+fn texts(addresses: &[Multiaddr]) -> Vec<String> {
+    addresses.iter().map(ToString::to_string).collect()
 }
 
 /// The distributed hash table: how we take part, who is known, what is kept, what is said of us.

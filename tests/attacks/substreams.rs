@@ -10,7 +10,7 @@ use hypergolix_tests::process::Server;
 use hypergolix_tests::wait::pause;
 
 use crate::hostile::{self, Connection, WINDOW_LEN};
-use crate::{Scene, assert_grown, scale};
+use crate::{Scene, Waits, assert_grown, scale};
 
 /// Connections of the attack: an eighth.
 const CONNECTIONS: usize = 16;
@@ -72,11 +72,15 @@ pub fn stalled() {
         }))
         .await
     });
+    compare(&scene, memory, usual, held);
+}
+
+/// Others are served and memory is bounded while all of these are held open.
+fn compare(scene: &Scene, memory: u64, usual: Waits, held: Vec<Option<Connection>>) {
     let (_, waits) = scene.user().waits(&scene.honest);
     println!("{} connections", held.iter().flatten().count());
-    assert_grown(&scene, memory, MEMORY_MAX);
+    assert_grown(scene, memory, MEMORY_MAX);
     waits.compare(usual);
-    drop(held);
 }
 
 /// Bytes that nobody reads, each in a frame of its own, which takes a hundred times its length.
@@ -108,11 +112,7 @@ pub fn crumbs() {
         }))
         .await
     });
-    let (_, waits) = scene.user().waits(&scene.honest);
-    println!("{} connections", held.iter().flatten().count());
-    assert_grown(&scene, memory, MEMORY_MAX);
-    waits.compare(usual);
-    drop(held);
+    compare(&scene, memory, usual, held);
 }
 
 /// Peers that ask for a lot and do not read it.

@@ -568,7 +568,7 @@ fn root_secret(suite: Suite, fingerprint: &Ghid) -> Secret {
 }
 
 /// A store with nothing in it.
-struct Nothing;
+pub(crate) struct Nothing;
 
 impl View for Nothing {
     fn get(&self, _: Table, _: &[u8]) -> Result<Option<Vec<u8>>, ViewError> {

@@ -408,15 +408,7 @@ fn doing(figures: &Value) -> String {
         // A string takes everything.
         let _ = writeln!(out, "{name:<13} {value}");
     };
-    line(
-        "running",
-        format!(
-            "{} (Hypergolix {}, process {})",
-            status::duration(number("uptime_seconds")),
-            figures["version"].as_str().unwrap_or("-"),
-            number("pid")
-        ),
-    );
+    line("running", status::running(figures));
     line("device", figures["peer_id"].as_str().unwrap_or("-").to_owned());
     line("links", format!("{} devices connected", number("links")));
     line(
@@ -428,14 +420,7 @@ fn doing(figures: &Value) -> String {
             number("requests_waiting")
         ),
     );
-    let mut storage = status::bytes(number("storage_bytes"));
-    if figures["low_on_space"] == true {
-        storage += ", THE DISK IS FULL: only deletions are taken";
-    }
-    if number("store_failures") > 0 {
-        let _ = write!(storage, ", failed {} times", number("store_failures"));
-    }
-    line("storage", storage);
+    line("storage", status::storage(figures, "only deletions are taken"));
     for (key, name) in [("mirrors", "mirrors"), ("peers", "peers")] {
         for (index, server) in figures[key].as_array().into_iter().flatten().enumerate() {
             let address = server["address"].as_str().unwrap_or("-");

@@ -73,15 +73,7 @@ fn readable(status: &Value) -> String {
         // A string takes everything.
         let _ = writeln!(out, "{name:<13} {value}");
     };
-    line(
-        "running",
-        format!(
-            "{} (Hypergolix {}, process {})",
-            duration(number("uptime_seconds")),
-            text("version"),
-            number("pid")
-        ),
-    );
+    line("running", running(status));
     line("home", text("home"));
     line("fingerprint", text("fingerprint"));
     line("user id", text("user_id"));
@@ -124,14 +116,7 @@ fn readable(status: &Value) -> String {
         let (subscribed, mailed) = (figure("subscribed"), figure("mailed"));
         line("", format!("used by others: {id}, {subscribed} followed, {mailed} in mailboxes"));
     }
-    let mut storage = bytes(number("storage_bytes"));
-    if status["low_on_space"] == true {
-        storage += ", THE DISK IS FULL: only deleting is possible";
-    }
-    if number("store_failures") > 0 {
-        let _ = write!(storage, ", failed {} times", number("store_failures"));
-    }
-    line("storage", storage);
+    line("storage", storage(status, "only deleting is possible"));
     line("device", text("peer_id"));
     if let Some(dht) = status["dht"].as_object() {
         let figure = |name: &str| dht.get(name).and_then(Value::as_u64).unwrap_or_default();
@@ -161,6 +146,29 @@ fn readable(status: &Value) -> String {
         line("", format!("{} {reach} at {at} for {since}{rtt}", id.unwrap_or("-")));
     }
     out.trim_end().to_owned()
+}
+
+/// How long a process has run, and which.
+pub(super) fn running(status: &Value) -> String {
+    format!(
+        "{} (Hypergolix {}, process {})",
+        duration(status["uptime_seconds"].as_u64().unwrap_or_default()),
+        status["version"].as_str().unwrap_or("-"),
+        status["pid"].as_u64().unwrap_or_default()
+    )
+}
+
+/// How large its store is; `full` says what a full disk means.
+pub(super) fn storage(status: &Value, full: &str) -> String {
+    let mut text = bytes(status["storage_bytes"].as_u64().unwrap_or_default());
+    if status["low_on_space"] == true {
+        let _ = write!(text, ", THE DISK IS FULL: {full}");
+    }
+    let failures = status["store_failures"].as_u64().unwrap_or_default();
+    if failures > 0 {
+        let _ = write!(text, ", failed {failures} times");
+    }
+    text
 }
 
 /// One remote in a line.
@@ -248,7 +256,7 @@ pub(super) fn duration(seconds: u64) -> String {
     }
 }
 
-pub(super) fn bytes(count: u64) -> String {
+fn bytes(count: u64) -> String {
     match count {
         0..=9_999 => format!("{count} bytes"),
         10_000..=9_999_999 => format!("{} kB", count / 1_000),

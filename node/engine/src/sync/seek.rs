@@ -156,32 +156,14 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::{Entropy, Row, Table, Time, View, ViewError};
-
-    struct Empty;
-
-    impl View for Empty {
-        fn get(&self, _: Table, _: &[u8]) -> Result<Option<Vec<u8>>, ViewError> {
-            Ok(None)
-        }
-        fn range(&self, _: Table, _: &[u8], _: &[u8], _: usize) -> Result<Vec<Row>, ViewError> {
-            Ok(Vec::new())
-        }
-        fn len(&self, _: Table) -> Result<u64, ViewError> {
-            Ok(0)
-        }
-    }
-
-    impl Entropy for Empty {
-        fn fill(&mut self, bytes: &mut [u8]) {
-            bytes.fill(0);
-        }
-    }
+    use crate::account::Nothing;
+    use crate::engine::NoEntropy;
+    use crate::view::Time;
 
     /// Who came when nobody else was listened to any more takes nobody else's away when it goes.
     #[test]
     fn only_who_was_counted_counts_when_it_goes() {
-        let (view, mut entropy) = (Empty, Empty);
+        let (view, mut entropy) = (Nothing, NoEntropy);
         let mut turn = Turn::new(&view, &mut entropy, Time::default());
         let mut seekers = Seekers::default();
         let number = |number: usize| Ghid::of(&number.to_be_bytes());
